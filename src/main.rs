@@ -1,0 +1,5 @@
+//! The `cw` binary.
+
+fn main() -> std::process::ExitCode {
+    codewire::main()
+}
