@@ -1,1 +1,10 @@
-//! Stub.
+//! A relay that moves packets between keys: DERP, version 2.
+
+pub mod client;
+mod error;
+#[cfg(feature = "io")]
+pub mod io;
+mod key;
+
+pub use error::Error;
+pub use key::{KEY_LEN, NodeKey, NodeSecret};

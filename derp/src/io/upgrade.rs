@@ -1,0 +1,1 @@
+//! The HTTP upgrade in front of the protocol.
