@@ -2,6 +2,7 @@
 
 pub mod client;
 mod error;
+pub mod frame;
 #[cfg(feature = "io")]
 pub mod io;
 mod key;
