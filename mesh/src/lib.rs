@@ -1,1 +1,22 @@
-//! Stub.
+//! Finds a peer, keeps a path to it, moves packets over it.
+//!
+//! A node is one X25519 key ([`NodeKey`]); its address in the overlay follows
+//! from that key ([`address_of`]). Between two nodes runs a userspace WireGuard
+//! tunnel, inside it QUIC: one connection a peer, one stream a call. The
+//! tunnel's packets travel over the relay (DERP) from the first byte on, and
+//! directly over UDP as soon as a probe has shown that this works.
+//!
+//! Everything outside [`io`] is a state machine without clock, socket or
+//! runtime: it takes `now`, seeds and bytes, and gives back bytes, events and
+//! the moment at which it wants to be called again.
+
+mod error;
+mod identity;
+#[cfg(feature = "io")]
+pub mod io;
+mod record;
+
+pub use derp::{NodeKey, NodeSecret};
+pub use error::Error;
+pub use identity::{Identity, Seed, SignKey, address_of};
+pub use record::{NetworkId, NodeName, NodeRecord, SignedRecord};
