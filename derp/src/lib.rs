@@ -3,6 +3,7 @@
 pub mod client;
 mod error;
 pub mod frame;
+pub mod handshake;
 #[cfg(feature = "io")]
 pub mod io;
 mod key;
