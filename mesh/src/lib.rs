@@ -10,11 +10,14 @@
 //! runtime: it takes `now`, seeds and bytes, and gives back bytes, events and
 //! the moment at which it wants to be called again.
 
+mod control;
 mod error;
 mod identity;
 #[cfg(feature = "io")]
 pub mod io;
+mod packet;
 mod record;
+mod wg;
 
 pub use derp::{NodeKey, NodeSecret};
 pub use error::Error;

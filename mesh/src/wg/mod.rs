@@ -1,0 +1,363 @@
+//! One WireGuard tunnel, and what boringtun leaves to its user.
+//!
+//! boringtun knows the protocol; this wrapper adds what a node needs around it:
+//!
+//! - no datagram reaches boringtun together with a buffer that is too short for
+//!   it (it panics on that, before anything is authenticated);
+//! - a lost initiation is repeated after 50 ms, not after the 5 s of the
+//!   protocol, and a lost response when the same initiation comes again
+//!   ([`ladder`]);
+//! - a handshake limiter shared by all tunnels, always given a source address;
+//! - tunnels that gave up, expired or slept are replaced, never left dead: a
+//!   [`Tunnel`] says with [`Tunnel::is_spent`] that it may be dropped, and a new
+//!   one costs nothing but the next handshake.
+//!
+//! boringtun keeps its own clock for key lifetimes; `now` drives the rest.
+
+pub(crate) mod demux;
+mod ladder;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boringtun::noise::errors::WireGuardError;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Tunn, TunnResult};
+use derp::{NodeKey, NodeSecret};
+use ladder::{Answers, Ladder};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use crate::packet::SEAL_LEN;
+
+/// The longest handshake message; every output buffer holds at least that.
+pub(crate) const MAX_HANDSHAKE: usize = 148;
+/// Handshake messages a second, over all peers, before senders must prove their
+/// address with a cookie. A handshake costs about half a millisecond.
+pub(crate) const HANDSHAKES_PER_SECOND: u64 = 256;
+
+/// Timers run this often while a handshake is under way.
+const TICK_BUSY: Duration = Duration::from_millis(250);
+/// And this often while there is traffic.
+const TICK: Duration = Duration::from_secs(1);
+/// Without traffic for that long no timer runs (the protocol's passive
+/// keepalive is due after 10 s).
+const QUIET_AFTER: Duration = Duration::from_secs(20);
+/// Without traffic for that long every session has expired (180 s).
+const IDLE: Duration = Duration::from_secs(190);
+/// A peer that has not answered for that long gets its queue dropped. boringtun
+/// itself would give up at 90 s, and for good.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// boringtun retires a tunnel for good at 540 s without a handshake, which only
+/// a machine that slept gets to see.
+const SLEPT: Duration = Duration::from_secs(400);
+/// A cookie restarts the handshake at most that often.
+const COOKIE_PAUSE: Duration = Duration::from_secs(1);
+/// A stranger's packet, or silence, restarts the handshake at most that often.
+const FORCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The outcome of [`Tunnel::seal`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    /// That many bytes of ciphertext are in the buffer.
+    Data(usize),
+    /// There is no session yet. The packet waits (up to 256 do, later ones are
+    /// lost), and a handshake is under way.
+    Queued,
+}
+
+/// The outcome of [`Tunnel::open`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// That many bytes of an authentic inner packet are in the buffer.
+    Packet(usize),
+    /// Authentic, but nothing to deliver: a handshake message or a keepalive.
+    Nothing,
+    /// A packet of a session that we do not have.
+    Stale,
+    /// Not authentic, repeated, or malformed.
+    Refused,
+}
+
+/// A tunnel to one peer.
+pub(crate) struct Tunnel {
+    tunn: Tunn,
+    ladder: Option<Ladder>,
+    answers: Answers,
+    /// Receiver indices of sessions that have carried data from the peer.
+    confirmed: [Option<u32>; 4],
+    established: bool,
+    handshake_since: Option<Instant>,
+    forced_at: Option<Instant>,
+    cookie_at: Option<Instant>,
+    last_tick: Instant,
+    last_traffic: Instant,
+    expired: bool,
+}
+
+impl Tunnel {
+    /// A tunnel without a session. `index` is the peer's number in the table of
+    /// receiver indices, below 2^24.
+    pub(crate) fn new(
+        secret: &NodeSecret,
+        peer: &NodeKey,
+        index: u32,
+        limiter: &Arc<RateLimiter>,
+        now: Instant,
+    ) -> Self {
+        let tunn = Tunn::new(
+            StaticSecret::from(secret.to_bytes()),
+            PublicKey::from(*peer.as_bytes()),
+            None,
+            None,
+            index,
+            Some(Arc::clone(limiter)),
+        );
+        Self {
+            tunn,
+            ladder: None,
+            answers: Answers::default(),
+            confirmed: [None; 4],
+            established: false,
+            handshake_since: None,
+            forced_at: None,
+            cookie_at: None,
+            last_tick: now,
+            last_traffic: now,
+            expired: false,
+        }
+    }
+
+    /// Whether packets can be sealed right now.
+    pub(crate) fn has_session(&self) -> bool {
+        self.tunn.time_since_last_handshake().is_some()
+    }
+
+    /// Whether the tunnel is of no use any more.
+    pub(crate) fn is_spent(&self, now: Instant) -> bool {
+        let gave_up = |since: Instant| now.saturating_duration_since(since) >= GIVE_UP;
+        self.expired
+            || self.handshake_since.is_some_and(gave_up)
+            || now.saturating_duration_since(self.last_traffic) >= IDLE
+    }
+
+    /// True once after each session that came up.
+    pub(crate) fn take_established(&mut self) -> bool {
+        std::mem::take(&mut self.established)
+    }
+
+    /// Encrypts an inner packet into `out`, which must be [`SEAL_LEN`] longer
+    /// and hold at least [`MAX_HANDSHAKE`] bytes. `emit` gets the initiation,
+    /// if one is due.
+    pub(crate) fn seal(
+        &mut self,
+        packet: &[u8],
+        out: &mut [u8],
+        now: Instant,
+        emit: &mut Vec<Vec<u8>>,
+    ) -> Sealed {
+        if out.len() < MAX_HANDSHAKE.max(packet.len() + SEAL_LEN) {
+            return Sealed::Queued;
+        }
+        if now.saturating_duration_since(self.last_tick) >= TICK {
+            self.tick(now, emit);
+        }
+        self.last_traffic = now;
+        match self.tunn.encapsulate(packet, out) {
+            TunnResult::WriteToNetwork(bytes) if !is_initiation(bytes) => Sealed::Data(bytes.len()),
+            TunnResult::WriteToNetwork(bytes) => {
+                let bytes = bytes.to_vec();
+                self.start_ladder(&bytes, now);
+                emit.push(bytes);
+                Sealed::Queued
+            }
+            _ => Sealed::Queued,
+        }
+    }
+
+    /// Decrypts a datagram into `out`, which must be at least as long. `reply`
+    /// gets what has to go back the way the datagram came.
+    pub(crate) fn open(
+        &mut self,
+        source: IpAddr,
+        datagram: &[u8],
+        out: &mut [u8],
+        now: Instant,
+        reply: &mut Vec<Vec<u8>>,
+    ) -> Opened {
+        if datagram.is_empty() || out.len() < datagram.len().max(MAX_HANDSHAKE) {
+            return Opened::Refused;
+        }
+        let kind = datagram[0];
+        if let Some(answer) = self.answers.repeat(datagram, now) {
+            reply.push(answer.to_vec());
+            return Opened::Nothing;
+        }
+        let result = self.tunn.decapsulate(Some(source), datagram, out);
+        match result {
+            TunnResult::WriteToTunnelV6(packet, _) => {
+                let len = packet.len();
+                self.heard(datagram, now);
+                Opened::Packet(len)
+            }
+            TunnResult::WriteToNetwork(bytes) => {
+                let bytes = bytes.to_vec();
+                match (kind, bytes[0]) {
+                    (1, 2) => self.answers.remember(datagram, &bytes, now),
+                    (2, 4) => self.completed(datagram, now),
+                    _ => {}
+                }
+                reply.push(bytes);
+                self.drain_queue(out, reply);
+                Opened::Nothing
+            }
+            TunnResult::Done if kind == 3 => {
+                self.cookie_came(now, reply);
+                Opened::Nothing
+            }
+            TunnResult::Done => {
+                self.heard(datagram, now);
+                Opened::Nothing
+            }
+            TunnResult::Err(WireGuardError::NoCurrentSession | WireGuardError::WrongIndex)
+                if kind == 4 =>
+            {
+                Opened::Stale
+            }
+            // An IPv4 packet is none of ours.
+            TunnResult::Err(_) | TunnResult::WriteToTunnelV4(..) => Opened::Refused,
+        }
+    }
+
+    /// Starts a handshake: at once if none is under way, or, with `force`, also
+    /// beside a session that no longer seems to work.
+    pub(crate) fn initiate(&mut self, force: bool, now: Instant, emit: &mut Vec<Vec<u8>>) {
+        let recent = |at: Option<Instant>| {
+            at.is_some_and(|at| now.saturating_duration_since(at) < FORCE_PAUSE)
+        };
+        if self.handshake_since.is_some()
+            || (!force && self.has_session())
+            || recent(self.forced_at)
+        {
+            return;
+        }
+        self.forced_at = Some(now);
+        self.last_traffic = now;
+        self.initiate_anew(now, emit);
+    }
+
+    /// Runs the timers that are due.
+    pub(crate) fn tick(&mut self, now: Instant, emit: &mut Vec<Vec<u8>>) {
+        let slept = |age: Duration| age >= SLEPT;
+        if self.tunn.time_since_last_handshake().is_some_and(slept)
+            || slept(now.saturating_duration_since(self.last_tick))
+        {
+            self.expired = true;
+            return;
+        }
+        if let Some(bytes) = self.ladder.as_mut().and_then(|ladder| ladder.poll(now)) {
+            emit.push(bytes.to_vec());
+        }
+        if now.saturating_duration_since(self.last_tick) < TICK_BUSY {
+            return;
+        }
+        self.last_tick = now;
+        let mut buf = [0; MAX_HANDSHAKE];
+        match self.tunn.update_timers(&mut buf) {
+            TunnResult::WriteToNetwork(bytes) => {
+                let bytes = bytes.to_vec();
+                if is_initiation(&bytes) {
+                    self.start_ladder(&bytes, now);
+                }
+                emit.push(bytes);
+            }
+            TunnResult::Err(WireGuardError::ConnectionExpired) => self.expired = true,
+            _ => {}
+        }
+    }
+
+    /// When [`Tunnel::tick`] wants to be called next.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let quiet = self.last_tick.saturating_duration_since(self.last_traffic) >= QUIET_AFTER;
+        let tick = if self.handshake_since.is_some() {
+            self.last_tick + TICK_BUSY
+        } else if quiet {
+            self.last_traffic + IDLE
+        } else {
+            self.last_tick + TICK
+        };
+        let step = self.ladder.as_ref().and_then(Ladder::due);
+        step.map_or(tick, |step| step.min(tick))
+    }
+
+    fn initiate_anew(&mut self, now: Instant, emit: &mut Vec<Vec<u8>>) {
+        let mut buf = [0; MAX_HANDSHAKE];
+        if let TunnResult::WriteToNetwork(bytes) =
+            self.tunn.format_handshake_initiation(&mut buf, true)
+        {
+            let bytes = bytes.to_vec();
+            self.start_ladder(&bytes, now);
+            emit.push(bytes);
+        }
+    }
+
+    fn start_ladder(&mut self, initiation: &[u8], now: Instant) {
+        self.handshake_since.get_or_insert(now);
+        self.ladder = Some(Ladder::new(initiation, now));
+    }
+
+    /// The peer has answered our initiation.
+    fn completed(&mut self, response: &[u8], now: Instant) {
+        if let Some(index) = response.get(8..12).and_then(|b| b.first_chunk()) {
+            self.confirm(u32::from_le_bytes(*index));
+        }
+        self.last_traffic = now;
+    }
+
+    /// The peer has sent authentic data.
+    fn heard(&mut self, datagram: &[u8], now: Instant) {
+        self.last_traffic = now;
+        if let Some(index) = demux::data_index(datagram)
+            && !self.confirmed.contains(&Some(index))
+        {
+            self.confirm(index);
+        }
+    }
+
+    fn confirm(&mut self, index: u32) {
+        self.confirmed.rotate_right(1);
+        self.confirmed[0] = Some(index);
+        self.established = true;
+        self.ladder = None;
+        self.handshake_since = None;
+    }
+
+    fn cookie_came(&mut self, now: Instant, emit: &mut Vec<Vec<u8>>) {
+        let recent = |at: Instant| now.saturating_duration_since(at) < COOKIE_PAUSE;
+        if self.handshake_since.is_some() && !self.cookie_at.is_some_and(recent) {
+            self.cookie_at = Some(now);
+            self.initiate_anew(now, emit);
+        }
+    }
+
+    /// Sends what waited for a session.
+    fn drain_queue(&mut self, buf: &mut [u8], emit: &mut Vec<Vec<u8>>) {
+        if !self.has_session() {
+            return;
+        }
+        // boringtun queues no more than 256 packets.
+        for _ in 0..256 {
+            // Queued packets are ours: at most a full inner packet.
+            let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], buf) else {
+                break;
+            };
+            emit.push(bytes.to_vec());
+        }
+    }
+}
+
+fn is_initiation(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&1)
+}
