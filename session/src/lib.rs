@@ -37,6 +37,7 @@ pub mod party;
 pub mod size;
 pub mod status;
 pub mod tag;
+pub mod time;
 
 pub use error::Error;
 pub use event::{Created, Event, EventKind, EventType, Exited};
