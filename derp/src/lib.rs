@@ -7,6 +7,8 @@ pub mod handshake;
 #[cfg(feature = "io")]
 pub mod io;
 mod key;
+pub mod queue;
+pub mod router;
 
 pub use error::Error;
 pub use key::{KEY_LEN, NodeKey, NodeSecret};

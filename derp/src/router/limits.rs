@@ -1,0 +1,76 @@
+//! The bounds of the router, each with its reason.
+
+use std::time::Duration;
+
+use crate::queue;
+
+/// Bounds that a test may want to be smaller; the defaults are for service.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes in the queue to one client.
+    pub queue: usize,
+    /// How long a sender is held up by one full queue before its packet is
+    /// dropped. Long enough for a path of 16 Mbit/s to drain half the queue,
+    /// so that faster receivers lose nothing; short enough that what the
+    /// sender has for others is late by a blink, once.
+    pub patience: Duration,
+    /// Connections with the same key. One is normal, two for a moment when a
+    /// machine changes networks; the oldest goes when there are more.
+    pub duplicates: usize,
+    /// Clients that one client is remembered to have exchanged packets with,
+    /// who are told when it goes. Beyond that nobody is told, and learns it
+    /// when sending to it.
+    pub known: usize,
+    /// Time between two keep-alives. Middle boxes forget connections after
+    /// minutes; a client gives up after two of silence.
+    pub keep_alive: Duration,
+    /// At most so much is added to `keep_alive`, so that the clients that
+    /// arrived together after a restart do not stay in step.
+    pub jitter: Duration,
+    /// A client that answers pings and has said nothing for this long is gone.
+    pub silence: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue: queue::BULK_LIMIT,
+            patience: Duration::from_millis(250),
+            duplicates: 4,
+            known: 4096,
+            keep_alive: Duration::from_secs(60),
+            jitter: Duration::from_secs(5),
+            silence: Duration::from_secs(150),
+        }
+    }
+}
+
+/// "Not here" notices that a client may get at once.
+pub(super) const NOT_HERE_BURST: u32 = 10;
+/// Time after which it may get another. A client that sends at full rate to
+/// somebody who is away should not be answered at full rate.
+pub(super) const NOT_HERE_EVERY: Duration = Duration::from_millis(200);
+
+/// What happened since the router started; each only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections.
+    pub connected: u64,
+    /// Connections that ended.
+    pub disconnected: u64,
+    /// Packets queued for their destination.
+    pub packets: u64,
+    /// Bytes in them, without headers and keys.
+    pub bytes: u64,
+    /// Packets for somebody who is not here, dropped.
+    pub not_here: u64,
+    /// Times a sender was held up by a full queue.
+    pub held_up: u64,
+    /// Packets dropped because a queue stayed full.
+    pub dropped: u64,
+    /// Control frames that found no room in the queue of a client that does
+    /// not read.
+    pub control_dropped: u64,
+    /// Clients that call this relay their home.
+    pub preferred: u64,
+}

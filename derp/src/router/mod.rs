@@ -1,0 +1,474 @@
+//! The heart of the server: who is where, and what waits for whom.
+//!
+//! Pure: frames and times go in, chunks of bytes and wake-ups come out. A
+//! connection is driven like this, under one lock:
+//!
+//! - [`Router::handle_connect`] once its handshake is done;
+//! - [`Router::handle_frame`] for each frame it sends. [`Outcome::Blocked`]
+//!   means that the frame was *not* taken: read no more from this connection,
+//!   and offer the same frame again when woken or at the time given;
+//! - [`Router::poll_transmit`] for what to write to it, until
+//!   [`Transmit::Idle`];
+//! - [`Router::handle_timeout`] at [`Router::poll_timeout`];
+//! - [`Router::handle_disconnect`] when it is over;
+//! - after each of these, [`Router::poll_wakes`]: the handles of other
+//!   connections that have something to write or may offer their frame again.
+//!
+//! # Full queues
+//!
+//! Each client has a queue of a megabyte. A packet that finds it full waits:
+//! its sender's reads pause, TCP passes that on, and the sender's own
+//! congestion control sees delay in place of loss. When the queue is half
+//! empty all who wait are woken. A sender that has waited for
+//! [`Limits::patience`] goes on without the packet, which is counted as
+//! dropped, and from then until the queue is half empty packets that do not
+//! fit are dropped at once: a receiver that is stuck delays a sender once, not
+//! once a packet.
+//!
+//! WireGuard's handshake messages have a small lane of their own, so that a
+//! tunnel can be set up through a full queue.
+//!
+//! # Duplicate keys
+//!
+//! Several connections may have the same key. The one that connected or sent a
+//! packet last receives; the others stay open and are told, if they can hear
+//! it.
+
+mod conn;
+mod limits;
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+pub use self::limits::{Counters, Limits};
+
+use self::conn::{Conn, Route};
+use crate::frame::{Frame, Health, PeerGone, Pong, Reason, RecvPacket, Restarting, SendPacket};
+use crate::handshake::Introduction;
+use crate::{Error, NodeKey};
+
+/// The text for connections that share their key.
+const DUPLICATE: &str =
+    "another connection uses the same key; packets go to the one that sent last";
+
+/// Names a connection; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was taken.
+    Taken,
+    /// It waits for room; offer it again when woken, or at this time.
+    Blocked(Instant),
+}
+
+/// What to write to a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// These bytes. Asking again says that they are written.
+    Chunk(Vec<u8>),
+    /// Nothing until woken.
+    Idle,
+    /// Close the connection, for this reason.
+    Close(&'static str),
+}
+
+/// Who is where. `H` is what wakes the driver of a connection.
+#[derive(Debug)]
+pub struct Router<H> {
+    limits: Limits,
+    conns: HashMap<ConnId, Conn<H>>,
+    peers: HashMap<NodeKey, Peer>,
+    wakes: Vec<H>,
+    counters: Counters,
+    next_id: u64,
+    /// Changes when a key may lead to another connection than before.
+    epoch: u64,
+}
+
+/// Everybody who holds one key.
+#[derive(Debug, Default)]
+struct Peer {
+    /// The last one receives.
+    conns: Vec<ConnId>,
+    /// With whom packets were exchanged, in either direction.
+    known: HashSet<NodeKey>,
+}
+
+impl<H: Clone> Router<H> {
+    /// A router without clients.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            conns: HashMap::new(),
+            peers: HashMap::new(),
+            wakes: Vec::new(),
+            counters: Counters::default(),
+            next_id: 0,
+            epoch: 0,
+        }
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// Whether somebody with this key is connected.
+    pub fn contains(&self, key: &NodeKey) -> bool {
+        self.peers.contains_key(key)
+    }
+
+    /// What happened so far.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Adds a connection. `seed` is any random number.
+    pub fn handle_connect(
+        &mut self,
+        client: Introduction,
+        handle: H,
+        now: Instant,
+        seed: u64,
+    ) -> ConnId {
+        let id = ConnId(self.next_id);
+        self.next_id += 1;
+        self.epoch += 1;
+        self.counters.connected += 1;
+        let conn = Conn::new(client, handle, &self.limits, now, seed);
+        self.conns.insert(id, conn);
+        let peer = self.peers.entry(client.key).or_default();
+        peer.conns.push(id);
+        let conns = peer.conns.clone();
+        let excess = conns.len().saturating_sub(self.limits.duplicates);
+        for oldest in &conns[..excess] {
+            self.close(*oldest, "too many connections with the same key");
+        }
+        if conns.len() > 1 {
+            self.tell_health(&conns, DUPLICATE);
+        }
+        id
+    }
+
+    /// Removes a connection, and tells those it exchanged packets with if it
+    /// was the last with its key.
+    pub fn handle_disconnect(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.remove(&id) else {
+            return;
+        };
+        self.epoch += 1;
+        self.counters.disconnected += 1;
+        self.counters.preferred -= u64::from(conn.preferred);
+        for waiter in conn.waiters {
+            self.wake(waiter);
+        }
+        let key = conn.client.key;
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.conns.retain(|other| *other != id);
+        match peer.conns[..] {
+            [] => self.forget(key),
+            [last] => self.tell_health(&[last], ""),
+            _ => {}
+        }
+    }
+
+    /// Takes a frame that the connection `id` sent.
+    ///
+    /// # Errors
+    ///
+    /// When the client may not send it; the connection is to be closed.
+    pub fn handle_frame(
+        &mut self,
+        id: ConnId,
+        frame: &Frame<'_>,
+        now: Instant,
+    ) -> Result<Outcome, Error> {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Err(Error::Closed("not connected"));
+        };
+        conn.heard(now);
+        match frame {
+            Frame::SendPacket(packet) => return Ok(self.handle_packet(id, packet, now)),
+            Frame::Ping(ping) => {
+                conn.control(&Pong { data: ping.data }, &mut self.counters);
+                self.wake_idle(id);
+            }
+            Frame::NotePreferred(note) => {
+                self.counters.preferred -= u64::from(conn.preferred);
+                self.counters.preferred += u64::from(note.preferred);
+                conn.preferred = note.preferred;
+            }
+            Frame::ForwardPacket(_) | Frame::WatchConns(_) | Frame::ClosePeer(_) => {
+                return Err(Error::Protocol("this relay takes no orders from others"));
+            }
+            // An answer to our ping has done its work by being heard; frames
+            // that are not for servers, and those of later versions, are
+            // skipped.
+            _ => {}
+        }
+        Ok(Outcome::Taken)
+    }
+
+    /// What to write to a connection next.
+    pub fn poll_transmit(&mut self, id: ConnId) -> Transmit {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Transmit::Close("not connected");
+        };
+        if let Some(reason) = conn.closing {
+            return Transmit::Close(reason);
+        }
+        let chunk = conn.queue.poll_chunk();
+        conn.idle = chunk.is_none();
+        if conn.queue.is_low() {
+            conn.overloaded = false;
+            for waiter in std::mem::take(&mut conn.waiters) {
+                self.wake(waiter);
+            }
+        }
+        chunk.map_or(Transmit::Idle, Transmit::Chunk)
+    }
+
+    /// When [`Router::handle_timeout`] is due for a connection.
+    pub fn poll_timeout(&self, id: ConnId) -> Option<Instant> {
+        Some(self.conns.get(&id)?.due_at())
+    }
+
+    /// Keeps a connection open, or closes one whose client is gone.
+    pub fn handle_timeout(&mut self, id: ConnId, now: Instant) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && conn.due_at() <= now
+        {
+            conn.handle_timeout(&self.limits, now, &mut self.counters);
+            self.wake_idle(id);
+        }
+    }
+
+    /// Closes every connection with this key.
+    pub fn handle_revoke(&mut self, key: &NodeKey) {
+        let Some(peer) = self.peers.get(key) else {
+            return;
+        };
+        for id in peer.conns.clone() {
+            self.close(id, "no longer admitted");
+        }
+    }
+
+    /// Tells those who can hear it that the server is about to restart.
+    pub fn handle_restart(&mut self, reconnect_in: Duration, try_for: Duration) {
+        let frame = Restarting::new(reconnect_in, try_for);
+        for conn in self.conns.values_mut() {
+            if conn.client.can_ack_pings {
+                conn.control(&frame, &mut self.counters);
+                self.wakes.push(conn.handle.clone());
+            }
+        }
+    }
+
+    /// Moves the handles of connections that have something to do into
+    /// `wakes`; the same one may be there more than once.
+    pub fn poll_wakes(&mut self, wakes: &mut Vec<H>) {
+        wakes.append(&mut self.wakes);
+    }
+
+    fn handle_packet(&mut self, from: ConnId, packet: &SendPacket<'_>, now: Instant) -> Outcome {
+        let Some(sender) = self.conns.get(&from) else {
+            return Outcome::Taken;
+        };
+        let (route, source) = (sender.route, sender.client.key);
+        let fresh = route.filter(|route| route.to == packet.to && route.epoch == self.epoch);
+        let found = match fresh {
+            Some(route) => Some(route.conn),
+            None => self.route(from, source, packet.to),
+        };
+        let Some(to) = found else {
+            self.not_here(from, packet.to, now);
+            return Outcome::Taken;
+        };
+        let outcome = self.deliver(from, source, to, packet.data, now);
+        if outcome == Outcome::Taken
+            && let Some(sender) = self.conns.get_mut(&from)
+        {
+            sender.blocked_since = None;
+        }
+        outcome
+    }
+
+    /// Finds the connection that receives for `to`, and remembers it and the
+    /// acquaintance.
+    fn route(&mut self, from: ConnId, source: NodeKey, to: NodeKey) -> Option<ConnId> {
+        let peer = self.peers.get_mut(&source)?;
+        if peer.conns.last() != Some(&from) {
+            // Who sent last receives.
+            peer.conns.retain(|other| *other != from);
+            peer.conns.push(from);
+            self.epoch += 1;
+        }
+        let target = self.peers.get(&to)?;
+        let conn = *target.conns.last()?;
+        self.introduce(source, to);
+        if let Some(sender) = self.conns.get_mut(&from) {
+            let epoch = self.epoch;
+            sender.route = Some(Route { to, conn, epoch });
+        }
+        Some(conn)
+    }
+
+    fn introduce(&mut self, a: NodeKey, b: NodeKey) {
+        let limit = self.limits.known;
+        let room = |key| {
+            self.peers
+                .get(key)
+                .is_some_and(|peer: &Peer| peer.known.len() < limit)
+        };
+        if a == b || !room(&a) || !room(&b) {
+            return;
+        }
+        for (one, other) in [(a, b), (b, a)] {
+            if let Some(peer) = self.peers.get_mut(&one) {
+                peer.known.insert(other);
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        from: ConnId,
+        source: NodeKey,
+        to: ConnId,
+        data: &[u8],
+        now: Instant,
+    ) -> Outcome {
+        let Some(target) = self.conns.get_mut(&to) else {
+            return Outcome::Taken;
+        };
+        let frame = RecvPacket { from: source, data };
+        let urgent = is_handshake(data) && target.queue.push_urgent(&frame).is_ok();
+        if urgent || target.queue.push(&frame).is_ok() {
+            self.counters.packets += 1;
+            self.counters.bytes += data.len() as u64;
+            self.wake_idle(to);
+            return Outcome::Taken;
+        }
+        if target.overloaded {
+            self.counters.dropped += 1;
+            return Outcome::Taken;
+        }
+        self.wait_or_drop(from, to, now)
+    }
+
+    fn wait_or_drop(&mut self, from: ConnId, to: ConnId, now: Instant) -> Outcome {
+        // A connection that sends to itself cannot read and so make room.
+        let Some(sender) = self.conns.get_mut(&from).filter(|_| from != to) else {
+            self.counters.dropped += 1;
+            return Outcome::Taken;
+        };
+        if sender.blocked_since.is_none() {
+            self.counters.held_up += 1;
+        }
+        let until = *sender.blocked_since.get_or_insert(now) + self.limits.patience;
+        let Some(target) = self.conns.get_mut(&to) else {
+            return Outcome::Taken;
+        };
+        if now < until {
+            target.waiters.insert(from);
+            return Outcome::Blocked(until);
+        }
+        target.overloaded = true;
+        self.counters.dropped += 1;
+        for waiter in std::mem::take(&mut target.waiters) {
+            self.wake(waiter);
+        }
+        Outcome::Taken
+    }
+
+    fn not_here(&mut self, from: ConnId, key: NodeKey, now: Instant) {
+        self.counters.not_here += 1;
+        let Some(sender) = self.conns.get_mut(&from) else {
+            return;
+        };
+        sender.blocked_since = None;
+        if sender.may_say_not_here(now) {
+            let reason = Reason::NOT_HERE;
+            sender.control(&PeerGone { key, reason }, &mut self.counters);
+            self.wake_idle(from);
+        }
+    }
+
+    /// Drops a peer without connections and tells its acquaintances.
+    fn forget(&mut self, key: NodeKey) {
+        let Some(gone) = self.peers.remove(&key) else {
+            return;
+        };
+        let reason = Reason::DISCONNECTED;
+        for other in gone.known {
+            let Some(peer) = self.peers.get_mut(&other) else {
+                continue;
+            };
+            peer.known.remove(&key);
+            for id in peer.conns.clone() {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.control(&PeerGone { key, reason }, &mut self.counters);
+                }
+                self.wake_idle(id);
+            }
+        }
+    }
+
+    fn tell_health(&mut self, conns: &[ConnId], text: &str) {
+        let text = text.as_bytes();
+        for id in conns {
+            if let Some(conn) = self.conns.get_mut(id)
+                && conn.client.can_ack_pings
+            {
+                conn.control(&Health { text }, &mut self.counters);
+                self.wake_idle(*id);
+            }
+        }
+    }
+
+    fn close(&mut self, id: ConnId, reason: &'static str) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.closing.get_or_insert(reason);
+            self.wake(id);
+        }
+    }
+
+    /// Wakes a connection whatever it does.
+    fn wake(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(&id) {
+            self.wakes.push(conn.handle.clone());
+        }
+    }
+
+    /// Wakes a connection if it waits for something to write.
+    fn wake_idle(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && std::mem::take(&mut conn.idle)
+        {
+            self.wakes.push(conn.handle.clone());
+        }
+    }
+}
+
+/// Whether a packet is one of WireGuard's handshake messages: initiation,
+/// response, or cookie reply, each with three zero bytes after its type and a
+/// fixed length.
+fn is_handshake(packet: &[u8]) -> bool {
+    matches!(
+        (packet, packet.len()),
+        ([1, 0, 0, 0, ..], 148) | ([2, 0, 0, 0, ..], 92) | ([3, 0, 0, 0, ..], 64)
+    )
+}
+
+#[cfg(test)]
+mod tests;
