@@ -16,6 +16,7 @@ mod identity;
 #[cfg(feature = "io")]
 pub mod io;
 mod packet;
+mod path;
 mod record;
 mod wg;
 

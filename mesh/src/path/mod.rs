@@ -1,0 +1,447 @@
+//! Which way packets go: over the relay, straight, or both.
+//!
+//! The relay carries everything until something better has proven itself. Both
+//! nodes tell each other their addresses through the tunnel ("call me maybe")
+//! and send full-size probes to the addresses they were told; a probe that is
+//! answered from the address it went to makes that address the direct path. So
+//! the first byte never waits for probing, probing can only improve, and a path
+//! that lets small packets through but not large ones is never taken.
+//!
+//! While the direct path is in use it is probed every 2 s, and at once when
+//! 250 ms after sending something nothing has come back. If a probe stays
+//! unanswered for 400 ms, or the last answer is older than 3 s when something
+//! is to be sent, the path is in doubt: packets go both ways (the tunnel drops
+//! the second copy) and probes go out every 300 ms until one is answered. After
+//! 5 s of probing in vain the path is given up, and the search begins anew.
+//! Without traffic nothing is sent at all.
+//!
+//! Trust comes from pongs alone, because only a pong shows that what *we* send
+//! arrives. Probes are authentic (they come through the tunnel), so the source
+//! of one is worth a probe of our own: that finds peers behind a NAT that only
+//! they can open.
+
+mod candidate;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use candidate::Candidates;
+
+use crate::control::Message;
+
+/// A path in use is probed this often.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Nothing heard for that long, or two round trips, after something was sent:
+/// time for a probe. Whatever was sent, its acknowledgement is due earlier.
+const SILENCE: Duration = Duration::from_millis(250);
+/// An unanswered probe casts doubt after that long, or three round trips.
+const DOUBT_AFTER: Duration = Duration::from_millis(400);
+/// An answer older than that (one and a half heartbeats) is not enough to send
+/// on the direct path alone.
+const TRUST: Duration = Duration::from_secs(3);
+/// While a probe is unanswered the next ones follow this often.
+const DOUBT_PROBE: Duration = Duration::from_millis(300);
+/// A path is given up when probes have gone unanswered for that long.
+const GIVE_UP: Duration = Duration::from_secs(5);
+/// The path counts as in use for that long after something was sent.
+const IN_USE: Duration = Duration::from_secs(6);
+/// Pauses between rounds of probing while relayed; the last one repeats.
+const ROUNDS: [Duration; 4] = [
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+/// Somebody's addresses start a new round at most that often, whatever they
+/// are: a peer must not turn us into a flood against others.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+/// While direct, other candidates get a chance this often.
+const UPGRADE: Duration = Duration::from_secs(60);
+
+/// The way a packet came, or is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Via {
+    /// Over the relay.
+    Relay,
+    /// By UDP, from or to this address.
+    Direct(SocketAddr),
+}
+
+/// Where data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Straight to this address, if there is one.
+    pub(crate) direct: Option<SocketAddr>,
+    /// Also, or only, over the relay.
+    pub(crate) relay: bool,
+}
+
+impl Route {
+    const RELAY: Self = Self {
+        direct: None,
+        relay: true,
+    };
+}
+
+/// The direct path.
+#[derive(Clone, Copy, Debug)]
+struct Direct {
+    addr: SocketAddr,
+    /// When the last probe was answered.
+    confirmed: Instant,
+    /// When the oldest probe went out that nothing has answered since.
+    waiting_since: Option<Instant>,
+    /// When the oldest packet went out after which nothing has come in.
+    silent_since: Option<Instant>,
+    next_probe: Instant,
+    rtt: Duration,
+}
+
+/// Decides about the paths to one peer.
+pub(crate) struct Agent {
+    enabled: bool,
+    endpoints: Vec<SocketAddr>,
+    candidates: Candidates,
+    direct: Option<Direct>,
+    /// Whether timers run: from the first use until nothing was sent for a while.
+    awake: bool,
+    last_used: Option<Instant>,
+    round: usize,
+    next_round: Option<Instant>,
+    round_at: Option<Instant>,
+    /// When a round last had somebody to probe.
+    probed_at: Option<Instant>,
+    told_at: Option<Instant>,
+    next_id: u64,
+    out: VecDeque<(Via, Message)>,
+}
+
+impl Agent {
+    /// An agent that knows no direct path, and, unless `enabled`, never will.
+    /// Probe ids count up from `first_id`.
+    pub(crate) fn new(enabled: bool, first_id: u64) -> Self {
+        Self {
+            enabled,
+            endpoints: Vec::new(),
+            candidates: Candidates::default(),
+            direct: None,
+            awake: false,
+            last_used: None,
+            round: 0,
+            next_round: None,
+            round_at: None,
+            probed_at: None,
+            told_at: None,
+            next_id: first_id,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Says where this node can be reached, best first.
+    pub(crate) fn set_endpoints(&mut self, endpoints: &[SocketAddr]) {
+        self.endpoints.clear();
+        self.endpoints.extend_from_slice(endpoints);
+    }
+
+    /// Where to send now. Counts as use of the path: something is about to be
+    /// sent.
+    pub(crate) fn route(&mut self, now: Instant) -> Route {
+        if !self.enabled {
+            return Route::RELAY;
+        }
+        self.wake(now);
+        if let Some(direct) = &mut self.direct {
+            direct.silent_since.get_or_insert(now);
+        }
+        self.current(now)
+    }
+
+    /// Where packets would go, without using the path.
+    pub(crate) fn current(&self, now: Instant) -> Route {
+        match &self.direct {
+            Some(direct) => Route {
+                direct: Some(direct.addr),
+                relay: direct.in_doubt(now),
+            },
+            None => Route::RELAY,
+        }
+    }
+
+    /// The round-trip time of the direct path.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.direct.map(|direct| direct.rtt)
+    }
+
+    /// Something authentic came from the peer.
+    pub(crate) fn handle_heard(&mut self, via: Via) {
+        if let Some(direct) = &mut self.direct
+            && via == Via::Direct(direct.addr)
+        {
+            direct.silent_since = None;
+        }
+    }
+
+    /// Every address at which the peer might be, for a handshake when no path
+    /// is known to work.
+    pub(crate) fn possible(&self) -> impl Iterator<Item = SocketAddr> {
+        self.candidates.iter().map(|candidate| candidate.addr)
+    }
+
+    /// A session with the peer came up: it may now be told our addresses.
+    pub(crate) fn handle_session(&mut self, now: Instant) {
+        if self.enabled {
+            self.wake(now);
+            self.round = 0;
+            if self.direct.is_none() {
+                self.start_round(now);
+            }
+        }
+    }
+
+    /// The peer has gone: whatever was known about paths to it is void.
+    pub(crate) fn handle_departure(&mut self) {
+        self.direct = None;
+        self.candidates = Candidates::default();
+        self.next_round = None;
+        self.round_at = None;
+        self.told_at = None;
+        self.out.clear();
+    }
+
+    /// The peer's addresses.
+    pub(crate) fn handle_call_me_maybe(&mut self, endpoints: &[SocketAddr], now: Instant) {
+        if !self.enabled {
+            return;
+        }
+        self.wake(now);
+        let keep = self.direct.map(|direct| direct.addr);
+        for endpoint in endpoints.iter().filter(|addr| is_plausible(addr)) {
+            self.candidates.add(*endpoint, keep);
+        }
+        if self.direct.is_some() {
+            return;
+        }
+        match self.probed_at.map(|at| at + ROUND_PAUSE) {
+            Some(next) if next > now => {
+                if self.candidates.has_fresh() {
+                    self.next_round = Some(self.next_round.map_or(next, |at| at.min(next)));
+                }
+            }
+            _ => self.start_round(now),
+        }
+    }
+
+    /// A probe, which came `via`: answer it the same way.
+    pub(crate) fn handle_probe(&mut self, id: u64, via: Via, now: Instant) {
+        let Via::Direct(source) = via else {
+            return;
+        };
+        if !self.enabled {
+            return;
+        }
+        let pong = Message::Pong {
+            id,
+            observed: source,
+        };
+        self.out.push_back((via, pong));
+        if is_plausible(&source) && self.candidates.get(source).is_none() {
+            let keep = self.direct.map(|direct| direct.addr);
+            self.candidates.add(source, keep);
+        }
+        if self.direct.is_none_or(|direct| direct.in_doubt(now)) {
+            // It got through to us, so it has opened the way back.
+            self.wake(now);
+            self.candidates.restart(source, now);
+            self.send_due_probes(now);
+        }
+    }
+
+    /// An answer to a probe, which came `via`.
+    pub(crate) fn handle_pong(&mut self, id: u64, via: Via, now: Instant) {
+        let Via::Direct(source) = via else {
+            return;
+        };
+        let Some(sent) = self.candidates.answered(source, id) else {
+            return;
+        };
+        let rtt = now.saturating_duration_since(sent);
+        let better = match &self.direct {
+            None => true,
+            Some(direct) if direct.addr == source => true,
+            Some(direct) => {
+                direct.in_doubt(now) || (rtt + Duration::from_millis(1)) * 5 < direct.rtt * 4
+            }
+        };
+        if better {
+            self.direct = Some(Direct {
+                addr: source,
+                confirmed: now,
+                waiting_since: None,
+                silent_since: None,
+                next_probe: now + HEARTBEAT,
+                rtt,
+            });
+            self.next_round = Some(now + UPGRADE);
+            self.round = 0;
+        }
+    }
+
+    /// Runs what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if !self.awake {
+            return;
+        }
+        if self.idle_at().is_none_or(|at| at <= now) {
+            self.awake = false;
+            self.candidates.stop();
+            return;
+        }
+        self.watch_direct(now);
+        if self.next_round.is_some_and(|at| at <= now) {
+            self.start_round(now);
+        }
+        self.send_due_probes(now);
+    }
+
+    /// When [`Agent::handle_timeout`] wants to be called; `None` while the path
+    /// is not in use.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.awake {
+            return None;
+        }
+        let direct = self.direct.map(|direct| direct.probe_at());
+        let all = [
+            self.idle_at(),
+            self.next_round,
+            self.candidates.next_due(),
+            direct,
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// The next control message to be sent, and the way it must go.
+    pub(crate) fn poll_transmit(&mut self) -> Option<(Via, Message)> {
+        self.out.pop_front()
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        self.last_used.map(|at| at + IN_USE)
+    }
+
+    /// The path is needed: timers run from now on.
+    fn wake(&mut self, now: Instant) {
+        self.last_used = Some(now);
+        if self.awake {
+            return;
+        }
+        self.awake = true;
+        if let Some(direct) = &mut self.direct {
+            // Questions from before the pause say nothing about now.
+            direct.waiting_since = None;
+            direct.silent_since = None;
+            if now.saturating_duration_since(direct.confirmed) >= HEARTBEAT {
+                direct.next_probe = now;
+            }
+        } else {
+            // Look for a direct path soon, but not more often than in use.
+            self.round = 0;
+            let soon = self.round_at.map_or(now, |at| (at + ROUNDS[0]).max(now));
+            self.next_round = Some(soon);
+        }
+    }
+
+    fn watch_direct(&mut self, now: Instant) {
+        let Some(direct) = &mut self.direct else {
+            return;
+        };
+        if direct.probe_at() > now {
+            return;
+        }
+        let doubted_for = |since: Instant| now.saturating_duration_since(since) >= GIVE_UP;
+        if direct.waiting_since.is_some_and(doubted_for) {
+            self.direct = None;
+            self.round = 0;
+            self.next_round = Some(now);
+            return;
+        }
+        direct.waiting_since.get_or_insert(now);
+        direct.silent_since = None;
+        direct.next_probe = now + DOUBT_PROBE;
+        let addr = direct.addr;
+        self.probe(addr, now);
+    }
+
+    fn start_round(&mut self, now: Instant) {
+        self.round_at = Some(now);
+        if self.candidates.iter().next().is_some() {
+            self.probed_at = Some(now);
+        }
+        let pause = match &self.direct {
+            Some(_) => UPGRADE,
+            None => ROUNDS[self.round.min(ROUNDS.len() - 1)],
+        };
+        self.next_round = Some(now + pause);
+        self.round += 1;
+        let told = |at: Instant| now.saturating_duration_since(at) < ROUND_PAUSE;
+        if self.direct.is_none() && !self.told_at.is_some_and(told) {
+            self.told_at = Some(now);
+            let endpoints = self.endpoints.clone();
+            self.out
+                .push_back((Via::Relay, Message::CallMeMaybe { endpoints }));
+        }
+        self.candidates.start_all(now, self.direct.is_some());
+        self.send_due_probes(now);
+    }
+
+    fn send_due_probes(&mut self, now: Instant) {
+        while let Some(addr) = self.candidates.pop_due(now) {
+            self.probe(addr, now);
+        }
+    }
+
+    fn probe(&mut self, addr: SocketAddr, now: Instant) {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        let keep = Some(addr);
+        self.candidates.add(addr, keep);
+        self.candidates.sent(addr, id, now);
+        self.out
+            .push_back((Via::Direct(addr), Message::Probe { id }));
+    }
+}
+
+impl Direct {
+    /// When the next probe is due.
+    fn probe_at(&self) -> Instant {
+        let patience = SILENCE.max(self.rtt * 2);
+        match self.silent_since {
+            Some(since) => self.next_probe.min(since + patience),
+            None => self.next_probe,
+        }
+    }
+
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        DOUBT_AFTER.max(self.rtt * 3)
+    }
+
+    fn in_doubt(&self, now: Instant) -> bool {
+        let late = |since: Instant| now.saturating_duration_since(since) >= self.patience();
+        self.waiting_since.is_some_and(late)
+            || now.saturating_duration_since(self.confirmed) >= TRUST
+    }
+}
+
+/// Whether an address may be probed: something a datagram can be sent to, and
+/// meant for one host.
+fn is_plausible(addr: &SocketAddr) -> bool {
+    let good = match addr.ip() {
+        IpAddr::V4(ip) => !ip.is_broadcast(),
+        // A link-local address means nothing without the interface.
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    };
+    good && addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
+}
