@@ -17,6 +17,7 @@ mod identity;
 pub mod io;
 mod packet;
 mod path;
+mod peer;
 mod record;
 mod wg;
 

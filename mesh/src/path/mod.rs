@@ -201,6 +201,13 @@ impl Agent {
         }
     }
 
+    /// The peer was restarted: its port is another one now, its addresses may
+    /// well be the same.
+    pub(crate) fn handle_restart(&mut self, now: Instant) {
+        self.direct = None;
+        self.handle_session(now);
+    }
+
     /// The peer has gone: whatever was known about paths to it is void.
     pub(crate) fn handle_departure(&mut self) {
         self.direct = None;
