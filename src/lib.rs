@@ -1,7 +1,26 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+//!
+//! This crate is the program: `verb` (what users type, one file each), `rpc` (a call on a
+//! stream), `node` (the daemon), `relay` and `uplink` (both ends of the coordination), `term`
+//! (the user's terminal). The product itself is in the crates `session`, `mesh` and `derp`.
 
-/// Runs the program.
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod coord;
+pub mod error;
+pub mod home;
+pub mod locator;
+pub mod node;
+pub mod relay;
+pub mod rpc;
+pub mod show;
+pub mod term;
+pub mod uplink;
+pub mod verb;
+
+/// Runs the command line of this process; the only place that decides its exit status.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    cli::run()
 }

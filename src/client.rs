@@ -1,0 +1,166 @@
+//! The way from a command to its node: the Unix socket, and starting the node when there is none.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::rpc::{Channel, Coding};
+use crate::verb::hello::{Hello, VERSION};
+use crate::verb::{Call, Reply};
+
+/// How long a node may take to start or to go, before that is an error.
+const START: Duration = Duration::from_secs(10);
+/// The exit status of a keeper that found the directory taken.
+const LOCKED: i32 = 6;
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Connects to the node and says hello.
+///
+/// # Errors
+///
+/// `node_not_running` when nothing listens.
+pub async fn connect(home: &Home) -> Result<Channel> {
+    let stream = UnixStream::connect(home.socket()).await.map_err(|error| {
+        Error::new(
+            "node_not_running",
+            format!("no node at {}: {error}", home.socket().display()),
+        )
+    })?;
+    let (reader, writer) = stream.into_split();
+    let mut channel = Channel::new(reader, writer, Coding::Json);
+    match channel
+        .call(&Call::Hello(Hello { version: VERSION }))
+        .await?
+    {
+        Reply::Hello(_) => Ok(channel),
+        Reply::Error(failure) if failure.message.contains("unknown") => Err(Error::new(
+            "version",
+            "the node that runs here is too old for this cw",
+        )
+        .hint("'cw stop' with the old program, or restart the node with this one")),
+        other => Err(other.unexpected()),
+    }
+}
+
+/// Connects to the node, starting it if there is none.
+///
+/// # Errors
+///
+/// `node_start_failed` with the place of its log.
+pub async fn connect_or_start(home: &Home) -> Result<Channel> {
+    match connect(home).await {
+        Err(error) if error.code == "node_not_running" => start(home).await,
+        other => other,
+    }
+}
+
+/// Makes sure that a node runs; true if it had to be started.
+///
+/// # Errors
+///
+/// As [`connect_or_start`].
+pub async fn ensure(home: &Home) -> Result<bool> {
+    match connect(home).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.code == "node_not_running" => start(home).await.map(|_| true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts a keeper in a process group and session of its own, and waits until its node answers.
+/// When two commands race, the second keeper finds the directory locked and ends, and both
+/// commands find the first one's node.
+async fn start(home: &Home) -> Result<Channel> {
+    home.create()?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(home.node_log())?;
+    std::fs::set_permissions(
+        home.node_log(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("keeper")
+        .env("CODEWIRE_HOME", home.dir())
+        // The session that a command stands in is not the session of the node it starts.
+        .env_remove("CW_SESSION_ID")
+        .env_remove("CW_SESSION_NAME")
+        .env_remove("CW_COHORT_TAG")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    let mut keeper = command
+        .spawn()
+        .map_err(|error| failed(home, &error.to_string()))?;
+    let deadline = Instant::now() + START;
+    loop {
+        match connect(home).await {
+            Err(error) if error.code == "node_not_running" || error.code == "connection_lost" => {}
+            other => return other,
+        }
+        // A keeper that lost the race for the directory ends with a status of its own.
+        match keeper.try_wait() {
+            Ok(Some(status)) if status.code() != Some(LOCKED) => {
+                return Err(failed(home, &format!("it ended at once ({status})")));
+            }
+            _ => {}
+        }
+        if Instant::now() > deadline {
+            return Err(failed(
+                home,
+                &format!("it does not answer after {} s", START.as_secs()),
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until the keeper of a stopped node has ended, and with it its hold on the directory.
+///
+/// # Errors
+///
+/// `timeout`.
+pub async fn gone(home: &Home, keeper: Option<u32>) -> Result<()> {
+    let Some(keeper) =
+        keeper.and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?))
+    else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + START;
+    while rustix::process::test_kill_process(keeper).is_ok() {
+        if Instant::now() > deadline {
+            return Err(Error::new(
+                "timeout",
+                "the node has stopped, its keeper has not",
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// The process that holds the directory, as it wrote into the lock.
+pub fn keeper(home: &Home) -> Option<u32> {
+    std::fs::read_to_string(home.dir().join("lock"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn failed(home: &Home, why: &str) -> Error {
+    Error::new(
+        "node_start_failed",
+        format!("the node did not start: {why}"),
+    )
+    .hint(format!("see {}", home.node_log().display()))
+}

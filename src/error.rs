@@ -1,0 +1,153 @@
+//! The one error that users and callers see: a stable code, what was wrong, and what to do.
+//!
+//! Libraries have their own small enums; at the edge (the CLI, the local socket, the mesh) each
+//! becomes an [`Error`], which travels as `{"type":"Error","message":…,"code":…,"hint":…}` and
+//! ends a command with an exit status taken from its code.
+
+use std::fmt;
+
+/// A failure with a stable code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Stable, `snake_case`; scripts may branch on it.
+    pub code: String,
+    /// What was wrong, for a person.
+    pub message: String,
+    /// What to do about it, when there is something to say.
+    pub hint: Option<String>,
+}
+
+/// A result whose failure can be shown to a user.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error with the usual hint of its code.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            hint: usual_hint(code).map(str::to_owned),
+        }
+    }
+
+    /// The same error with another hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A fault of the program or the machine rather than of the caller.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new("internal", message.to_string())
+    }
+
+    /// Something that the documentation names and that does not exist yet.
+    pub fn not_built(what: &str) -> Self {
+        Self::new("not_built", format!("{what} is not built yet"))
+    }
+
+    /// A call that the other end sent and that makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new("bad_request", message)
+    }
+
+    /// The exit status of a command that ends with this error.
+    ///
+    /// 1 other, 2 wrong usage or input, 3 not found, 4 refused, 5 not reachable, 6 conflict,
+    /// 7 over a limit, 124 time is up (as `timeout(1)` has it).
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self.code.as_str() {
+            "usage" | "bad_request" | "name_invalid" | "locator_invalid" | "body_empty"
+            | "network_invalid" | "invite_malformed" | "config_invalid" | "size_invalid"
+            | "tag_invalid" => 2,
+            "session_not_found" | "node_unknown" | "request_not_found" | "command_not_found"
+            | "dir_not_found" | "network_unknown" | "not_found" => 3,
+            "denied" | "not_addressee" | "sender_forbidden" | "sender_required"
+            | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
+            | "invite_expired" | "revoked" => 4,
+            "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
+            | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost" => 5,
+            "name_taken" | "locked" | "network_taken" | "already_joined" => 6,
+            "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
+            | "disk_full" => 7,
+            "timeout" => 124,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => Self::new("disk_full", error.to_string()),
+            std::io::ErrorKind::PermissionDenied => Self::new("permission", error.to_string()),
+            _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<session::Error> for Error {
+    fn from(error: session::Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<mesh::Error> for Error {
+    fn from(error: mesh::Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+fn usual_hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "session_not_found" => "use 'cw list' to see the sessions",
+        "session_not_running" | "session_ended" => "use 'cw status <session>' to see how it ended",
+        "node_unknown" => "use 'cw node list' to see the nodes of the network",
+        "node_down" => "start it with 'cw start' on that machine; 'cw node list' shows who is up",
+        "no_network" => "join one with 'cw network join --relay-url <url> <invite>'",
+        "name_taken" => "choose another name, or end the session that has it",
+        "body_too_large" => "put it in a file and send the path; the limit is 1 MiB",
+        "request_not_found" => "use 'cw inbox <session>' to see the pending requests",
+        "sender_required" => "say which session replies with '-f <session>'",
+        "locked" => "another node runs in this directory; 'cw stop' ends it",
+        "relay_unreachable" => "check the relay's URL and that it is running",
+        "disk_full" => "free some space; nothing was lost",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_has_its_exit_status() {
+        for (code, status) in [
+            ("session_not_found", 3),
+            ("denied", 4),
+            ("node_down", 5),
+            ("name_taken", 6),
+            ("body_too_large", 7),
+            ("timeout", 124),
+            ("something_new", 1),
+        ] {
+            assert_eq!(Error::new(code, "x").exit_status(), status, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_hint_can_be_replaced() {
+        let error = Error::new("node_down", "dev-2 is down").hint("wake it");
+        assert_eq!(error.hint.as_deref(), Some("wake it"));
+    }
+}

@@ -1,0 +1,183 @@
+//! Where a node keeps its files.
+//!
+//! One directory holds one node: `$CODEWIRE_HOME` when set, else `$HOME/.codewire`. It is 0700
+//! and everything in it 0600. There is no fallback in a shared place such as `/tmp`: without a
+//! home the program says so and ends.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The longest path that a Unix socket may have on every system we run on, in bytes
+/// (`sun_path` is 104 on macOS, 108 on Linux, with a terminating zero).
+const SOCKET_PATH_MAX: usize = 103;
+
+/// The directory of one node.
+#[derive(Clone, Debug)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+impl Home {
+    /// Finds the directory from the environment. Creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// `config_invalid` when neither variable is set, or the path is too long for a socket.
+    pub fn from_env() -> Result<Self> {
+        let dir = match std::env::var_os("CODEWIRE_HOME").filter(|dir| !dir.is_empty()) {
+            Some(dir) => std::path::absolute(PathBuf::from(dir))?,
+            None => std::env::var_os("HOME")
+                .filter(|home| !home.is_empty())
+                .map(|home| PathBuf::from(home).join(".codewire"))
+                .ok_or_else(|| {
+                    Error::new("config_invalid", "neither HOME nor CODEWIRE_HOME is set")
+                        .hint("set one of them to a directory of yours")
+                })?,
+        };
+        Self::at(dir)
+    }
+
+    /// Uses `dir`.
+    ///
+    /// # Errors
+    ///
+    /// `config_invalid` when the socket in it would have too long a path.
+    pub fn at(dir: PathBuf) -> Result<Self> {
+        let home = Self { dir };
+        let length = home.socket().as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            return Err(Error::new(
+                "config_invalid",
+                format!(
+                    "{} is too long for a socket ({length} bytes, at most {SOCKET_PATH_MAX})",
+                    home.socket().display()
+                ),
+            )
+            .hint("set CODEWIRE_HOME to a shorter path"));
+        }
+        Ok(home)
+    }
+
+    /// Creates the directory with mode 0700, and tightens it if it is there already.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn create(&self) -> io::Result<()> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)?;
+        std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700))
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The Unix socket of the node.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("codewire.sock")
+    }
+
+    /// The process number of the keeper, decimal.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.dir.join("codewire.pid")
+    }
+
+    /// What a node that was started in the background says.
+    #[must_use]
+    pub fn node_log(&self) -> PathBuf {
+        self.dir.join("node.log")
+    }
+
+    /// The configuration, optional.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    /// The 32 bytes from which the node's keys come.
+    #[must_use]
+    pub fn seed(&self) -> PathBuf {
+        self.dir.join("seed")
+    }
+
+    /// The network that this node has joined.
+    #[must_use]
+    pub fn membership(&self) -> PathBuf {
+        self.dir.join("membership.json")
+    }
+
+    /// The last known signed records of the network.
+    #[must_use]
+    pub fn netmap(&self) -> PathBuf {
+        self.dir.join("netmap.json")
+    }
+}
+
+/// Writes a small file whole or not at all: a temporary file of mode 0600 beside it, flushed to
+/// the disk, then renamed over it.
+///
+/// # Errors
+///
+/// What the file system says; the old file is then still there.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let written = (|| {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // Best effort: the error that matters is the one of the write.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_private_and_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seed");
+        write_private(&path, b"one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_long_path_is_refused() {
+        let error = Home::at(PathBuf::from("/".to_owned() + &"x".repeat(120))).unwrap_err();
+        assert_eq!(error.code, "config_invalid");
+    }
+
+    #[test]
+    fn the_directory_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("a/b")).unwrap();
+        home.create().unwrap();
+        let mode = std::fs::metadata(home.dir()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,137 @@
+//! The node itself: what handlers may touch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh::{Identity, Seed};
+use parking_lot::RwLock;
+use session::io::{Options, Sessions, keeper::Link};
+use tokio::sync::watch;
+
+use super::network::{self, Network};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::home::{Home, write_private};
+use crate::uplink::Membership;
+
+/// What sessions get to end by themselves when the node is told to stop by a signal.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// The state of a node.
+pub struct Host {
+    /// Where it keeps its files.
+    pub home: Home,
+    /// What it was told.
+    pub config: Config,
+    /// Its sessions.
+    pub sessions: Sessions,
+    /// Its keys.
+    pub identity: Arc<Identity>,
+    network: RwLock<Option<Arc<Network>>>,
+    /// Joining is done by one at a time.
+    joining: tokio::sync::Mutex<()>,
+    stopped: watch::Sender<bool>,
+}
+
+impl Host {
+    pub(super) async fn start(home: Home, config: Config, link: Link) -> Result<Arc<Self>> {
+        let identity = Arc::new(identity(&home)?);
+        let options = Options {
+            keeper_argv: vec![
+                std::env::current_exe()?.into_os_string(),
+                "keeper".into(),
+                "--adopt".into(),
+            ],
+            sync_always: config.sync_always,
+        };
+        let sessions = Sessions::open(home.dir().to_path_buf(), link, options).await?;
+        Ok(Arc::new(Self {
+            home,
+            config,
+            sessions,
+            identity,
+            network: RwLock::new(None),
+            joining: tokio::sync::Mutex::new(()),
+            stopped: watch::Sender::new(false),
+        }))
+    }
+
+    /// The node's name: the one it has in its network, else the one it would ask for.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.network
+            .read()
+            .as_ref()
+            .map_or_else(|| self.config.node_name.clone(), |network| network.name())
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    ///
+    /// `no_network`.
+    pub fn network(&self) -> Result<Arc<Network>> {
+        self.network.read().clone().ok_or_else(super::no_network)
+    }
+
+    pub(super) fn set_network(&self, network: Arc<Network>) {
+        *self.network.write() = Some(network);
+    }
+
+    /// Joins a network by an invite, in place of the one before.
+    ///
+    /// # Errors
+    ///
+    /// The relay's, or `relay_unreachable`.
+    pub async fn join(self: &Arc<Self>, url: &str, invite: &str, name: &str) -> Result<Membership> {
+        let _one = self.joining.lock().await;
+        let name = name.parse::<mesh::NodeName>()?;
+        let membership = crate::uplink::join(url, invite, &name, &self.identity).await?;
+        let bytes = serde_json::to_vec_pretty(&membership).map_err(Error::internal)?;
+        write_private(&self.home.membership(), &bytes)?;
+        let before = self.network.write().take();
+        if let Some(before) = before {
+            before.close().await;
+        }
+        network::start(self, membership.clone()).await?;
+        Ok(membership)
+    }
+
+    /// Ends the sessions, then the node. Returns at once.
+    pub fn stop(self: &Arc<Self>, grace: Duration) {
+        let host = Arc::clone(self);
+        tokio::spawn(async move {
+            host.sessions.shutdown(grace).await;
+            let network = host.network.write().take();
+            if let Some(network) = network {
+                network.close().await;
+            }
+            host.stopped.send_replace(true);
+        });
+    }
+
+    /// Resolves when the node has stopped.
+    pub async fn stopped(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// The node's keys, from its seed; a new one is made from the system's random numbers.
+fn identity(home: &Home) -> Result<Identity> {
+    let bytes = match std::fs::read(home.seed()) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(Error::internal)?;
+            write_private(&home.seed(), &seed)?;
+            seed.to_vec()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let seed: [u8; 32] = bytes.try_into().map_err(|_| {
+        Error::new("corrupt", format!("{} is not 32 bytes", home.seed().display()))
+            .hint("restore it from a backup, or remove it: the node then has a new identity and must join again")
+    })?;
+    Ok(Identity::from_seed(&Seed::from_bytes(seed)))
+}

@@ -1,0 +1,109 @@
+//! The node: one process for each directory, that answers calls from this machine and from the
+//! others of its network.
+//!
+//! A call comes in on the Unix socket or on a stream of the mesh ([`serve`]); who sends it is
+//! proven, not claimed ([`caller`]); it is for this node or for another ([`route`], [`proxy`]);
+//! it is allowed or not ([`policy`]); then the verb's own handler answers it.
+
+mod caller;
+mod host;
+mod network;
+mod policy;
+mod proxy;
+mod route;
+mod serve;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub use caller::Caller;
+pub use host::Host;
+pub use network::Network;
+pub use policy::Action;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::home::{Home, write_private};
+use crate::rpc::Channel;
+
+/// What a handler has at hand.
+pub struct Context<'a> {
+    /// The node.
+    pub host: &'a Arc<Host>,
+    /// Who asks.
+    pub caller: Caller,
+    /// As whom: a session, or nobody in particular.
+    pub acting: session::Party,
+    /// Where pieces of an answer go.
+    pub channel: &'a mut Channel,
+    /// Whether the client has said hello.
+    pub modern: bool,
+}
+
+impl Context<'_> {
+    /// The proven sender of a message.
+    #[must_use]
+    pub fn party(&self) -> session::Party {
+        self.acting.clone()
+    }
+
+    /// Whether the call came from another node.
+    #[must_use]
+    pub fn from_afar(&self) -> bool {
+        matches!(self.caller, Caller::Peer { .. })
+    }
+}
+
+/// Runs the node that a keeper has started, until it is told to stop.
+///
+/// # Errors
+///
+/// What keeps it from starting; the keeper tries again.
+pub fn serve_until_stopped(home: Home) -> Result<ExitCode> {
+    start_log();
+    let link = session::io::keeper::Link::from_env()?;
+    let config = Config::load(&home)?;
+    crate::cli::threads()?.block_on(async move {
+        let host = Host::start(home.clone(), config, link).await?;
+        let listener = serve::listen(&home)?;
+        write_private(&home.pid_file(), std::process::id().to_string().as_bytes())?;
+        network::resume(&host).await;
+        let served = tokio::select! {
+            served = serve::local(listener, Arc::clone(&host)) => served,
+            () = host.stopped() => Ok(()),
+            () = terminated() => {
+                host.stop(host::GRACE);
+                host.stopped().await;
+                Ok(())
+            }
+        };
+        for path in [home.socket(), home.pid_file()] {
+            // They are only hints for others; the lock is what counts.
+            let _ = std::fs::remove_file(path);
+        }
+        served.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CODEWIRE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A second call in one process keeps the first log.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+/// An error for what a node without a network cannot do.
+pub(crate) fn no_network() -> Error {
+    Error::new("no_network", "this node is in no network")
+}

@@ -1,0 +1,162 @@
+//! The node's place in its network: the uplink to the relay, which says who there is, and the
+//! mesh, which reaches them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh::io::{Mesh, Peer, Relay};
+use mesh::{NodeKey, NodeName};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Host;
+use super::serve;
+use crate::error::{Error, Result};
+use crate::uplink::{Membership, NetworkView, PeerView, Uplink};
+
+/// A network that the node is in.
+pub struct Network {
+    /// Reaches the other nodes.
+    pub mesh: Mesh,
+    name: NodeName,
+    view: watch::Receiver<Arc<NetworkView>>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Its task ends when this is dropped.
+    _uplink: Uplink,
+}
+
+impl Network {
+    /// This node's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    /// Who there is, as last heard.
+    #[must_use]
+    pub fn view(&self) -> Arc<NetworkView> {
+        self.view.borrow().clone()
+    }
+
+    /// A node by its name.
+    ///
+    /// # Errors
+    ///
+    /// `node_unknown`.
+    pub fn peer(&self, name: &str) -> Result<PeerView> {
+        let unknown = || {
+            Error::new(
+                "node_unknown",
+                format!("no node named {name:?} in this network"),
+            )
+        };
+        let name = name.parse::<NodeName>().map_err(|_| unknown())?;
+        self.view().peers.get(&name).cloned().ok_or_else(unknown)
+    }
+
+    /// The node that has a key.
+    #[must_use]
+    pub fn by_key(&self, key: &NodeKey) -> Option<PeerView> {
+        self.view()
+            .peers
+            .values()
+            .find(|peer| peer.record.key == *key)
+            .cloned()
+    }
+
+    /// Ends every connection.
+    pub async fn close(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.mesh.close().await;
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Takes up the network that the node has joined earlier. A node whose membership cannot be read
+/// serves its own machine all the same, and says why.
+pub(super) async fn resume(host: &Arc<Host>) {
+    let path = host.home.membership();
+    let membership = match std::fs::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice::<Membership>(&bytes).map_err(|error| error.to_string())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => Err(error.to_string()),
+    };
+    let started = match membership {
+        Ok(membership) => start(host, membership)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = started {
+        tracing::warn!(file = %path.display(), error, "the network cannot be taken up; join it again");
+    }
+}
+
+pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()> {
+    let config = mesh::io::Config {
+        identity: Arc::clone(&host.identity),
+        udp_port: host.config.udp_port,
+        direct: host.config.direct,
+    };
+    let mesh = Mesh::start(config).await?;
+    let tls = membership
+        .relay_url
+        .starts_with("https://")
+        .then(crate::uplink::tls::client_config)
+        .transpose()?;
+    mesh.set_relay(Some(Relay {
+        url: membership.relay_url.clone(),
+        tls,
+        stun: None,
+    }));
+    let name = membership.name.clone();
+    let uplink = Uplink::start(membership, Arc::clone(&host.identity), host.home.netmap());
+    let view = uplink.view();
+    let tasks = vec![
+        tokio::spawn(follow(mesh.clone(), view.clone())),
+        tokio::spawn(serve::mesh(mesh.clone(), Arc::downgrade(host))),
+    ];
+    host.set_network(Arc::new(Network {
+        mesh,
+        name,
+        view,
+        tasks,
+        _uplink: uplink,
+    }));
+    Ok(())
+}
+
+/// Keeps the mesh's peers what the relay says they are.
+async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>) {
+    let mut known: std::collections::BTreeSet<NodeKey> = std::collections::BTreeSet::new();
+    loop {
+        let now = view.borrow_and_update().clone();
+        let mut next = std::collections::BTreeSet::new();
+        for peer in now.peers.values() {
+            next.insert(peer.record.key);
+            mesh.upsert_peer(Peer {
+                key: peer.record.key,
+                sign_key: peer.record.sign_key,
+            });
+        }
+        for gone in known.difference(&next) {
+            mesh.remove_peer(gone);
+        }
+        known = next;
+        if view.changed().await.is_err() {
+            // The uplink ends only together with the network.
+            tokio::time::sleep(Duration::MAX).await;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! There: the same call on another node, and both streams spliced together.
+//!
+//! The first frame to the peer is an [`Envelope`]: the call, and the session of this node on
+//! whose behalf it is made, which this node has proven. Then frames go both ways until the peer
+//! closes; control frames change their coding, raw bytes do not. Our half stays open until then:
+//! its end is how the peer knows that the caller has gone.
+
+use std::time::Duration;
+
+use super::network::Network;
+use crate::error::{Error, Result};
+use crate::rpc::frame::Kind;
+use crate::rpc::{Channel, Coding, Incoming};
+use crate::verb::{Call, Failure, Reply};
+
+/// How long it may take to reach a node that the relay holds for online.
+const OPEN: Duration = Duration::from_secs(10);
+
+/// The first frame between nodes.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Envelope {
+    /// The session that asks, with the name it has; none for the owner in no session.
+    pub session: Option<(u32, Option<String>)>,
+    /// The question, naming no node.
+    pub call: Call,
+}
+
+/// Makes the call on `node` and relays everything until it ends.
+///
+/// # Errors
+///
+/// `node_unknown`, `node_down`, `node_unreachable`, `connection_lost`. What the other node
+/// answers, errors too, has been relayed and is not one.
+pub async fn forward(
+    network: &Network,
+    node: &str,
+    envelope: Envelope,
+    near: &mut Channel,
+    modern: bool,
+) -> Result<()> {
+    let peer = network.peer(node)?;
+    if network.view().connected && !peer.online {
+        return Err(Error::new("node_down", format!("node {node} is down")));
+    }
+    let opened = tokio::time::timeout(OPEN, network.mesh.open(&peer.record.key)).await;
+    let (send, recv) = opened
+        .map_err(|_| Error::new("node_unreachable", format!("node {node} does not answer")))?
+        .map_err(|error| {
+            Error::new(
+                "node_unreachable",
+                format!("node {node} cannot be reached: {error}"),
+            )
+        })?;
+    let steered = steers(&envelope.call);
+    let mut far = Channel::new(recv, send, Coding::Binary);
+    far.sender.send(&envelope).await?;
+    let mut answered = false;
+    loop {
+        let frame = tokio::select! {
+            frame = far.receiver.next_frame() => frame,
+            // Dropping the stream is what tells the peer that the caller is gone.
+            steering = steer(near, &mut far.sender), if steered => return steering,
+        };
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) if answered => return Ok(()),
+            Ok(None) | Err(_) => {
+                return Err(Error::new(
+                    "connection_lost",
+                    format!("the connection to {node} was lost"),
+                ));
+            }
+        };
+        if frame.kind == Kind::Data {
+            near.sender.send_data(&frame.payload).await?;
+            continue;
+        }
+        if let Incoming::Control(reply) = far.receiver.interpret::<Reply>(frame)? {
+            answered = true;
+            near.sender.send(&translate(reply, modern)).await?;
+        }
+    }
+}
+
+/// Whether the caller may go on speaking, or its leaving matters, while the call runs.
+fn steers(call: &Call) -> bool {
+    match call {
+        Call::Attach(_) | Call::MsgRequest(_) | Call::MsgListen(_) => true,
+        Call::Logs(logs) => logs.follow,
+        _ => false,
+    }
+}
+
+/// Relays what the caller says until it has gone.
+async fn steer(near: &mut Channel, far: &mut crate::rpc::Sender) -> Result<()> {
+    while let Some(incoming) = near.receiver.next::<Call>().await? {
+        match incoming {
+            Incoming::Data(bytes) => far.send_data(&bytes).await?,
+            Incoming::Control(call) => far.send(&call).await?,
+        }
+    }
+    Err(Error::new("connection_lost", "the client is gone"))
+}
+
+/// The end of an attachment as this client knows it.
+fn translate(reply: Reply, modern: bool) -> Reply {
+    match reply {
+        Reply::Exited(exited) if !modern => Reply::Error(Failure {
+            message: format!("session {}", exited.status),
+            code: "session_ended".to_owned(),
+            hint: None,
+        }),
+        reply => reply,
+    }
+}

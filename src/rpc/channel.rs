@@ -1,0 +1,215 @@
+//! A typed channel: control messages and raw bytes over any stream, in both directions.
+//!
+//! Reading is safe to cancel: bytes that have come stay in the buffer. Writing is one write per
+//! frame, so a frame is either queued whole in the kernel or the stream is given up.
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::codec::{Coding, Wire};
+use super::frame::{self, Frame, Kind};
+use crate::error::{Error, Result};
+
+/// What came in.
+#[derive(Debug)]
+pub enum Incoming<T> {
+    /// A control message.
+    Control(T),
+    /// Raw terminal bytes.
+    Data(Bytes),
+}
+
+/// Both directions of a stream.
+pub struct Channel {
+    /// What the other end says.
+    pub receiver: Receiver,
+    /// What we say.
+    pub sender: Sender,
+}
+
+/// The reading half.
+pub struct Receiver {
+    reader: Box<dyn AsyncRead + Send + Sync + Unpin>,
+    buffer: BytesMut,
+    coding: Coding,
+}
+
+/// The writing half.
+pub struct Sender {
+    writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+    coding: Coding,
+}
+
+impl Channel {
+    /// A channel over two halves of a stream.
+    pub fn new(
+        reader: impl AsyncRead + Send + Sync + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Sync + Unpin + 'static,
+        coding: Coding,
+    ) -> Self {
+        Self {
+            receiver: Receiver {
+                reader: Box::new(reader),
+                buffer: BytesMut::new(),
+                coding,
+            },
+            sender: Sender {
+                writer: Box::new(writer),
+                coding,
+            },
+        }
+    }
+
+    /// Sends one message and waits for one answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`] and [`Receiver::next`]; `connection_lost` when the other end closes.
+    pub async fn call<Q: Wire, A: Wire>(&mut self, question: &Q) -> Result<A> {
+        self.sender.send(question).await?;
+        match self.receiver.next().await? {
+            Some(Incoming::Control(answer)) => Ok(answer),
+            Some(Incoming::Data(_)) => Err(Error::bad_request("raw bytes where an answer was due")),
+            None => Err(lost()),
+        }
+    }
+}
+
+impl Receiver {
+    /// The next frame as it is, or none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// `bad_request` and `frame_too_large` for what is not a frame, `connection_lost` for an end
+    /// inside one.
+    pub async fn next_frame(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = frame::decode(&mut self.buffer)? {
+                return Ok(Some(frame));
+            }
+            if self
+                .reader
+                .read_buf(&mut self.buffer)
+                .await
+                .map_err(|_| lost())?
+                == 0
+            {
+                return if self.buffer.len() < frame::HEADER {
+                    Ok(None)
+                } else {
+                    Err(lost())
+                };
+            }
+        }
+    }
+
+    /// The next control message or piece of raw bytes, or none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next_frame`]; `bad_request` for a control frame of another kind or coding.
+    pub async fn next<T: Wire>(&mut self) -> Result<Option<Incoming<T>>> {
+        let Some(frame) = self.next_frame().await? else {
+            return Ok(None);
+        };
+        self.interpret(frame).map(Some)
+    }
+
+    /// Reads a frame as what this stream carries.
+    ///
+    /// # Errors
+    ///
+    /// `bad_request` for a control frame of another kind or coding.
+    pub fn interpret<T: Wire>(&self, frame: Frame) -> Result<Incoming<T>> {
+        match frame.kind {
+            Kind::Data => Ok(Incoming::Data(frame.payload)),
+            kind if kind == self.coding.kind() => {
+                self.coding.decode(&frame.payload).map(Incoming::Control)
+            }
+            kind => Err(Error::bad_request(format!(
+                "a control frame in the wrong coding ({kind:?})"
+            ))),
+        }
+    }
+}
+
+impl Sender {
+    /// Sends a control message.
+    ///
+    /// # Errors
+    ///
+    /// `frame_too_large`, or `connection_lost` when the other end is gone.
+    pub async fn send<T: Wire>(&mut self, message: &T) -> Result<()> {
+        let payload = self.coding.encode(message)?;
+        self.write(self.coding.kind(), &payload).await
+    }
+
+    /// Sends raw bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub async fn send_data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(Kind::Data, bytes).await
+    }
+
+    /// Says that nothing more comes.
+    pub async fn finish(&mut self) {
+        // The other end may be gone already, which is as finished as it gets.
+        let _ = self.writer.shutdown().await;
+    }
+
+    async fn write(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
+        let mut bytes = Vec::with_capacity(frame::HEADER + payload.len());
+        bytes.extend_from_slice(&frame::header(kind, payload.len())?);
+        bytes.extend_from_slice(payload);
+        self.writer.write_all(&bytes).await.map_err(|_| lost())?;
+        self.writer.flush().await.map_err(|_| lost())
+    }
+}
+
+fn lost() -> Error {
+    Error::new("connection_lost", "connection lost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(coding: Coding) -> (Channel, Channel) {
+        let (a, b) = tokio::io::duplex(1 << 20);
+        let (ar, aw) = tokio::io::split(a);
+        let (br, bw) = tokio::io::split(b);
+        (Channel::new(ar, aw, coding), Channel::new(br, bw, coding))
+    }
+
+    #[tokio::test]
+    async fn messages_and_bytes_keep_their_order() {
+        for coding in [Coding::Json, Coding::Binary] {
+            let (mut here, mut there) = pair(coding);
+            here.sender.send(&"hello".to_owned()).await.unwrap();
+            here.sender.send_data(b"\x1b[0m").await.unwrap();
+            here.sender.finish().await;
+            assert!(
+                matches!(there.receiver.next::<String>().await.unwrap(), Some(Incoming::Control(s)) if s == "hello")
+            );
+            assert!(
+                matches!(there.receiver.next::<String>().await.unwrap(), Some(Incoming::Data(b)) if &b[..] == b"\x1b[0m")
+            );
+            assert!(there.receiver.next::<String>().await.unwrap().is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_inside_a_frame_is_an_error() {
+        let (mut here, there) = tokio::io::duplex(64);
+        here.write_all(&[1, 0, 0, 0, 9, 1, 2]).await.unwrap();
+        drop(here);
+        let (reader, writer) = tokio::io::split(there);
+        let mut channel = Channel::new(reader, writer, Coding::Json);
+        assert_eq!(
+            channel.receiver.next::<String>().await.unwrap_err().code,
+            "connection_lost"
+        );
+    }
+}

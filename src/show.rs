@@ -1,0 +1,114 @@
+//! How things look on a terminal: times, ages, cut names, text of others made harmless.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Result};
+
+/// Milliseconds since 1970 as RFC 3339 in UTC, with milliseconds.
+#[must_use]
+pub fn rfc3339(ms: u64) -> String {
+    session::time::rfc3339(ms)
+}
+
+/// How long ago an RFC 3339 time was: `12s ago`, `3m ago`, `5h ago`, `2d ago`.
+#[must_use]
+pub fn age(time: &str) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    let Some(then) = session::time::parse_rfc3339(time) else {
+        return "-".to_owned();
+    };
+    let seconds = now.saturating_sub(then / 1000);
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86400 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86400),
+    }
+}
+
+/// At most `width` characters, the last three dots when something was cut; harmless.
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
+    let text = clean(text).replace(['\n', '\t'], " ");
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars()
+        .take(width.saturating_sub(3))
+        .chain("...".chars())
+        .collect()
+}
+
+/// Text of others, such that a terminal only prints it: control characters (but newline and tab)
+/// and the marks that reorder a line become their visible names.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => out.push(character),
+            '\u{0}'..='\u{1f}' => {
+                out.push(char::from_u32(0x2400 + character as u32).unwrap_or('?'))
+            }
+            '\u{7f}' => out.push('\u{2421}'),
+            '\u{80}'..='\u{9f}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
+                out.push('\u{fffd}');
+            }
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// A QR code in half blocks.
+///
+/// # Errors
+///
+/// `internal` when the text does not fit into one.
+pub fn qr(text: &str) -> Result<String> {
+    let code = qrcode::QrCode::new(text).map_err(Error::internal)?;
+    Ok(code
+        .render::<qrcode::render::unicode::Dense1x2>()
+        .quiet_zone(true)
+        .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_cannot_move_the_cursor() {
+        for hostile in ["\x1b[2J", "\u{9b}2J", "\x07", "\r", "\u{202e}abc", "\x7f"] {
+            assert!(
+                clean(hostile)
+                    .chars()
+                    .all(|c| !c.is_control() && c != '\u{202e}'),
+                "{hostile:?}"
+            );
+        }
+        assert_eq!(clean("a\n\tb é😀"), "a\n\tb é😀");
+    }
+
+    #[test]
+    fn long_words_are_cut_by_characters() {
+        assert_eq!(cut("ééééé", 5), "ééééé");
+        assert_eq!(cut("éééééé", 5), "éé...");
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis() as u64;
+        assert_eq!(age(&rfc3339(now - 3 * 3_600_000)), "3h ago");
+        assert_eq!(age("nonsense"), "-");
+    }
+}

@@ -1,0 +1,9 @@
+//! The user's terminal: raw mode and its undoing, its size, the detach chord, clean text.
+
+mod detach;
+mod raw;
+mod strip;
+
+pub use detach::Detach;
+pub use raw::{RawMode, size};
+pub use strip::Strip;

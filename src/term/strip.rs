@@ -1,0 +1,96 @@
+//! Plain text out of terminal output: escape sequences are dropped, also those that arrive in
+//! pieces; text, newlines and tabs stay. Carriage returns before a newline go too.
+
+/// A machine that drops escape sequences from a stream.
+#[derive(Debug, Default)]
+pub struct Strip {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    /// A carriage return that is kept only if no newline follows.
+    Return,
+    Escape,
+    /// ESC and intermediate bytes: one more byte ends it.
+    Intermediate,
+    Csi,
+    /// OSC, DCS, SOS, PM, APC: up to BEL or ST.
+    Text0,
+    /// ESC inside such a string: maybe ST.
+    StringEscape,
+}
+
+impl Strip {
+    /// The text in the next piece of output.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            self.step(byte, &mut out);
+        }
+        out
+    }
+
+    fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.state = match (self.state, byte) {
+            // Cancel and substitute end any sequence.
+            (_, 0x18 | 0x1a) => State::Text,
+            (State::Text0, 0x1b) => State::StringEscape,
+            (State::Text0, 0x07) | (State::StringEscape, b'\\') => State::Text,
+            (State::Text0, _) => State::Text0,
+            (_, 0x1b) => State::Escape,
+            (State::Return, b'\n') => {
+                out.push(b'\n');
+                State::Text
+            }
+            (State::Return, b'\r') => State::Return,
+            (State::Return, _) => {
+                out.push(b'\r');
+                text(byte, out)
+            }
+            (State::Text, byte) => text(byte, out),
+            (State::Escape | State::StringEscape, b'[') => State::Csi,
+            (State::Escape | State::StringEscape, b']' | b'P' | b'X' | b'^' | b'_') => State::Text0,
+            (State::Escape | State::StringEscape | State::Intermediate, 0x20..=0x2f) => {
+                State::Intermediate
+            }
+            (State::Csi, 0x40..=0x7e) => State::Text,
+            (State::Csi, _) => State::Csi,
+            (State::Escape | State::StringEscape | State::Intermediate, _) => State::Text,
+        };
+    }
+}
+
+fn text(byte: u8, out: &mut Vec<u8>) -> State {
+    match byte {
+        b'\r' => return State::Return,
+        b'\n' | b'\t' | 0x20..=0x7e | 0x80..=0xff => out.push(byte),
+        // Bell, backspace and the like have no place in a text.
+        _ => {}
+    }
+    State::Text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_go_and_text_stays_however_it_is_cut() {
+        let input = "\x1b[1;31mred\x1b[0m\x1b]0;title\x07 \x1b]8;;x\x1b\\link\x1b(B\x1b7\x1b=\x1bPq#0\x1b\\é\r\nend\r\n".as_bytes();
+        let expected = "red linké\nend\n".as_bytes();
+        assert_eq!(Strip::default().feed(input), expected);
+        for cut in 0..input.len() {
+            let mut strip = Strip::default();
+            let out = [strip.feed(&input[..cut]), strip.feed(&input[cut..])].concat();
+            assert_eq!(out, expected, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_return_without_a_newline_stays() {
+        assert_eq!(Strip::default().feed(b"10%\r20%\n"), b"10%\r20%\n");
+    }
+}

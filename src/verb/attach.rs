@@ -1,0 +1,162 @@
+//! `cw attach <session>`: your terminal becomes the session's.
+//!
+//! The answer `Attached` and the first raw frame (a repaint) are taken in one step with the
+//! offset where the live stream goes on, so nothing is lost or shown twice at the seam. Then raw
+//! frames flow both ways; `Resize` and `Detach` come from the client; `Exited` ends it, after the
+//! last byte.
+
+use bytes::Bytes;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use session::io::Chunk;
+
+use super::info::Exited;
+use super::{Call, Failure, Reply};
+use crate::error::{Error, Result};
+use crate::locator::Locator;
+use crate::node::Context;
+use crate::rpc::{Incoming, Receiver, Sender};
+
+mod client;
+
+/// Take a session over with your terminal; Ctrl+B d lets it go.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Attach {
+    /// The session: its name or number, or node:session.
+    #[serde(flatten)]
+    pub target: Locator,
+    /// Do not show what was printed before.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_history: bool,
+    /// As existing clients say it.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_history: Option<bool>,
+    /// The size of the client's terminal.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Resize>,
+}
+
+/// A terminal's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Resize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Attached {
+    /// The session.
+    pub id: u32,
+    /// Where the live stream goes on, in bytes since the session's start.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+/// The end of an attachment that the client asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Detached {
+    /// The session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+}
+
+impl Attach {
+    pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+        let info = super::find(context, &self.target.session)?;
+        if let Some(size) = self.size {
+            resize(context, info.id, size);
+        }
+        let mut attachment = context.host.sessions.attach(info.id)?;
+        let offset = attachment.reader.offset();
+        context.channel.sender.send(&Reply::Attached(Attached { id: info.id.0, offset })).await?;
+        if self.include_history.unwrap_or(!self.no_history) && !attachment.repaint.is_empty() {
+            context.channel.sender.send_data(&attachment.repaint).await?;
+        }
+        let (input, inputs) = tokio::sync::mpsc::channel(16);
+        let typed = type_in(context.host.sessions.clone(), info.id, inputs);
+        let steer = steer(context.host, info.id, &mut context.channel.receiver, input);
+        let show = show(&mut attachment.reader, &mut context.channel.sender);
+        tokio::select! {
+            let_go = steer => let_go.map(|()| Reply::Detached(Detached { id: Some(info.id.0) })),
+            shown = show => {
+                shown?;
+                let info = context.host.sessions.find(&session::SessionRef::Id(info.id))?;
+                Ok(end(&info, context.modern))
+            }
+            // Only ever ends by an error that the other two see better.
+            () = typed => Err(Error::new("session_ended", "the session takes no more input")),
+        }
+    }
+}
+
+/// The last frame: for clients that have not said hello it is the error they know as the end.
+fn end(info: &session::Info, modern: bool) -> Reply {
+    let exited = Exited::new(info);
+    if modern {
+        return Reply::Exited(exited);
+    }
+    Reply::Error(Failure {
+        message: format!("session {}", exited.status),
+        code: "session_ended".to_owned(),
+        hint: None,
+    })
+}
+
+/// Relays output until the session ends.
+async fn show(reader: &mut session::io::Reader, sender: &mut Sender) -> Result<()> {
+    loop {
+        match reader.next().await? {
+            Chunk::Bytes { bytes, .. } => sender.send_data(&bytes).await?,
+            Chunk::Gap { .. } => sender.send_data(b"\r\n[cw] older output is gone\r\n").await?,
+            Chunk::End { .. } => return Ok(()),
+        }
+    }
+}
+
+/// Takes what the client sends until it lets go or is gone.
+async fn steer(
+    host: &crate::node::Host,
+    id: session::SessionId,
+    receiver: &mut Receiver,
+    input: tokio::sync::mpsc::Sender<Bytes>,
+) -> Result<()> {
+    loop {
+        match receiver.next::<Call>().await? {
+            None | Some(Incoming::Control(Call::Detach)) => return Ok(()),
+            // When the session takes no more, its end is on the way.
+            Some(Incoming::Data(bytes)) => drop(input.send(bytes).await),
+            Some(Incoming::Control(Call::Resize(size))) => {
+                let _ = host.sessions.resize(id, session::Size { cols: size.cols, rows: size.rows });
+            }
+            Some(Incoming::Control(_)) => {
+                return Err(Error::bad_request("only Detach and Resize go with an attachment"));
+            }
+        }
+    }
+}
+
+/// Types what comes, in order, at the pace of the program; never ends while the session runs.
+async fn type_in(
+    sessions: session::io::Sessions,
+    id: session::SessionId,
+    mut inputs: tokio::sync::mpsc::Receiver<Bytes>,
+) {
+    while let Some(bytes) = inputs.recv().await {
+        if sessions.input(id, bytes).await.is_err() {
+            break;
+        }
+    }
+    // The end of the session is told by its output, the end of the client by its stream.
+    std::future::pending::<()>().await;
+}
+
+fn resize(context: &Context<'_>, id: session::SessionId, size: Resize) {
+    // A session that has just ended has no size; the attachment will say so itself.
+    let _ = context.host.sessions.resize(id, session::Size { cols: size.cols, rows: size.rows });
+}

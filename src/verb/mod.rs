@@ -1,0 +1,264 @@
+//! One verb, one file: the struct that is at once the command line's arguments and the message on
+//! the wire, its reply, `run` (in your process) and `handle` (in the node that owns the session).
+//!
+//! [`Call`] is every question a node answers, [`Reply`] every answer; their names and fields are
+//! the ones that clients of the local socket already speak. A handler only ever sees its own
+//! sessions: whether a call is for this node or another was decided before it got here.
+
+pub mod attach;
+pub mod completion;
+pub mod hello;
+pub mod inbox;
+pub mod info;
+pub mod kill;
+pub mod launch;
+pub mod list;
+pub mod listen;
+pub mod logs;
+pub mod msg;
+pub mod network;
+pub mod node;
+pub mod process;
+pub mod relay;
+pub mod reply;
+pub mod request;
+pub mod send;
+pub mod status;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::locator::{Locator, Session};
+use crate::node::{Action, Context};
+
+/// A question to a node.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[serde(tag = "type")]
+pub enum Call {
+    /// Who are you, and what do you speak?
+    Hello(hello::Hello),
+    /// Start a session.
+    Launch(launch::Launch),
+    /// Which sessions are there?
+    ListSessions(list::List),
+    /// Take a session over.
+    Attach(attach::Attach),
+    /// While attached: let go.
+    Detach,
+    /// While attached: the terminal has another size.
+    Resize(attach::Resize),
+    /// Read what a session has printed.
+    Logs(logs::Logs),
+    /// Type into a session.
+    SendInput(send::Send),
+    /// End a session.
+    Kill(kill::KillOne),
+    /// End every session.
+    KillAll(kill::KillAll),
+    /// End the sessions with one of some tags.
+    KillByTags(kill::KillByTags),
+    /// How is a session?
+    GetStatus(status::Status),
+    /// Leave a message.
+    MsgSend(msg::Msg),
+    /// Read messages.
+    MsgRead(inbox::Inbox),
+    /// Ask and wait for the answer.
+    MsgRequest(request::Request),
+    /// Answer.
+    MsgReply(reply::Reply),
+    /// Follow messages.
+    MsgListen(listen::Listen),
+    /// Which nodes are there, and how are they reached?
+    ListNodes(node::List),
+    /// How long does a node take to answer?
+    PingNode(node::Ping),
+    /// Join a network.
+    JoinNetwork(network::Join),
+    /// End the node and its sessions.
+    StopNode(process::Stop),
+}
+
+/// An answer of a node, or a piece of one.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[serde(tag = "type")]
+pub enum Reply {
+    /// To `Hello`.
+    Hello(hello::Welcome),
+    /// To `Launch`.
+    Launched(launch::Launched),
+    /// To `ListSessions`.
+    SessionList(list::SessionList),
+    /// To `Attach`; raw bytes follow.
+    Attached(attach::Attached),
+    /// The end of an attachment that was let go.
+    Detached(attach::Detached),
+    /// The session has ended; every byte of it came before.
+    Exited(info::Exited),
+    /// To a lone `Resize`.
+    Resized,
+    /// To `Logs`, and its pieces.
+    LogData(logs::LogData),
+    /// To `SendInput`.
+    InputSent(send::InputSent),
+    /// To `Kill`.
+    Killed(kill::Killed),
+    /// To `KillAll` and `KillByTags`.
+    KilledAll(kill::KilledAll),
+    /// To `GetStatus`.
+    SessionStatus(Box<status::SessionStatus>),
+    /// To `MsgSend`.
+    MsgSent(msg::MsgSent),
+    /// To `MsgRead`.
+    MsgReadResult(inbox::Messages),
+    /// To `MsgRequest`, when the answer has come.
+    MsgRequestResult(request::Answered),
+    /// To `MsgReply`.
+    MsgReplySent(reply::Sent),
+    /// To `MsgListen`; events follow.
+    MsgListenAck,
+    /// Something that happened.
+    Event(listen::Happened),
+    /// To `ListNodes`.
+    NodeList(node::Nodes),
+    /// To `PingNode`.
+    NodePong(node::Pong),
+    /// To `JoinNetwork`.
+    NetworkJoined(network::Joined),
+    /// To `StopNode`; the node is gone when the connection closes.
+    NodeStopping(process::Stopping),
+    /// It did not work.
+    Error(Failure),
+}
+
+/// How an error looks on the wire.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Failure {
+    /// What was wrong.
+    pub message: String,
+    /// Stable; empty from nodes that have none.
+    #[serde(default)]
+    pub code: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { message: error.message, code: error.code, hint: error.hint }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let code = if failure.code.is_empty() { "failed".to_owned() } else { failure.code };
+        Self { code, message: failure.message, hint: failure.hint }
+    }
+}
+
+impl Reply {
+    /// The error for an answer that does not belong to the question.
+    #[must_use]
+    pub fn unexpected(self) -> Error {
+        match self {
+            Self::Error(failure) => failure.into(),
+            other => Error::bad_request(format!("unexpected answer {other:?}")),
+        }
+    }
+}
+
+impl Call {
+    /// Where the call says which node it is for, so that routing can read and clear it.
+    pub fn node_mut(&mut self) -> Option<&mut Option<String>> {
+        Some(match self {
+            Self::Launch(call) => &mut call.node,
+            Self::ListSessions(call) => &mut call.node,
+            Self::Attach(call) => &mut call.target.node,
+            Self::Logs(call) => &mut call.target.node,
+            Self::SendInput(call) => &mut call.target.node,
+            Self::Kill(call) => &mut call.target.node,
+            Self::KillAll(call) => &mut call.node,
+            Self::KillByTags(call) => &mut call.node,
+            Self::GetStatus(call) => &mut call.target.node,
+            Self::MsgSend(call) => &mut call.to.node,
+            Self::MsgRead(call) => &mut call.target.node,
+            Self::MsgRequest(call) => &mut call.to.node,
+            Self::MsgReply(call) => &mut call.node,
+            Self::MsgListen(call) => &mut call.node,
+            Self::Hello(_) | Self::Detach | Self::Resize(_) | Self::ListNodes(_)
+            | Self::PingNode(_) | Self::JoinNetwork(_) | Self::StopNode(_) => return None,
+        })
+    }
+
+    /// The session that the caller says it is, for the calls that have a sender.
+    #[must_use]
+    pub fn sender(&self) -> Option<&Locator> {
+        match self {
+            Self::MsgSend(call) => call.from.as_ref(),
+            Self::MsgRequest(call) => call.from.as_ref(),
+            Self::MsgReply(call) => call.from.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What the call does, for the policy. Each verb has its row; none is forgotten because the
+    /// match has no default arm.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Hello(_) | Self::Detach | Self::Resize(_) => Action::Greet,
+            Self::ListSessions(_) => Action::List,
+            Self::Attach(_) | Self::Launch(_) | Self::SendInput(_) | Self::Kill(_)
+            | Self::KillAll(_) | Self::KillByTags(_) => Action::Manage,
+            Self::Logs(_) | Self::GetStatus(_) => Action::Watch,
+            Self::MsgSend(_) | Self::MsgRequest(_) => Action::Message,
+            Self::MsgReply(_) => Action::Reply,
+            Self::MsgRead(call) => Action::ReadInbox(call.target.session.clone()),
+            Self::MsgListen(call) => Action::Listen(call.session.clone()),
+            Self::ListNodes(_) | Self::PingNode(_) => Action::Network,
+            Self::JoinNetwork(_) | Self::StopNode(_) => Action::Administer,
+        }
+    }
+
+    /// Answers the call. What is streamed goes through the context's channel; what is returned is
+    /// the last frame.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the verb says.
+    pub async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+        match self {
+            Self::Hello(call) => Ok(call.handle(context)),
+            Self::Launch(call) => call.handle(context).await,
+            Self::ListSessions(call) => call.handle(context),
+            Self::Attach(call) => call.handle(context).await,
+            Self::Detach => Ok(Reply::Detached(attach::Detached { id: None })),
+            Self::Resize(_) => Ok(Reply::Resized),
+            Self::Logs(call) => call.handle(context).await,
+            Self::SendInput(call) => call.handle(context).await,
+            Self::Kill(call) => call.handle(context).await,
+            Self::KillAll(call) => call.handle(context).await,
+            Self::KillByTags(call) => call.handle(context).await,
+            Self::GetStatus(call) => call.handle(context),
+            Self::MsgSend(call) => call.handle(context).await,
+            Self::MsgRead(call) => call.handle(context),
+            Self::MsgRequest(call) => call.handle(context).await,
+            Self::MsgReply(call) => call.handle(context).await,
+            Self::MsgListen(call) => call.handle(context).await,
+            Self::ListNodes(call) => call.handle(context).await,
+            Self::PingNode(call) => call.handle(context).await,
+            Self::JoinNetwork(call) => call.handle(context).await,
+            Self::StopNode(call) => Ok(call.handle(context)),
+        }
+    }
+}
+
+/// The number of a session, for a call that names it.
+///
+/// # Errors
+///
+/// `session_not_found`, `name_invalid`.
+pub(crate) fn find(context: &Context<'_>, session: &Session) -> Result<session::Info> {
+    Ok(context.host.sessions.find(&session.to_ref()?)?)
+}

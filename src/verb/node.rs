@@ -1,0 +1,219 @@
+//! `cw node list` and `cw node ping`: the nodes of the network, how each is reached and how long
+//! it takes to answer.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{Call, Reply};
+use crate::cli::Cli;
+use crate::error::{Error, Result};
+use crate::node::Context;
+use crate::show;
+
+/// How long `node list` waits for a node to answer before it is shown without a round trip.
+const LIST_WAIT: Duration = Duration::from_secs(2);
+/// How long a ping may take.
+const PING_WAIT: Duration = Duration::from_secs(5);
+
+/// List the nodes of the network, and how each is reached.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct List {
+    /// Print JSON.
+    #[arg(short, long)]
+    #[serde(skip)]
+    pub json: bool,
+}
+
+/// Measure the way to a node.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Ping {
+    /// The node.
+    #[arg(value_parser = crate::locator::node_name)]
+    pub node: String,
+    /// How many times, one second apart.
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[serde(skip)]
+    pub count: u32,
+}
+
+/// The answer to `list`.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Nodes {
+    /// The network.
+    pub network: String,
+    /// Whether the relay is reached; if not, who is online is what was last known.
+    pub relay_connected: bool,
+    /// By name, this node included.
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct NodeInfo {
+    /// Its name in the network.
+    pub name: String,
+    /// Whose it is.
+    pub owner: String,
+    /// Its address inside the mesh.
+    pub address: String,
+    /// Whether this is the node that was asked.
+    pub this: bool,
+    /// Whether the relay sees it.
+    pub online: bool,
+    /// `direct <address>`, `relayed`, `this node` or `-`.
+    pub path: String,
+    /// The round trip, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+}
+
+/// The answer to `ping`.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Pong {
+    /// As in [`NodeInfo::path`].
+    pub path: String,
+    /// The round trip, in milliseconds.
+    pub rtt_ms: f64,
+}
+
+impl List {
+    pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
+        let json = self.json;
+        let nodes = match cli.ask(Call::ListNodes(self)).await? {
+            Reply::NodeList(nodes) => nodes,
+            other => return Err(other.unexpected()),
+        };
+        if json {
+            return cli.print_json(&nodes);
+        }
+        if !nodes.relay_connected {
+            cli.note("[cw] the relay is not reached; this is what was last known");
+        }
+        let mut out = format!(
+            "{:<20} {:<8} {:<30} {:<10} OWNER\n",
+            "NAME", "STATUS", "PATH", "RTT"
+        );
+        for node in nodes.nodes {
+            let status = if node.online || node.this {
+                "online"
+            } else {
+                "offline"
+            };
+            let rtt = node
+                .rtt_ms
+                .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+            let name = if node.this {
+                format!("{} *", node.name)
+            } else {
+                node.name
+            };
+            out.push_str(&format!(
+                "{name:<20} {status:<8} {:<30} {rtt:<10} {}\n",
+                node.path,
+                show::clean(&node.owner)
+            ));
+        }
+        cli.print(&out)
+    }
+
+    pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+        let network = context.host.network()?;
+        let view = network.view();
+        let mut nodes = vec![NodeInfo {
+            name: view.me.name.to_string(),
+            owner: view.me.owner.clone(),
+            address: mesh::address_of(&view.me.key).to_string(),
+            this: true,
+            online: view.connected,
+            path: "this node".to_owned(),
+            rtt_ms: None,
+        }];
+        let mut pings = tokio::task::JoinSet::new();
+        for (name, peer) in &view.peers {
+            let at = nodes.len();
+            nodes.push(NodeInfo {
+                name: name.to_string(),
+                owner: peer.record.owner.clone(),
+                address: mesh::address_of(&peer.record.key).to_string(),
+                this: false,
+                online: peer.online,
+                path: "-".to_owned(),
+                rtt_ms: None,
+            });
+            if peer.online {
+                let (mesh, key) = (network.mesh.clone(), peer.record.key);
+                pings.spawn(
+                    async move { (at, tokio::time::timeout(LIST_WAIT, mesh.ping(&key)).await) },
+                );
+            }
+        }
+        while let Some(ping) = pings.join_next().await {
+            if let Ok((at, Ok(Ok(pong)))) = ping {
+                nodes[at].path = path_text(&pong.path);
+                nodes[at].rtt_ms = Some(milliseconds(pong.rtt));
+            }
+        }
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Reply::NodeList(Nodes {
+            network: view.network.to_string(),
+            relay_connected: view.connected,
+            nodes,
+        }))
+    }
+}
+
+impl Ping {
+    pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
+        let mut channel = cli.open().await?;
+        for round in 0..self.count {
+            if round > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            match channel.call(&Call::PingNode(self.clone())).await? {
+                Reply::NodePong(pong) => {
+                    cli.print(&format!(
+                        "pong from {} in {:.2} ms ({})\n",
+                        self.node, pong.rtt_ms, pong.path
+                    ))?;
+                }
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+        let network = context.host.network()?;
+        let key = network.peer(&self.node)?.record.key;
+        let pong = tokio::time::timeout(PING_WAIT, network.mesh.ping(&key))
+            .await
+            .map_err(|_| {
+                Error::new(
+                    "timeout",
+                    format!(
+                        "{} did not answer within {} s",
+                        self.node,
+                        PING_WAIT.as_secs()
+                    ),
+                )
+            })??;
+        Ok(Reply::NodePong(Pong {
+            path: path_text(&pong.path),
+            rtt_ms: milliseconds(pong.rtt),
+        }))
+    }
+}
+
+fn path_text(path: &mesh::io::Path) -> String {
+    match path {
+        mesh::io::Path::Direct(address) => format!("direct {address}"),
+        mesh::io::Path::Relayed => "relayed".to_owned(),
+        mesh::io::Path::None => "-".to_owned(),
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,99 @@
+//! The verbs that start and stop a node: `cw start`, `cw stop`, `cw node run`, and the two hidden
+//! ones that it consists of.
+//!
+//! A node is two processes. The keeper holds the terminals and starts the node again when it
+//! dies; the node does everything else. `cw node run` is the keeper in the foreground, `cw start`
+//! (and any command that finds no node) starts it in the background.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{Call, Reply};
+use crate::cli::Cli;
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::node::Context;
+
+/// The longest grace that can be asked for, in seconds.
+const GRACE_MAX: u32 = 600;
+
+/// Stop the node and end its sessions.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Stop {
+    /// Seconds that the sessions get to end by themselves.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub grace: u32,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Stopping {
+    /// How many running sessions are ended.
+    pub sessions: u32,
+}
+
+/// Start the node in the background, if it does not run.
+pub(crate) async fn start(cli: &Cli) -> Result<()> {
+    let started = crate::client::ensure(&cli.home).await?;
+    cli.note(if started {
+        "[cw] node started"
+    } else {
+        "[cw] node is running"
+    });
+    Ok(())
+}
+
+impl Stop {
+    pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
+        let mut channel = crate::client::connect(&cli.home).await.map_err(|_| {
+            Error::new("node_not_running", "no node runs here")
+                .hint(cli.home.dir().display().to_string())
+        })?;
+        let keeper = crate::client::keeper(&cli.home);
+        match channel.call(&Call::StopNode(self)).await? {
+            Reply::NodeStopping(stopping) => {
+                // The node closes the connection with its last act.
+                while let Ok(Some(_)) = channel.receiver.next_frame().await {}
+                crate::client::gone(&cli.home, keeper).await?;
+                let ended = match stopping.sessions {
+                    0 => String::new(),
+                    1 => "; 1 session ended".to_owned(),
+                    count => format!("; {count} sessions ended"),
+                };
+                cli.note(&format!("[cw] node stopped{ended}"));
+                Ok(())
+            }
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn handle(self, context: &mut Context<'_>) -> Reply {
+        let running = context
+            .host
+            .sessions
+            .list()
+            .iter()
+            .filter(|info| info.pid.is_some())
+            .count();
+        context.host.stop(std::time::Duration::from_secs(
+            self.grace.min(GRACE_MAX).into(),
+        ));
+        Reply::NodeStopping(Stopping {
+            sessions: u32::try_from(running).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// `cw node run`, and the hidden `cw keeper`: the keeper, until the node stops on purpose.
+pub(crate) fn keeper(home: &Home, arguments: &[OsString]) -> Result<ExitCode> {
+    home.create()?;
+    let program = std::env::current_exe()?;
+    let node = [program.into_os_string(), "node".into(), "serve".into()];
+    if arguments.iter().any(|argument| argument == "--adopt") {
+        return Ok(session::io::keeper::adopt(home.dir(), &node)?);
+    }
+    Ok(session::io::keeper::run(home.dir(), &node)?)
+}

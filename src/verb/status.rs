@@ -1,0 +1,83 @@
+//! `cw status <session>`: everything about one session.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::info::SessionInfo;
+use super::{Call, Reply};
+use crate::cli::Cli;
+use crate::error::Result;
+use crate::locator::Locator;
+use crate::node::Context;
+
+/// Show the state of a session.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Status {
+    /// The session: its name or number, or node:session.
+    #[serde(flatten)]
+    pub target: Locator,
+    /// Print JSON.
+    #[arg(short, long)]
+    #[serde(skip)]
+    pub json: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct SessionStatus {
+    /// The session.
+    pub info: SessionInfo,
+    /// Bytes printed since its start.
+    pub output_size: u64,
+}
+
+impl Status {
+    pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
+        let json = self.json;
+        let info = match cli.ask(Call::GetStatus(self)).await? {
+            Reply::SessionStatus(status) => status.info,
+            other => return Err(other.unexpected()),
+        };
+        if json {
+            cli.print_json(&info)
+        } else {
+            cli.print(&text(&info))
+        }
+    }
+
+    pub(crate) fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+        let info = super::find(context, &self.target.session)?;
+        Ok(Reply::SessionStatus(Box::new(SessionStatus {
+            info: SessionInfo::from(&info),
+            output_size: info.output_end,
+        })))
+    }
+}
+
+fn text(info: &SessionInfo) -> String {
+    let mut out = format!("Session {}\n", info.id);
+    let mut row =
+        |name: &str, value: &str| out.push_str(&format!("  {:<14}{value}\n", format!("{name}:")));
+    if let Some(name) = &info.name {
+        row("Name", name);
+    }
+    row("Command", &info.prompt);
+    row("Working Dir", &info.working_dir);
+    row("Status", &info.status);
+    if !info.tags.is_empty() {
+        row("Tags", &info.tags.join(" "));
+    }
+    row("Created", &info.created_at);
+    if let Some(at) = &info.completed_at {
+        row("Ended", at);
+    }
+    row("Attached", &info.attached_count.to_string());
+    if let Some(pid) = info.pid {
+        row("PID", &pid.to_string());
+    }
+    row("Output Size", &format!("{} bytes", info.output_bytes));
+    if let Some(at) = &info.last_output_at {
+        row("Last Output", at);
+    }
+    out
+}
