@@ -63,6 +63,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Whether there is something to write.
+    pub const fn has_chunk(&self) -> bool {
+        self.waiting > 0 || !self.urgent.is_empty()
+    }
+
     /// Whether the bulk lane is down to half: the point at which it pays to
     /// wake those who wait for room.
     pub const fn is_low(&self) -> bool {
@@ -83,6 +88,19 @@ impl Queue {
         frame::encode(body, self.chunk_for(len));
         self.waiting += len;
         Ok(())
+    }
+
+    /// Appends a frame that carries the packet `data`: to the urgent lane if it
+    /// is a handshake and there is room, else to the bulk lane.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] as for [`Queue::push`].
+    pub fn push_packet<'a>(&mut self, body: &impl Body<'a>, data: &[u8]) -> Result<(), Full> {
+        if is_handshake(data) && self.push_urgent(body).is_ok() {
+            return Ok(());
+        }
+        self.push(body)
     }
 
     /// Appends a frame to the urgent lane.
@@ -123,6 +141,16 @@ impl Queue {
         let at = self.bulk.len() - 1;
         &mut self.bulk[at]
     }
+}
+
+/// Whether a packet is one of WireGuard's handshake messages: initiation,
+/// response, or cookie reply, each with three zero bytes after its type and a
+/// fixed length.
+fn is_handshake(packet: &[u8]) -> bool {
+    matches!(
+        (packet, packet.len()),
+        ([1, 0, 0, 0, ..], 148) | ([2, 0, 0, 0, ..], 92) | ([3, 0, 0, 0, ..], 64)
+    )
 }
 
 #[cfg(test)]
@@ -198,6 +226,20 @@ mod tests {
             taken += frame::encoded_len(&KeepAlive);
         }
         assert!(taken <= URGENT_LIMIT);
+    }
+
+    #[test]
+    fn the_shape_of_a_handshake() {
+        for (kind, len) in [(1, 148), (2, 92), (3, 64)] {
+            let mut packet = vec![0; len];
+            packet[0] = kind;
+            assert!(is_handshake(&packet));
+            assert!(!is_handshake(&packet[..len - 1]));
+            packet[3] = 1;
+            assert!(!is_handshake(&packet));
+        }
+        assert!(!is_handshake(b""));
+        assert!(!is_handshake(&[4, 0, 0, 0]));
     }
 
     proptest! {

@@ -10,9 +10,9 @@ pub struct Limits {
     /// Bytes in the queue to one client.
     pub queue: usize,
     /// How long a sender is held up by one full queue before its packet is
-    /// dropped. Long enough for a path of 16 Mbit/s to drain half the queue,
-    /// so that faster receivers lose nothing; short enough that what the
-    /// sender has for others is late by a blink, once.
+    /// dropped. Long enough for a path of 4 Mbit/s to drain half the queue and
+    /// for a busy machine to catch its breath, so that faster receivers lose
+    /// nothing; what the sender has for others is late by that much, once.
     pub patience: Duration,
     /// Connections with the same key. One is normal, two for a moment when a
     /// machine changes networks; the oldest goes when there are more.
@@ -35,7 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             queue: queue::BULK_LIMIT,
-            patience: Duration::from_millis(250),
+            patience: Duration::from_secs(1),
             duplicates: 4,
             known: 4096,
             keep_alive: Duration::from_secs(60),

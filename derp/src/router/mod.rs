@@ -352,8 +352,7 @@ impl<H: Clone> Router<H> {
             return Outcome::Taken;
         };
         let frame = RecvPacket { from: source, data };
-        let urgent = is_handshake(data) && target.queue.push_urgent(&frame).is_ok();
-        if urgent || target.queue.push(&frame).is_ok() {
+        if target.queue.push_packet(&frame, data).is_ok() {
             self.counters.packets += 1;
             self.counters.bytes += data.len() as u64;
             self.wake_idle(to);
@@ -458,16 +457,6 @@ impl<H: Clone> Router<H> {
             self.wakes.push(conn.handle.clone());
         }
     }
-}
-
-/// Whether a packet is one of WireGuard's handshake messages: initiation,
-/// response, or cookie reply, each with three zero bytes after its type and a
-/// fixed length.
-fn is_handshake(packet: &[u8]) -> bool {
-    matches!(
-        (packet, packet.len()),
-        ([1, 0, 0, 0, ..], 148) | ([2, 0, 0, 0, ..], 92) | ([3, 0, 0, 0, ..], 64)
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,11 @@
+//! The relay and its clients over loopback TCP.
+#![cfg(feature = "io")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests may fail like tests"
+)]
+
+mod common;
+mod hostile;
+mod relay;
+mod tls;
