@@ -121,7 +121,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         stun: None,
     }));
     let name = membership.name.clone();
-    let uplink = Uplink::start(membership, Arc::clone(&host.identity), host.home.netmap());
+    let uplink = Uplink::start(membership, Arc::clone(&host.identity), host.home.netmap())?;
     let view = uplink.view();
     let tasks = vec![
         tokio::spawn(follow(mesh.clone(), view.clone())),

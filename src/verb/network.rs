@@ -5,6 +5,7 @@
 //! relay signed.
 
 use clap::{Args, Subcommand};
+use mesh::{NetworkId, NodeName};
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Reply};
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::node::Context;
 use crate::show;
-use crate::uplink::api::Api;
+use crate::uplink::api::{Api, NewInvite};
 
 /// Networks: which machines belong together.
 #[derive(Subcommand, Clone, Debug)]
@@ -23,7 +24,7 @@ pub enum Network {
     /// Select a network for the commands that follow.
     Use {
         /// Its name.
-        name: String,
+        name: NetworkId,
     },
     /// Print the selected network.
     Current,
@@ -52,7 +53,7 @@ pub struct Access {
 #[derive(Args, Clone, Debug)]
 pub struct Create {
     /// Its name.
-    pub name: String,
+    pub name: NetworkId,
     /// Do not select it.
     #[arg(long)]
     pub no_use: bool,
@@ -69,7 +70,7 @@ pub struct Create {
 pub struct Invite {
     /// The network; the selected one if left out.
     #[arg(long)]
-    pub network: Option<String>,
+    pub network: Option<NetworkId>,
     /// How many machines may join with it.
     #[arg(long, default_value_t = 1)]
     pub uses: u32,
@@ -91,11 +92,10 @@ pub struct Invite {
 #[derive(Args, Clone, Debug)]
 pub struct Revoke {
     /// The node.
-    #[arg(value_parser = crate::locator::node_name)]
-    pub node: String,
+    pub node: NodeName,
     /// The network; the selected one if left out.
     #[arg(long)]
-    pub network: Option<String>,
+    pub network: Option<NetworkId>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print it as help")]
     pub access: Access,
@@ -147,13 +147,14 @@ impl Network {
 }
 
 impl Access {
+    fn url(&self, cli: &Cli) -> Result<String> {
+        let named = self.relay_url.clone();
+        named.or(Config::load(&cli.home)?.relay_url).ok_or_else(no_relay)
+    }
+
     /// A client of the relay as this person.
     fn api(&self, cli: &Cli) -> Result<Api> {
-        let url = self
-            .relay_url
-            .clone()
-            .or(Config::load(&cli.home)?.relay_url)
-            .ok_or_else(no_relay)?;
+        let url = self.url(cli)?;
         let token = match &self.token_file {
             Some(path) => std::fs::read_to_string(path).map_err(|error| {
                 Error::new(
@@ -175,22 +176,20 @@ fn no_relay() -> Error {
         .hint("pass --relay-url or set CODEWIRE_RELAY_URL")
 }
 
-fn select(cli: &Cli, name: &str) -> Result<()> {
-    name.parse::<mesh::NetworkId>()?;
-    Config::edit(&cli.home, |config| config.set_network(name))
+fn select(cli: &Cli, name: &NetworkId) -> Result<()> {
+    Config::edit(&cli.home, |config| config.set_network(name.as_str()))
 }
 
 /// The network that was named, else the selected one.
-fn chosen(cli: &Cli, network: Option<String>) -> Result<String> {
-    let name = match network {
-        Some(name) => name,
-        None => Config::load(&cli.home)?.network.ok_or_else(|| {
-            Error::new("no_network", "no network selected")
-                .hint("'cw network use <name>' selects one")
-        })?,
-    };
-    name.parse::<mesh::NetworkId>()?;
-    Ok(name)
+fn chosen(cli: &Cli, network: Option<NetworkId>) -> Result<NetworkId> {
+    if let Some(network) = network {
+        return Ok(network);
+    }
+    let selected = Config::load(&cli.home)?.network.ok_or_else(|| {
+        Error::new("no_network", "no network selected")
+            .hint("'cw network use <name>' selects one")
+    })?;
+    Ok(selected.parse()?)
 }
 
 impl Create {
@@ -220,7 +219,7 @@ async fn list(cli: &Cli, access: &Access) -> Result<()> {
         "CURRENT", "NAME", "NODES", "INVITES"
     );
     for network in networks {
-        let mark = if current.as_deref() == Some(&network.id) {
+        let mark = if current.as_deref() == Some(network.id.as_str()) {
             "*"
         } else {
             ""
@@ -236,24 +235,21 @@ async fn list(cli: &Cli, access: &Access) -> Result<()> {
 impl Invite {
     async fn run(self, cli: &Cli) -> Result<()> {
         let network = chosen(cli, self.network)?;
-        let api = self.access.api(cli)?;
-        let invite = api
-            .create_invite(&network, self.uses, &self.ttl, self.mine)
-            .await?;
+        let new = NewInvite { network, uses: self.uses, ttl: self.ttl, mine: self.mine };
+        let invite = self.access.api(cli)?.create_invite(&new).await?;
+        let token = invite
+            .token
+            .ok_or_else(|| Error::internal("the relay made an invite and did not show it"))?;
         // The token alone on stdout, so that a script can take it.
-        cli.print(&format!("{}\n", invite.token))?;
-        cli.note(&format!("Uses: {}", invite.uses));
+        cli.print(&format!("{token}\n"))?;
+        cli.note(&format!("Uses: {}", invite.uses_remaining));
         cli.note(&format!("Expires: {}", invite.expires_at));
-        cli.note(&format!(
-            "Join: cw network join --relay-url {} {}",
-            api.url(),
-            invite.token
-        ));
+        cli.note(&format!("Join: cw network join --relay-url {} {token}", self.access.url(cli)?));
         if self.mine {
             cli.note("What joins with it is yours: keep the invite to yourself.");
         }
         if self.qr {
-            cli.note(&show::qr(&invite.token)?);
+            cli.note(&show::qr(&token)?);
         }
         Ok(())
     }
@@ -262,10 +258,7 @@ impl Invite {
 impl Revoke {
     async fn run(self, cli: &Cli) -> Result<()> {
         let network = chosen(cli, self.network)?;
-        self.access
-            .api(cli)?
-            .revoke_node(&network, &self.node)
-            .await?;
+        self.access.api(cli)?.revoke(&network, &self.node).await?;
         cli.note(&format!("Node \"{}\" revoked", self.node));
         Ok(())
     }
