@@ -1,0 +1,2 @@
+//! Clients that other people wrote, against our relay. The tests are in
+//! `tests/`; there is nothing else here.
