@@ -1,0 +1,86 @@
+//! The routes, one file per noun.
+
+mod account;
+mod body;
+mod invites;
+mod join;
+mod networks;
+mod nodes;
+mod page;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get, post};
+
+use super::app::App;
+use super::error::ApiError;
+use super::{coordinate, derp};
+
+/// The longest request body, bytes. The largest request is a join, below 1 KiB.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long a request may take from its head to its answer, a slowly sent body
+/// included.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+
+/// Everything the relay answers over HTTP.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(account::healthz))
+        .route("/readyz", get(account::readyz))
+        .route("/api/v1/auth/config", get(account::config))
+        .route("/api/v1/auth/validate", get(account::validate))
+        .route(
+            "/api/v1/networks",
+            get(networks::list).post(networks::create),
+        )
+        .route("/api/v1/invites", get(invites::list).post(invites::create))
+        .route("/api/v1/invites/{id}", delete(invites::withdraw))
+        .route("/api/v1/join", post(join::join))
+        .route("/api/v1/nodes", get(nodes::list))
+        .route("/api/v1/nodes/{name}", delete(nodes::revoke))
+        .route("/api/v1/coordinate", get(coordinate::coordinate))
+        .route("/join", get(page::join))
+        .route("/derp", get(derp::upgrade))
+        .route("/derp/probe", get(derp::probe))
+        .route("/derp/latency-check", get(derp::probe))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(guard))
+        .with_state(app)
+}
+
+/// A deadline, and headers that every answer has.
+async fn guard(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await;
+    let mut answer = answer.unwrap_or_else(|_| {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        ApiError::new(status, "timeout", "the request took too long").into_response()
+    });
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this is not what can be done here",
+    )
+}

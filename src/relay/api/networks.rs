@@ -1,0 +1,62 @@
+//! Networks: list and create.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use ed25519_dalek::SigningKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body::{Body, network_id};
+use crate::coord::Mark;
+use crate::relay::app::{App, random};
+use crate::relay::auth::User;
+use crate::relay::clock::{rfc3339, unix_now};
+use crate::relay::error::ApiError;
+use crate::relay::store::{NewNetwork, Subject};
+
+/// `GET /api/v1/networks`: the caller's, or all for the relay's token.
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    User(subject): User,
+) -> Result<Json<Value>, ApiError> {
+    let subject = Some(subject).filter(|subject| *subject != Subject::admin());
+    let networks = app.store.networks(subject, unix_now()).await?;
+    let networks = networks.into_iter().map(|network| {
+        json!({
+            "id": network.id,
+            "created_at": rfc3339(network.created),
+            "node_count": network.nodes,
+            "invite_count": network.invites,
+        })
+    });
+    Ok(Json(networks.collect()))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Create {
+    network_id: String,
+}
+
+/// `POST /api/v1/networks`: the caller becomes the owner.
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    User(owner): User,
+    Body(create): Body<Create>,
+) -> Result<Json<Value>, ApiError> {
+    let id = network_id(&create.network_id)?;
+    let new = NewNetwork {
+        id: id.clone(),
+        owner,
+        issuer: SigningKey::from_bytes(&random()),
+        mark: Mark(random()),
+        now: unix_now(),
+    };
+    let status = if app.create_network(new).await? {
+        "created"
+    } else {
+        "exists"
+    };
+    Ok(Json(json!({ "status": status, "network_id": id })))
+}

@@ -1,0 +1,274 @@
+//! The relay behind its routes: what they all share, and the operations that
+//! change who is a member.
+//!
+//! The store is changed first and the directory follows. Both happen in one
+//! task of its own, in line behind one lock: a client that hangs up half-way
+//! cannot leave the directory behind the store, and the directory sees the
+//! changes in the order of their revisions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use derp::NodeKey;
+use derp::io::server::Server as DerpServer;
+use mesh::NetworkId;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
+
+use super::clock::unix_now;
+use super::error::ApiError;
+use super::hub::Hub;
+use super::limiter::Limiter;
+use super::store::{Change, Creation, Join, Joined, NewNetwork, Renewal, Revocation, Store};
+use crate::coord::{Mark, RelayInfo};
+
+/// How long a record is good for. A node that connects within its second half
+/// gets a new one, so this is also how long a node may be away and still be
+/// known to peers that have not heard of the relay since.
+pub(crate) const RECORD_VALIDITY: u64 = 90 * 24 * 3600;
+
+/// After a revocation the relay cuts the packets of the key at once, and
+/// again after these times: a connection that was just being admitted is in
+/// nobody's list yet.
+const CUT_AGAIN: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(3),
+    Duration::from_secs(12),
+];
+
+/// See the module.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) derp: DerpServer,
+    pub(crate) info: RelayInfo,
+    pub(crate) guards: Guards,
+    /// Becomes true when the relay stops.
+    pub(crate) stop: watch::Receiver<bool>,
+    token: TokenHash,
+    commit: tokio::sync::Mutex<()>,
+}
+
+/// What an [`App`] is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) derp: DerpServer,
+    pub(crate) info: RelayInfo,
+    pub(crate) token: TokenHash,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// The SHA-256 of a bearer token. Comparing hashes takes the same time
+/// whatever was sent.
+#[derive(Clone)]
+pub(crate) struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// Of a token in plain text.
+    pub(crate) fn of(token: &str) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// Whether `token` is the one.
+    fn is(&self, token: &str) -> bool {
+        bool::from(self.0.ct_eq(&Self::of(token).0))
+    }
+}
+
+/// How often one address may try what.
+pub(crate) struct Guards {
+    joins: Mutex<Limiter>,
+    failures: Mutex<Limiter>,
+}
+
+impl Guards {
+    fn new() -> Self {
+        Self {
+            // A rack of machines behind one address joins at once; each join
+            // costs a signature check and a transaction.
+            joins: Mutex::new(Limiter::new(128, 2.0)),
+            // Somebody mistypes a token, or a machine with an old one tries
+            // in a loop; a guesser gets nowhere.
+            failures: Mutex::new(Limiter::new(30, 0.5)),
+        }
+    }
+
+    /// Counts a join; an error when the address has to wait.
+    pub(crate) fn join(&self, address: IpAddr) -> Result<(), ApiError> {
+        let may = self.joins.lock().take(address, Instant::now());
+        may.then_some(()).ok_or_else(ApiError::rate_limited)
+    }
+
+    /// An error when too many credentials from this address were wrong.
+    pub(crate) fn check(&self, address: IpAddr) -> Result<(), ApiError> {
+        let may = self.failures.lock().has(address, Instant::now());
+        may.then_some(()).ok_or_else(ApiError::rate_limited)
+    }
+
+    /// Counts a wrong credential.
+    pub(crate) fn failed(&self, address: IpAddr) {
+        self.failures.lock().take(address, Instant::now());
+    }
+}
+
+impl App {
+    /// Puts the relay together.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            store: parts.store,
+            hub: parts.hub,
+            derp: parts.derp,
+            info: parts.info,
+            guards: Guards::new(),
+            stop: parts.stop,
+            token: parts.token,
+            commit: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Whether this is the relay's own token.
+    pub(crate) fn is_admin(&self, token: &str) -> bool {
+        self.token.is(token)
+    }
+
+    /// Creates a network; whether it is new.
+    pub(crate) async fn create_network(
+        self: &Arc<Self>,
+        new: NewNetwork,
+    ) -> Result<bool, ApiError> {
+        let app = Arc::clone(self);
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            match app.store.create_network(new).await? {
+                Creation::Existed => Ok(false),
+                Creation::Created(state) => {
+                    app.hub.add(state);
+                    Ok(true)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Redeems an invite; the network and key of the node that is in now.
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        join: Join,
+    ) -> Result<(NetworkId, NodeKey), ApiError> {
+        let app = Arc::clone(self);
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            let record = match app.store.join(join).await? {
+                Joined::Was(row) => row.record,
+                Joined::Added(change) => {
+                    let record = change.node.record.clone();
+                    tracing::info!(network = %record.network, node = %record.name, "joined");
+                    app.hub.apply(change);
+                    record
+                }
+            };
+            Ok((record.network, record.key))
+        })
+        .await
+    }
+
+    /// Gives a node's record a new period if less than half of it is left.
+    pub(crate) async fn renew_if_due(
+        self: &Arc<Self>,
+        network: &NetworkId,
+        key: &NodeKey,
+    ) -> Result<(), ApiError> {
+        let now = unix_now();
+        let standing = self.hub.standing(network, key);
+        if standing.is_none_or(|standing| standing.record.expires > now + RECORD_VALIDITY / 2) {
+            return Ok(());
+        }
+        let renewal = Renewal {
+            network: network.clone(),
+            key: *key,
+            expires: now + RECORD_VALIDITY,
+            mark: Mark(random()),
+            now,
+        };
+        let app = Arc::clone(self);
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            if let Some(change) = app.store.renew(renewal).await? {
+                app.hub.apply(change);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Revokes a node and cuts its connections; false if there is none.
+    pub(crate) async fn revoke(self: &Arc<Self>, revocation: Revocation) -> Result<bool, ApiError> {
+        let app = Arc::clone(self);
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            let Some(change) = app.store.revoke(revocation).await? else {
+                return Ok(false);
+            };
+            let record = &change.node.record;
+            tracing::info!(network = %record.network, node = %record.name, "revoked");
+            app.forget(change);
+            Ok(true)
+        })
+        .await
+    }
+
+    fn forget(self: &Arc<Self>, change: Change) {
+        let key = change.node.record.key;
+        self.hub.apply(change);
+        self.cut_packets(&key);
+        let app = Arc::clone(self);
+        tokio::spawn(async move {
+            for wait in CUT_AGAIN {
+                tokio::time::sleep(wait).await;
+                app.cut_packets(&key);
+            }
+        });
+    }
+
+    /// Ends the DERP connections of a key that no network knows any more.
+    fn cut_packets(&self, key: &NodeKey) {
+        use derp::io::server::Admission as _;
+        if !self.hub.admits(key) {
+            self.derp.disconnect(key);
+        }
+    }
+
+    /// Renews what is due among the connected nodes and drops what is old.
+    pub(crate) async fn keep_house(self: &Arc<Self>) {
+        let now = unix_now();
+        for (network, key) in self.hub.ending_before(now + RECORD_VALIDITY / 2) {
+            if let Err(error) = self.renew_if_due(&network, &key).await {
+                tracing::warn!(code = error.code(), %network, "could not renew a record");
+            }
+        }
+        if let Err(error) = self.store.purge(now).await {
+            tracing::warn!(%error, "could not tidy the store");
+        }
+    }
+}
+
+/// Bytes from the operating system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+/// Runs `work` to its end even if whoever waits for it goes away.
+async fn in_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

@@ -1,0 +1,271 @@
+//! The arguments of `cw relay serve`, checked.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::http::Uri;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use derp::NodeSecret;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::app::{TokenHash, random};
+use crate::error::{Error, Result};
+use crate::home::Home;
+
+/// Runs the relay: introduces nodes to each other and forwards their sealed
+/// packets.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// The URL under which nodes reach this relay
+    #[arg(long, value_name = "URL")]
+    pub base_url: String,
+
+    /// Address of the HTTP server; `:8080` is port 8080 on every interface
+    #[arg(long, value_name = "ADDRESS", default_value = ":8080")]
+    pub listen: String,
+
+    /// Address of the SSH gateway (not built yet)
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub ssh_listen: String,
+
+    /// Address of the STUN server (UDP); empty for none
+    #[arg(long, value_name = "ADDRESS", default_value = ":3478")]
+    pub stun_listen: String,
+
+    /// Where the relay keeps its database and keys [default: relay/ in the home of cw]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// How users prove themselves; only `token` is built
+    #[arg(long, value_name = "MODE", default_value = "token")]
+    pub auth_mode: String,
+
+    /// The token of `--auth-mode token`; whoever lists processes can see it here
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CODEWIRE_RELAY_AUTH_TOKEN",
+        hide_env_values = true
+    )]
+    pub auth_token: Option<String>,
+
+    /// A file with the token; without any, one is made in the data directory
+    #[arg(long, value_name = "FILE", conflicts_with = "auth_token")]
+    pub auth_token_file: Option<PathBuf>,
+
+    /// Certificate chain (PEM) to serve HTTPS with
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// A configuration that makes sense.
+pub(crate) struct Checked {
+    pub(crate) base_url: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) stun_listen: Option<SocketAddr>,
+    pub(crate) data: DataDir,
+    pub(crate) token: TokenHash,
+    /// Where the token is, if the relay made it.
+    pub(crate) token_made: Option<PathBuf>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+impl Config {
+    /// Checks everything that needs no socket, and takes the data directory.
+    ///
+    /// # Errors
+    ///
+    /// `config_invalid`, `not_built`, `locked`, or what the file system says.
+    pub(crate) fn check(&self) -> Result<Checked> {
+        if !self.ssh_listen.is_empty() {
+            return Err(Error::not_built("the SSH gateway"));
+        }
+        match self.auth_mode.as_str() {
+            "token" => {}
+            "none" | "github" | "oidc" => {
+                let mode = format!("--auth-mode {}", self.auth_mode);
+                return Err(Error::not_built(&mode).hint("use --auth-mode token"));
+            }
+            _ => return Err(invalid("--auth-mode is token".to_owned())),
+        }
+        let data = DataDir::open(self.data_dir.clone())?;
+        let (token, token_made) = self.token(&data)?;
+        Ok(Checked {
+            base_url: base_url(&self.base_url)?,
+            listen: address("--listen", &self.listen)?,
+            stun_listen: match self.stun_listen.as_str() {
+                "" => None,
+                listen => Some(address("--stun-listen", listen)?),
+            },
+            tls: self.tls()?,
+            data,
+            token,
+            token_made,
+        })
+    }
+
+    fn token(&self, data: &DataDir) -> Result<(TokenHash, Option<PathBuf>)> {
+        let (token, made) = match (&self.auth_token, &self.auth_token_file) {
+            (Some(token), _) => (token.clone(), None),
+            (None, Some(file)) => (read_text(file)?, None),
+            (None, None) => {
+                let path = data.path("auth-token");
+                if !path.exists() {
+                    let token = URL_SAFE_NO_PAD.encode(random::<24>());
+                    write_new(&path, format!("{token}\n").as_bytes())?;
+                }
+                (read_text(&path)?, Some(path))
+            }
+        };
+        let token = token.trim();
+        if token.is_empty() {
+            return Err(invalid("the auth token is empty".to_owned()));
+        }
+        Ok((TokenHash::of(token), made))
+    }
+
+    fn tls(&self) -> Result<Option<Arc<ServerConfig>>> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let unreadable = |path: &Path, why: &dyn std::fmt::Display| {
+            invalid(format!("{} is not usable: {why}", path.display()))
+        };
+        let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
+            .and_then(Iterator::collect)
+            .map_err(|error| unreadable(cert, &error))?;
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(Error::internal)?
+            .with_no_client_auth()
+            .with_single_cert(chain, secret)
+            .map_err(|error| unreadable(cert, &error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Some(Arc::new(config)))
+    }
+}
+
+/// The directory of one relay; while this lives no other relay uses it.
+pub(crate) struct DataDir {
+    dir: PathBuf,
+    _lock: fs::File,
+}
+
+impl DataDir {
+    fn open(dir: Option<PathBuf>) -> Result<Self> {
+        let dir = match dir {
+            Some(dir) => dir,
+            None => Home::from_env()?.dir().join("relay"),
+        };
+        let failed = |error: io::Error| {
+            invalid(format!(
+                "the data directory {} is not usable: {error}",
+                dir.display()
+            ))
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(failed)?;
+        let lock = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(dir.join("lock"))
+            .map_err(failed)?;
+        let flags = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&lock, flags).map_err(|_| {
+            Error::new("locked", format!("another relay uses {}", dir.display()))
+                .hint("stop it, or give this one a --data-dir of its own")
+        })?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// A file in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The relay's DERP key, made on first use. Clients learn the public half
+    /// in the handshake; it is kept so that they see the same relay again.
+    pub(crate) fn derp_secret(&self) -> Result<NodeSecret> {
+        let path = self.path("derp-key");
+        if !path.exists() {
+            let text = format!("{}\n", hex::encode(random::<32>()));
+            write_new(&path, text.as_bytes())?;
+        }
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(read_text(&path)?.trim(), &mut bytes)
+            .map_err(|_| invalid(format!("{} is damaged", path.display())))?;
+        Ok(NodeSecret::from_bytes(bytes))
+    }
+}
+
+fn base_url(text: &str) -> Result<String> {
+    let url = text.trim_end_matches('/');
+    let parsed: Option<Uri> = url.parse().ok();
+    let is_http = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    });
+    if !is_http {
+        return Err(invalid(format!("--base-url {text:?} is no http(s) URL")));
+    }
+    Ok(url.to_owned())
+}
+
+/// `:8080` is every interface, IPv6 and IPv4.
+fn address(flag: &str, text: &str) -> Result<SocketAddr> {
+    let full = match text.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None => text.to_owned(),
+    };
+    full.parse().map_err(|_| {
+        invalid(format!(
+            "{flag} {text:?} is no address such as :8080 or 127.0.0.1:8080"
+        ))
+    })
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path)
+        .map_err(|error| invalid(format!("cannot read {}: {error}", path.display())))
+}
+
+/// Writes a secret into a file that must not exist yet: first beside it, so
+/// that a crash leaves no half of one.
+fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    let partial = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    Ok(())
+}
+
+fn invalid(message: String) -> Error {
+    Error::new("config_invalid", message)
+}

@@ -1,0 +1,312 @@
+//! `GET /api/v1/coordinate`: one node, one WebSocket, for as long as it is
+//! there. The messages are in [`crate::coord`].
+//!
+//! A connection has a reader and a writer that do not wait for each other:
+//! while a large snapshot goes out over a slow link, the node's pings still
+//! count as life. The writer takes news from the hub when its bell rings and
+//! at most every [`PACE`]; what happens meanwhile is merged there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use derp::NodeKey;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use mesh::NetworkId;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::app::{App, random};
+use super::auth::Remote;
+use super::clock::unix_now;
+use super::directory::Tick;
+use super::error::ApiError;
+use super::hub::{Cut, Opened};
+use super::server::Place;
+use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, Revision, ToNode, ToRelay, VERSION};
+
+/// The longest message a node sends, bytes. A hello is below 1 KiB.
+const MAX_MESSAGE: usize = 16 * 1024;
+
+/// How long a node may take for its hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+
+/// The shortest time between two deltas on one connection. The first change
+/// after a quiet time goes out at once; when a thousand nodes come back
+/// together, each hears of them in twenty frames a second and not in a
+/// thousand.
+const PACE: Duration = Duration::from_millis(50);
+
+/// How long the relay tries to say why it ends a connection.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+type Sink = SplitSink<WebSocket, Message>;
+
+/// See the module.
+pub(crate) async fn coordinate(
+    State(app): State<Arc<App>>,
+    remote: Remote,
+    place: Place,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    // Nodes send none; a page in somebody's browser has no business here.
+    if headers.contains_key(header::ORIGIN) {
+        return ApiError::forbidden().into_response();
+    }
+    if let Err(wait) = app.guards.check(remote.0.ip()) {
+        return wait.into_response();
+    }
+    if *app.stop.borrow() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return ApiError::new(status, "not_ready", "the relay is stopping").into_response();
+    }
+    upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(async move |socket| {
+            serve(app, remote, socket).await;
+            drop(place);
+        })
+}
+
+/// A refusal of the handshake: a code and a text.
+type Refused = (&'static str, String);
+
+async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
+    let entered = timeout(HELLO_LIMIT, enter(&app, remote, &mut socket)).await;
+    let (node, opened) = match entered {
+        Ok(Some(Ok(entered))) => entered,
+        Ok(Some(Err((code, message)))) => {
+            let (sink, _) = socket.split();
+            return farewell(sink, code, message).await;
+        }
+        Ok(None) | Err(_) => return,
+    };
+    let (id, seen) = (opened.id, unix_now());
+    note_seen(&app, &node, seen).await;
+    run(&app, &node, opened, socket).await;
+    app.hub.close(&node.network, &node.key, id, unix_now());
+    note_seen(&app, &node, unix_now()).await;
+}
+
+/// A node that has proven who it is.
+struct Node {
+    network: NetworkId,
+    key: NodeKey,
+}
+
+/// Challenge, hello, judgement. `None` when the connection broke.
+async fn enter(
+    app: &Arc<App>,
+    remote: Remote,
+    socket: &mut WebSocket,
+) -> Option<Result<(Node, Opened), Refused>> {
+    let nonce = Nonce(random());
+    socket.send(text(&ToNode::Challenge { nonce })).await.ok()?;
+    let hello = loop {
+        match socket.recv().await?.ok()? {
+            Message::Text(hello) => break hello,
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Binary(_) | Message::Close(_) => return None,
+        }
+    };
+    let judged = judge(app, &nonce, &hello).await;
+    if matches!(judged, Err(("unauthorized", _))) {
+        app.guards.failed(remote.0.ip());
+    }
+    Some(judged)
+}
+
+async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Opened), Refused> {
+    let refuse = |code, message: &str| Err((code, message.to_owned()));
+    let Ok(ToRelay::Hello {
+        network,
+        key,
+        version,
+        revision,
+        signature,
+    }) = serde_json::from_str(hello)
+    else {
+        return refuse("bad_request", "this is no hello");
+    };
+    if version != VERSION {
+        return Err((
+            "version_unsupported",
+            format!("this relay speaks version {VERSION} and not {version}"),
+        ));
+    }
+    let Some(standing) = app.hub.standing(&network, &key) else {
+        return refuse("unauthorized", "no node of this relay could be recognised");
+    };
+    let proof = HelloProof {
+        issuer: &standing.issuer,
+        nonce,
+        network: &network,
+        key: &key,
+    };
+    if !signature.verifies(&standing.record.sign_key, &proof.message()) {
+        return refuse("unauthorized", "no node of this relay could be recognised");
+    }
+    let node = Node { network, key };
+    if standing.revoked {
+        return refuse("revoked", "this node was revoked");
+    }
+    open(app, node, revision).await
+}
+
+async fn open(
+    app: &Arc<App>,
+    node: Node,
+    revision: Option<Revision>,
+) -> Result<(Node, Opened), Refused> {
+    if let Err(error) = app.renew_if_due(&node.network, &node.key).await {
+        tracing::warn!(code = error.code(), "could not renew a record");
+    }
+    match app.hub.open(&node.network, &node.key, revision) {
+        Ok(opened) => Ok((node, opened)),
+        Err(_) => Err(("revoked", "this node was revoked".to_owned())),
+    }
+}
+
+/// Why a connection ended.
+enum End {
+    /// The node is gone or silent.
+    Lost,
+    Cut(Cut),
+    Stopping,
+}
+
+async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
+    let (mut sink, stream) = socket.split();
+    let Opened {
+        cut,
+        bell,
+        greeting,
+        ..
+    } = opened;
+    let mut first = vec![ToNode::Welcome {
+        record: greeting.record,
+        stun_port: app.info.stun_port,
+        keepalive_ms: millis(KEEPALIVE),
+        dead_after_ms: millis(DEAD_AFTER),
+    }];
+    first.extend(greeting.frames);
+    let end = tokio::select! {
+        () = listen(stream) => End::Lost,
+        () = tell(app, node, first, greeting.cursor, bell, &mut sink) => End::Lost,
+        why = cut_or_stop(cut, app.stop.clone()) => why,
+    };
+    match end {
+        End::Lost => {}
+        End::Cut(Cut::Replaced) => {
+            let message = "this node has connected again from elsewhere";
+            farewell(sink, "replaced", message.to_owned()).await;
+        }
+        End::Cut(Cut::Revoked) => {
+            farewell(sink, "revoked", "this node was revoked".to_owned()).await;
+        }
+        End::Stopping => farewell(sink, "stopping", "the relay is stopping".to_owned()).await,
+    }
+}
+
+/// Returns when the node closed the connection or was silent for too long.
+async fn listen(mut stream: SplitStream<WebSocket>) {
+    loop {
+        match timeout(DEAD_AFTER, stream.next()).await {
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+            // Nothing but pings is said after the hello; a later version may
+            // say more, which this one does not understand.
+            Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {}
+            Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) | Err(_) => return,
+        }
+    }
+}
+
+/// Sends what there is to say; returns when the connection broke.
+async fn tell(
+    app: &Arc<App>,
+    node: &Node,
+    first: Vec<ToNode>,
+    mut cursor: Tick,
+    mut bell: watch::Receiver<()>,
+    sink: &mut Sink,
+) {
+    for frame in first {
+        if sink.send(text(&frame)).await.is_err() {
+            return;
+        }
+    }
+    let mut ping = interval(KEEPALIVE);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = Instant::now();
+    loop {
+        let rung = async {
+            let rung = bell.changed().await;
+            sleep_until(next).await;
+            rung
+        };
+        let message = tokio::select! {
+            _ = ping.tick() => Message::Ping(Vec::new().into()),
+            rung = rung => {
+                if rung.is_err() {
+                    return;
+                }
+                let Some((news, after)) = app.hub.news(&node.network, cursor) else {
+                    continue;
+                };
+                cursor = after;
+                next = Instant::now() + PACE;
+                text(&news)
+            }
+        };
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn cut_or_stop(cut: oneshot::Receiver<Cut>, mut stop: watch::Receiver<bool>) -> End {
+    tokio::select! {
+        why = cut => why.map_or(End::Lost, End::Cut),
+        _ = stop.wait_for(|stop| *stop) => End::Stopping,
+    }
+}
+
+async fn farewell(mut sink: Sink, code: &str, message: String) {
+    let error = ToNode::Error {
+        code: code.to_owned(),
+        message,
+    };
+    let close = Message::Close(Some(CloseFrame {
+        code: close_code::NORMAL,
+        reason: "".into(),
+    }));
+    let said = async {
+        sink.send(text(&error)).await?;
+        sink.send(close).await
+    };
+    // A node that does not listen is not owed more.
+    let _ = timeout(FAREWELL_LIMIT, said).await;
+}
+
+async fn note_seen(app: &App, node: &Node, at: u64) {
+    app.hub.seen(&node.network, &node.key, at);
+    let noted = app.store.seen(node.network.clone(), node.key, at).await;
+    if let Err(error) = noted {
+        tracing::warn!(%error, "could not note when a node was seen");
+    }
+}
+
+fn text(frame: &ToNode) -> Message {
+    let json = serde_json::to_string(frame).expect("frames are strings and numbers");
+    Message::Text(json.into())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

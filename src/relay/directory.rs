@@ -1,0 +1,406 @@
+//! Who is in which network, and who is there now.
+//!
+//! Pure: changes come in from the store (`apply`), connections come and go
+//! (`connect`, `disconnect`), and what a connection has to be told goes out
+//! (`greeting`, `news`). It knows no sockets and keeps no queue per
+//! connection: each connection has a cursor, a *tick*, and asks for the news
+//! since then. Every node has one place in the order of ticks, that of its
+//! last change, so the news are as long as the number of nodes that changed,
+//! whatever happened to them in between, and a slow reader costs nothing but
+//! gets the sum of what it missed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use derp::NodeKey;
+use ed25519_dalek::SigningKey;
+use mesh::{NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
+
+use super::store::{Change, MAX_CHANGES, NetworkState, NodeRow};
+use crate::coord::{Delta, Mark, Peer, Revision, SNAPSHOT_PEERS, ToNode};
+
+/// One coordination connection; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// A place in the order of what happened in a network since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Tick(u64);
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Directory {
+    networks: HashMap<NetworkId, Network>,
+    /// In how many networks a key is live.
+    enrolled: HashMap<NodeKey, u32>,
+}
+
+struct Network {
+    issuer: SigningKey,
+    revision: Revision,
+    /// The marks of this and earlier revisions.
+    marks: BTreeMap<u64, Mark>,
+    nodes: BTreeMap<NodeKey, Node>,
+    tick: Tick,
+    /// Which node changed at which tick, each node once.
+    order: BTreeMap<Tick, NodeKey>,
+}
+
+struct Node {
+    row: NodeRow,
+    signed: SignedRecord,
+    connection: Option<ConnectionId>,
+    /// The last change of any kind.
+    touched: Tick,
+    /// The last change of the record.
+    recorded: Tick,
+}
+
+/// What the relay needs to know of a node that says hello.
+pub(crate) struct Standing {
+    pub(crate) record: NodeRecord,
+    pub(crate) issuer: SignKey,
+    pub(crate) revoked: bool,
+}
+
+/// A node as `GET /api/v1/nodes` shows it.
+pub(crate) struct Listed {
+    pub(crate) name: NodeName,
+    pub(crate) key: NodeKey,
+    pub(crate) owner: String,
+    pub(crate) connected: bool,
+    pub(crate) last_seen: Option<u64>,
+}
+
+/// The first frames of a connection and the cursor to go on from.
+pub(crate) struct Greeting {
+    pub(crate) record: SignedRecord,
+    pub(crate) frames: Vec<ToNode>,
+    pub(crate) cursor: Tick,
+}
+
+impl Directory {
+    /// Adds a network as the store has it.
+    pub(crate) fn add(&mut self, state: NetworkState) {
+        let mut network = Network {
+            issuer: state.issuer,
+            revision: state.revision,
+            marks: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            tick: Tick::default(),
+            order: BTreeMap::new(),
+        };
+        let history = state.history.into_iter().chain([state.revision]);
+        network
+            .marks
+            .extend(history.map(|revision| (revision.number, revision.mark)));
+        for row in state.nodes {
+            if row.revoked.is_none() {
+                *self.enrolled.entry(row.record.key).or_default() += 1;
+            }
+            network.put(row);
+        }
+        self.networks.insert(state.id, network);
+    }
+
+    /// The public key of a network's issuer.
+    pub(crate) fn issuer(&self, network: &NetworkId) -> Option<SignKey> {
+        Some(self.networks.get(network)?.issuer_key())
+    }
+
+    /// Takes in a change that the store made. Changes of one network come in
+    /// the order of their revisions.
+    pub(crate) fn apply(&mut self, change: Change) {
+        let key = change.node.record.key;
+        let Some(network) = self.networks.get_mut(&change.node.record.network) else {
+            return;
+        };
+        let was_live = network.is_live(&key);
+        let is_live = change.node.revoked.is_none();
+        network.revision = change.revision;
+        network
+            .marks
+            .insert(change.revision.number, change.revision.mark);
+        if network.marks.len() as u64 > MAX_CHANGES {
+            network.marks.pop_first();
+        }
+        network.put(change.node);
+        match (was_live, is_live) {
+            (false, true) => *self.enrolled.entry(key).or_default() += 1,
+            (true, false) => self.withdraw(&key),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Whether the key is live in any network.
+    pub(crate) fn is_enrolled(&self, key: &NodeKey) -> bool {
+        self.enrolled.contains_key(key)
+    }
+
+    /// What there is to know of a node that claims `key`.
+    pub(crate) fn standing(&self, network: &NetworkId, key: &NodeKey) -> Option<Standing> {
+        let network = self.networks.get(network)?;
+        let node = network.nodes.get(key)?;
+        Some(Standing {
+            record: node.row.record.clone(),
+            issuer: network.issuer_key(),
+            revoked: node.row.revoked.is_some(),
+        })
+    }
+
+    /// The signed record of a live node.
+    pub(crate) fn record(&self, network: &NetworkId, key: &NodeKey) -> Option<SignedRecord> {
+        let node = self.networks.get(network)?.nodes.get(key)?;
+        node.row.revoked.is_none().then(|| node.signed.clone())
+    }
+
+    /// `connection` is now the one of this node. Returns the one it takes
+    /// the place of, or an error when the node is not (or no longer) live.
+    pub(crate) fn connect(
+        &mut self,
+        network: &NetworkId,
+        key: &NodeKey,
+        connection: ConnectionId,
+    ) -> Result<Option<ConnectionId>, NotLive> {
+        let network = self.networks.get_mut(network).ok_or(NotLive)?;
+        let node = network.nodes.get_mut(key).ok_or(NotLive)?;
+        if node.row.revoked.is_some() {
+            return Err(NotLive);
+        }
+        let before = node.connection.replace(connection);
+        if before.is_none() {
+            network.touch(key);
+        }
+        Ok(before)
+    }
+
+    /// `connection` is over. Does nothing if another one has taken its place.
+    pub(crate) fn disconnect(
+        &mut self,
+        network: &NetworkId,
+        key: &NodeKey,
+        connection: ConnectionId,
+        now: u64,
+    ) {
+        let Some(network) = self.networks.get_mut(network) else {
+            return;
+        };
+        let Some(node) = network.nodes.get_mut(key) else {
+            return;
+        };
+        if node.connection == Some(connection) {
+            node.connection = None;
+            node.row.seen = Some(now);
+            network.touch(key);
+        }
+    }
+
+    /// Notes that a node was connected at `now`.
+    pub(crate) fn seen(&mut self, network: &NetworkId, key: &NodeKey, now: u64) {
+        let network = self.networks.get_mut(network);
+        if let Some(node) = network.and_then(|network| network.nodes.get_mut(key)) {
+            node.row.seen = Some(now);
+        }
+    }
+
+    /// The connection a node has.
+    pub(crate) fn connection(&self, network: &NetworkId, key: &NodeKey) -> Option<ConnectionId> {
+        self.networks.get(network)?.nodes.get(key)?.connection
+    }
+
+    /// What a node that holds `revision` is told first.
+    pub(crate) fn greeting(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+        revision: Option<Revision>,
+    ) -> Option<Greeting> {
+        let network = self.networks.get(network)?;
+        let frames = match revision.filter(|revision| network.knows(revision)) {
+            Some(revision) => vec![network.resume(revision.number)],
+            None => network.snapshot(),
+        };
+        Some(Greeting {
+            record: network.nodes.get(key)?.signed.clone(),
+            frames,
+            cursor: network.tick,
+        })
+    }
+
+    /// What happened since `cursor`, and the cursor after it; `None` when
+    /// nothing did.
+    pub(crate) fn news(&self, network: &NetworkId, cursor: Tick) -> Option<(ToNode, Tick)> {
+        let network = self.networks.get(network)?;
+        (network.tick > cursor).then(|| (network.news(cursor), network.tick))
+    }
+
+    /// The live nodes of a network, by name.
+    pub(crate) fn list(&self, network: &NetworkId) -> Vec<Listed> {
+        let nodes = self.networks.get(network).map(|network| &network.nodes);
+        let live = nodes.into_iter().flatten().map(|(_, node)| node);
+        let mut listed: Vec<_> = live
+            .filter(|node| node.row.revoked.is_none())
+            .map(|node| Listed {
+                name: node.row.record.name.clone(),
+                key: node.row.record.key,
+                owner: node.row.record.owner.clone(),
+                connected: node.connection.is_some(),
+                last_seen: node.row.seen,
+            })
+            .collect();
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        listed
+    }
+
+    /// Connected nodes whose records end before `deadline`.
+    pub(crate) fn ending_before(&self, deadline: u64) -> Vec<(NetworkId, NodeKey)> {
+        let networks = self.networks.iter();
+        let nodes = networks.flat_map(|(id, network)| {
+            let nodes = network.nodes.iter();
+            nodes.map(move |(key, node)| (id, key, node))
+        });
+        nodes
+            .filter(|(_, _, node)| node.connection.is_some() && node.row.revoked.is_none())
+            .filter(|(_, _, node)| node.row.record.expires < deadline)
+            .map(|(id, key, _)| (id.clone(), *key))
+            .collect()
+    }
+
+    fn withdraw(&mut self, key: &NodeKey) {
+        if let Some(count) = self.enrolled.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.enrolled.remove(key);
+            }
+        }
+    }
+}
+
+/// The node is not a live member of the network.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotLive;
+
+impl Network {
+    fn issuer_key(&self) -> SignKey {
+        SignKey::from(&self.issuer.verifying_key())
+    }
+
+    fn is_live(&self, key: &NodeKey) -> bool {
+        let node = self.nodes.get(key);
+        node.is_some_and(|node| node.row.revoked.is_none())
+    }
+
+    fn knows(&self, revision: &Revision) -> bool {
+        self.marks.get(&revision.number) == Some(&revision.mark)
+    }
+
+    /// Adds or replaces a node; its connection stays, unless it was revoked.
+    fn put(&mut self, row: NodeRow) {
+        let key = row.record.key;
+        let signed = SignedRecord::sign(&row.record, &self.issuer);
+        let before = self.nodes.remove(&key);
+        let connection = before.as_ref().and_then(|node| node.connection);
+        let node = Node {
+            connection: connection.filter(|_| row.revoked.is_none()),
+            touched: before.map(|node| node.touched).unwrap_or_default(),
+            recorded: self.tick.next(),
+            signed,
+            row,
+        };
+        self.nodes.insert(key, node);
+        self.touch(&key);
+    }
+
+    /// Moves a node to the end of the order.
+    fn touch(&mut self, key: &NodeKey) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        self.tick = self.tick.next();
+        self.order.remove(&node.touched);
+        self.order.insert(self.tick, *key);
+        node.touched = self.tick;
+    }
+
+    fn snapshot(&self) -> Vec<ToNode> {
+        let live = self
+            .nodes
+            .values()
+            .filter(|node| node.row.revoked.is_none());
+        let peers: Vec<Peer> = live.map(Node::peer).collect();
+        let parts = peers.len().div_ceil(SNAPSHOT_PEERS).max(1);
+        let mut frames: Vec<ToNode> = (1..=parts)
+            .map(|part| ToNode::Snapshot {
+                revision: self.revision,
+                peers: Vec::new(),
+                more: part < parts,
+            })
+            .collect();
+        for (frame, part) in frames.iter_mut().zip(peers.chunks(SNAPSHOT_PEERS)) {
+            if let ToNode::Snapshot { peers, .. } = frame {
+                part.clone_into(peers);
+            }
+        }
+        frames
+    }
+
+    fn resume(&self, number: u64) -> ToNode {
+        let mut delta = self.empty_delta();
+        delta.resumed = true;
+        for (key, node) in &self.nodes {
+            let changed = node.row.changed > number;
+            match (node.row.revoked.is_some(), changed) {
+                (true, true) => delta.removed.push(*key),
+                (false, true) => delta.upsert.push(node.peer()),
+                (false, false) if node.connection.is_some() => delta.online.push(*key),
+                (true, false) | (false, false) => {}
+            }
+        }
+        ToNode::Delta(delta)
+    }
+
+    fn news(&self, cursor: Tick) -> ToNode {
+        let mut delta = self.empty_delta();
+        for key in self.order.range(cursor.next()..).map(|(_, key)| key) {
+            let Some(node) = self.nodes.get(key) else {
+                continue;
+            };
+            if node.row.revoked.is_some() {
+                delta.removed.push(*key);
+            } else if node.recorded > cursor {
+                delta.upsert.push(node.peer());
+            } else if node.connection.is_some() {
+                delta.online.push(*key);
+            } else {
+                delta.offline.push(*key);
+            }
+        }
+        ToNode::Delta(delta)
+    }
+
+    fn empty_delta(&self) -> Delta {
+        Delta {
+            revision: self.revision,
+            upsert: Vec::new(),
+            removed: Vec::new(),
+            online: Vec::new(),
+            offline: Vec::new(),
+            resumed: false,
+        }
+    }
+}
+
+impl Node {
+    fn peer(&self) -> Peer {
+        Peer {
+            record: self.signed.clone(),
+            online: self.connection.is_some(),
+        }
+    }
+}
+
+impl Tick {
+    /// The place after this one.
+    const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}

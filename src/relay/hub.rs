@@ -1,0 +1,162 @@
+//! The directory, shared, and the connections that listen to it.
+//!
+//! One lock around the pure [`Directory`]; nothing is awaited under it. A
+//! connection is woken when its network changed and then asks for the news
+//! since its cursor, so there is no queue that could overflow.
+
+use std::collections::HashMap;
+
+use derp::NodeKey;
+use derp::io::server::Admission;
+use mesh::{NetworkId, SignKey, SignedRecord};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use super::directory::{ConnectionId, Directory, Greeting, Listed, NotLive, Standing, Tick};
+use super::store::{Change, NetworkState};
+use crate::coord::{Revision, ToNode};
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Hub {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    directory: Directory,
+    cuts: HashMap<ConnectionId, oneshot::Sender<Cut>>,
+    bells: HashMap<NetworkId, watch::Sender<()>>,
+    connections: u64,
+}
+
+/// Why the hub ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The same node has a newer one.
+    Replaced,
+    /// The node was revoked.
+    Revoked,
+}
+
+/// A connection that is on the books.
+pub(crate) struct Opened {
+    pub(crate) id: ConnectionId,
+    /// Fires when the connection has to end.
+    pub(crate) cut: oneshot::Receiver<Cut>,
+    /// Changes when there may be news.
+    pub(crate) bell: watch::Receiver<()>,
+    pub(crate) greeting: Greeting,
+}
+
+impl Hub {
+    /// Adds a network.
+    pub(crate) fn add(&self, state: NetworkState) {
+        self.inner.lock().directory.add(state);
+    }
+
+    /// Takes in a change that the store made, tells who listens, and cuts
+    /// the connection of a node that was revoked.
+    pub(crate) fn apply(&self, change: Change) {
+        let mut inner = self.inner.lock();
+        let record = &change.node.record;
+        let (network, key) = (record.network.clone(), record.key);
+        let revoked = change.node.revoked.is_some();
+        let connection = inner.directory.connection(&network, &key);
+        inner.directory.apply(change);
+        if let Some(connection) = connection.filter(|_| revoked) {
+            inner.cut(connection, Cut::Revoked);
+        }
+        inner.ring(&network);
+    }
+
+    /// Puts a connection on the books. The one this node had is cut.
+    pub(crate) fn open(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+        revision: Option<Revision>,
+    ) -> Result<Opened, NotLive> {
+        let mut inner = self.inner.lock();
+        inner.connections += 1;
+        let id = ConnectionId(inner.connections);
+        if let Some(before) = inner.directory.connect(network, key, id)? {
+            inner.cut(before, Cut::Replaced);
+        }
+        let greeting = inner.directory.greeting(network, key, revision);
+        let (sender, cut) = oneshot::channel();
+        inner.cuts.insert(id, sender);
+        inner.ring(network);
+        let bell = inner.bells.entry(network.clone()).or_default().subscribe();
+        Ok(Opened {
+            id,
+            cut,
+            bell,
+            greeting: greeting.ok_or(NotLive)?,
+        })
+    }
+
+    /// Takes a connection off the books.
+    pub(crate) fn close(&self, network: &NetworkId, key: &NodeKey, id: ConnectionId, now: u64) {
+        let mut inner = self.inner.lock();
+        inner.cuts.remove(&id);
+        inner.directory.disconnect(network, key, id, now);
+        inner.ring(network);
+    }
+
+    /// See [`Directory::news`].
+    pub(crate) fn news(&self, network: &NetworkId, cursor: Tick) -> Option<(ToNode, Tick)> {
+        self.inner.lock().directory.news(network, cursor)
+    }
+
+    /// See [`Directory::standing`].
+    pub(crate) fn standing(&self, network: &NetworkId, key: &NodeKey) -> Option<Standing> {
+        self.inner.lock().directory.standing(network, key)
+    }
+
+    /// See [`Directory::record`].
+    pub(crate) fn record(&self, network: &NetworkId, key: &NodeKey) -> Option<SignedRecord> {
+        self.inner.lock().directory.record(network, key)
+    }
+
+    /// See [`Directory::issuer`].
+    pub(crate) fn issuer(&self, network: &NetworkId) -> Option<SignKey> {
+        self.inner.lock().directory.issuer(network)
+    }
+
+    /// See [`Directory::list`].
+    pub(crate) fn list(&self, network: &NetworkId) -> Vec<Listed> {
+        self.inner.lock().directory.list(network)
+    }
+
+    /// See [`Directory::seen`].
+    pub(crate) fn seen(&self, network: &NetworkId, key: &NodeKey, now: u64) {
+        self.inner.lock().directory.seen(network, key, now);
+    }
+
+    /// See [`Directory::ending_before`].
+    pub(crate) fn ending_before(&self, deadline: u64) -> Vec<(NetworkId, NodeKey)> {
+        self.inner.lock().directory.ending_before(deadline)
+    }
+}
+
+impl Admission for Hub {
+    fn admits(&self, key: &NodeKey) -> bool {
+        self.inner.lock().directory.is_enrolled(key)
+    }
+}
+
+impl Inner {
+    fn cut(&mut self, connection: ConnectionId, why: Cut) {
+        if let Some(sender) = self.cuts.remove(&connection) {
+            // Nobody listens any more: it is ending anyway.
+            let _ = sender.send(why);
+        }
+    }
+
+    fn ring(&self, network: &NetworkId) {
+        if let Some(bell) = self.bells.get(network) {
+            bell.send_replace(());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The relay: introduces nodes to each other and forwards what they seal.
+//!
+//! One process, one HTTP port: the API ([`api`]), the coordination of nodes
+//! ([`coordinate`], over the pure [`directory`]) and DERP ([`derp`]); beside
+//! it STUN on UDP ([`stun`]). Everything that has to survive is in the
+//! [`store`]. The relay signs who is a member and sees who talks to whom; it
+//! cannot read what they say.
+
+mod api;
+mod app;
+mod auth;
+mod clock;
+mod config;
+mod coordinate;
+mod derp;
+mod directory;
+mod error;
+mod hub;
+mod limiter;
+mod policy;
+mod server;
+mod store;
+mod stun;
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use server::serve;

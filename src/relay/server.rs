@@ -1,0 +1,390 @@
+//! Sockets: the HTTP listener, TLS in front of it, STUN, start and stop.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::Request;
+use axum::http::request::Parts;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::api::router;
+use super::app::{self, App};
+use super::auth::Remote;
+use super::config::{Checked, Config, DataDir};
+use super::error::ApiError;
+use super::hub::Hub;
+use super::limiter::Limiter;
+use super::store::{Sqlite, Store};
+use super::stun;
+use crate::coord::RelayInfo;
+use crate::error::{Error, Result};
+
+/// Connections at one time, at most; further ones wait to be accepted. A node
+/// needs two. Fewer if the process may open fewer files.
+const MAX_CONNECTIONS: usize = 8_192;
+
+/// Descriptors kept for everything that is no connection.
+const RESERVED_FILES: usize = 64;
+
+/// How long a client may take to send the head of a request, the time between
+/// two requests included.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a client may take for the TLS handshake.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the relay waits for requests that are under way when it stops.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+
+/// How often records are renewed and old rows dropped.
+const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+
+/// A pause after `accept` failed, for want of descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the relay until SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// `config_invalid`, `not_built`, `locked`, or what the system says when the
+/// relay cannot start.
+pub async fn serve(config: Config) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let relay = Relay::start(&config).await?;
+    relay.announce();
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    say("[relay] stopping");
+    relay.stop().await;
+    Ok(())
+}
+
+/// A relay that runs.
+pub(crate) struct Relay {
+    base_url: String,
+    http: SocketAddr,
+    stun: Option<SocketAddr>,
+    token_made: Option<PathBuf>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Relay {
+    /// Opens the store, binds the sockets and starts to serve.
+    pub(crate) async fn start(config: &Config) -> Result<Self> {
+        let checked = config.check()?;
+        let listener = bind(checked.listen).await?;
+        let http = listener.local_addr()?;
+        let udp = match checked.stun_listen {
+            Some(address) => Some(bind_udp(address).await?),
+            None => None,
+        };
+        let stun = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
+        let (stop, stopped) = watch::channel(false);
+        let app = app(&checked, stun, stopped.clone()).await?;
+
+        let mut tasks = JoinSet::new();
+        let acceptor = Acceptor {
+            router: router(Arc::clone(&app)),
+            tls: checked.tls.map(TlsAcceptor::from),
+            stop: stopped.clone(),
+            _data: checked.data,
+        };
+        tasks.spawn(acceptor.run(listener));
+        tasks.spawn(until_stopped(stopped.clone(), keep_house(app)));
+        if let Some(udp) = udp {
+            tasks.spawn(until_stopped(stopped, answer_stun(udp)));
+        }
+        Ok(Self {
+            base_url: checked.base_url,
+            http,
+            stun,
+            token_made: checked.token_made,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Says on standard error what is listening where.
+    fn announce(&self) {
+        if let Some(path) = &self.token_made {
+            say(&format!("[relay] auth token in {}", path.display()));
+        }
+        if let Some(stun) = self.stun {
+            say(&format!("[relay] STUN listening on {stun}"));
+        }
+        let (http, base_url) = (self.http, &self.base_url);
+        say(&format!(
+            "[relay] HTTP listening on {http} (base_url={base_url})"
+        ));
+    }
+
+    /// Where HTTP is served.
+    #[cfg(test)]
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where STUN is answered.
+    #[cfg(test)]
+    pub(crate) fn stun(&self) -> Option<SocketAddr> {
+        self.stun
+    }
+
+    /// Says goodbye to the nodes, lets requests end, and returns within
+    /// [`STOP_LIMIT`].
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let ended = timeout(STOP_LIMIT, async {
+            while self.tasks.join_next().await.is_some() {}
+        });
+        if ended.await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+async fn app(
+    checked: &Checked,
+    stun: Option<SocketAddr>,
+    stop: watch::Receiver<bool>,
+) -> Result<Arc<App>> {
+    let store = Sqlite::open(&checked.data.path("relay.db")).await;
+    let store = store.map_err(Error::internal)?;
+    let hub = Arc::new(Hub::default());
+    for network in store.load().await.map_err(Error::internal)? {
+        hub.add(network);
+    }
+    let derp = derp::io::server::Server::new(checked.data.derp_secret()?, hub.clone());
+    let info = RelayInfo {
+        base_url: checked.base_url.clone(),
+        stun_port: stun.map(|address| address.port()),
+        derp_key: derp.public_key(),
+    };
+    Ok(Arc::new(App::new(app::Parts {
+        store: Arc::new(store),
+        hub,
+        derp,
+        info,
+        token: checked.token.clone(),
+        stop,
+    })))
+}
+
+struct Acceptor {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    stop: watch::Receiver<bool>,
+    /// Held until the last connection is over.
+    _data: DataDir,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let mut stop = self.stop.clone();
+        let room = Arc::new(Semaphore::new(most_connections()));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = accept(&listener, &room) => {
+                    if let Some((stream, remote, permit)) = accepted {
+                        connections.spawn(self.connection(stream, remote, permit));
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+        // Connections that were upgraded (coordination, packets) live in
+        // tasks of their own and give their place back when they are gone.
+        let all = u32::try_from(most_connections()).unwrap_or(u32::MAX);
+        let _ = room.acquire_many(all).await;
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + use<> {
+        let (router, tls, stop) = (self.router.clone(), self.tls.clone(), self.stop.clone());
+        let caller = (Remote(remote), Place::new(permit));
+        async move {
+            let Some(tls) = tls else {
+                return http(stream, router, caller, stop).await;
+            };
+            match timeout(TLS_LIMIT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => http(stream, router, caller, stop).await,
+                Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS"),
+                Err(_) => tracing::debug!(%remote, "TLS handshake too slow"),
+            }
+        }
+    }
+}
+
+/// A connection's place among [`MAX_CONNECTIONS`]; whoever takes the
+/// connection over by an upgrade keeps a clone.
+#[derive(Clone)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Place {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let place = parts.extensions.get::<Self>().cloned();
+        place.ok_or_else(|| ApiError::bad_request("the connection has no place"))
+    }
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _permit: Arc::new(permit),
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, remote)) => {
+            // Small frames, each of which somebody waits for.
+            let _ = stream.set_nodelay(true);
+            Some((stream, canonical(remote), permit))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "accept");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn http<S>(
+    stream: S,
+    router: Router,
+    (remote, place): (Remote, Place),
+    mut stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(remote);
+        request.extensions_mut().insert(place.clone());
+        routes.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // Errors are the client's: it went away, or talked something else.
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+async fn answer_stun(socket: UdpSocket) {
+    // A node asks a few times when its network changes. The answer is larger
+    // than the shortest request, so nobody gets many.
+    let mut limiter = Limiter::new(64, 16.0);
+    let mut datagram = [0; stun::MAX_REQUEST];
+    loop {
+        let Ok((len, from)) = socket.recv_from(&mut datagram).await else {
+            // An answer to somebody could not be delivered; not our trouble.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let Some(answer) = stun::answer(datagram.get(..len).unwrap_or_default(), from) else {
+            continue;
+        };
+        if limiter.take(from.ip(), Instant::now()) {
+            let _ = socket.send_to(&answer, from).await;
+        }
+    }
+}
+
+async fn keep_house(app: Arc<App>) {
+    loop {
+        app.keep_house().await;
+        sleep(HOUSEKEEPING).await;
+    }
+}
+
+async fn until_stopped(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| taken("HTTP", address, &error))
+}
+
+async fn bind_udp(address: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(address).await;
+    socket.map_err(|error| taken("STUN", address, &error))
+}
+
+fn taken(what: &str, address: SocketAddr, error: &std::io::Error) -> Error {
+    Error::new(
+        "config_invalid",
+        format!("cannot listen for {what} on {address}: {error}"),
+    )
+}
+
+/// As many as the limit on open files allows, after raising it to what the
+/// system permits.
+fn most_connections() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+    let files = getrlimit(Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok());
+    let files = files.unwrap_or(usize::MAX).saturating_sub(RESERVED_FILES);
+    files.clamp(16, MAX_CONNECTIONS)
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}
+
+fn say(line: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,302 @@
+//! What the relay remembers: networks, members, nodes, invites, issuer keys
+//! and the revision of each network.
+//!
+//! [`Store`] is the whole of it, small on purpose: [`sqlite`] implements it,
+//! and `suite` tests any implementation. Every method is one transaction.
+//! Whatever two relays over one database would have to agree on is here and
+//! not in memory.
+
+mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use derp::NodeKey;
+use ed25519_dalek::SigningKey;
+use futures_util::future::BoxFuture;
+use mesh::{NetworkId, NodeName, NodeRecord, SignKey};
+
+use crate::coord::{InviteHash, Mark, Revision};
+
+pub(crate) use sqlite::Sqlite;
+
+/// Live nodes of one network. Each is in the memory of the relay and in the
+/// snapshot every other one gets.
+pub(crate) const MAX_NODES: u32 = 10_000;
+
+/// Invites of one network that can still be redeemed.
+pub(crate) const MAX_INVITES: u32 = 1_000;
+
+/// Changes whose marks are kept per network. A node that was away for more
+/// gets a snapshot.
+pub(crate) const MAX_CHANGES: u64 = 10_000;
+
+/// How long an expired invite is kept, seconds, so that its holder is told
+/// that it expired and not that it never was.
+pub(crate) const EXPIRED_INVITES_KEPT: u64 = 7 * 24 * 3600;
+
+/// What a store answers.
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
+/// See the module.
+pub(crate) trait Store: Send + Sync {
+    /// Fails when the store cannot serve.
+    fn ready(&self) -> Answer<'_, ()>;
+
+    /// Everything the directory needs, at start.
+    fn load(&self) -> Answer<'_, Vec<NetworkState>>;
+
+    /// The networks that `subject` is a member of, or all, ordered by id.
+    fn networks(&self, subject: Option<Subject>, now: u64) -> Answer<'_, Vec<NetworkInfo>>;
+
+    /// Creates a network whose owner is `new.owner`. Asked again by a member
+    /// it changes nothing; by anybody else it is [`Refusal::NetworkTaken`].
+    fn create_network(&self, new: NewNetwork) -> Answer<'_, Creation>;
+
+    /// The role of `subject`, `None` for strangers and unknown networks.
+    fn role(&self, network: NetworkId, subject: Subject) -> Answer<'_, Option<Role>>;
+
+    /// Adds an invite.
+    fn create_invite(&self, invite: NewInvite) -> Answer<'_, ()>;
+
+    /// The invites of a network that are not expired, newest first.
+    fn invites(&self, network: NetworkId, now: u64) -> Answer<'_, Vec<InviteInfo>>;
+
+    /// Withdraws an invite; whether there was one.
+    fn delete_invite(&self, network: NetworkId, id: String) -> Answer<'_, bool>;
+
+    /// Redeems an invite: takes one use and adds the node, or does neither.
+    /// The same node with the same name and keys again takes no use, also
+    /// when the invite that brought it has none left.
+    fn join(&self, join: Join) -> Answer<'_, Joined>;
+
+    /// Gives a live node's record a new period; `None` if there is no such
+    /// node.
+    fn renew(&self, renewal: Renewal) -> Answer<'_, Option<Change>>;
+
+    /// Revokes the live node of that name; `None` if there is none.
+    fn revoke(&self, revocation: Revocation) -> Answer<'_, Option<Change>>;
+
+    /// Notes when a node was last connected.
+    fn seen(&self, network: NetworkId, key: NodeKey, at: u64) -> Answer<'_, ()>;
+
+    /// Drops invites long expired and marks nobody will ask for.
+    fn purge(&self, now: u64) -> Answer<'_, ()>;
+}
+
+/// Who acts or owns: `admin`, `guest:<invite>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subject(String);
+
+impl Subject {
+    /// The holder of the relay's own token.
+    pub(crate) fn admin() -> Self {
+        Self("admin".to_owned())
+    }
+
+    /// Whoever redeems the invite `id`.
+    pub(crate) fn guest(invite: &str) -> Self {
+        Self(format!("guest:{invite}"))
+    }
+
+    /// The text form.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a subject is in a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Made it, or was made owner.
+    Owner,
+    /// A user who belongs to it.
+    Member,
+    /// Brought a node by a bare invite.
+    Guest,
+}
+
+/// A network as users see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetworkInfo {
+    pub(crate) id: NetworkId,
+    pub(crate) created: u64,
+    /// Live ones.
+    pub(crate) nodes: u64,
+    /// That can be redeemed.
+    pub(crate) invites: u64,
+}
+
+/// A network to be created.
+pub(crate) struct NewNetwork {
+    pub(crate) id: NetworkId,
+    pub(crate) owner: Subject,
+    /// Used only if the network is new.
+    pub(crate) issuer: SigningKey,
+    pub(crate) mark: Mark,
+    pub(crate) now: u64,
+}
+
+/// What `create_network` did.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never stored")]
+pub(crate) enum Creation {
+    /// It is new.
+    Created(NetworkState),
+    /// It existed and the caller is a member.
+    Existed,
+}
+
+/// A network as the directory holds it.
+pub(crate) struct NetworkState {
+    pub(crate) id: NetworkId,
+    pub(crate) issuer: SigningKey,
+    pub(crate) revision: Revision,
+    /// Marks of the states before, oldest first.
+    pub(crate) history: Vec<Revision>,
+    /// Revoked ones too.
+    pub(crate) nodes: Vec<NodeRow>,
+}
+
+/// An invite to be added.
+pub(crate) struct NewInvite {
+    pub(crate) id: String,
+    pub(crate) hash: InviteHash,
+    pub(crate) network: NetworkId,
+    pub(crate) created_by: Subject,
+    /// The joining nodes belong to `created_by`.
+    pub(crate) mine: bool,
+    pub(crate) uses: u32,
+    pub(crate) now: u64,
+    pub(crate) expires: u64,
+}
+
+/// An invite without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InviteInfo {
+    pub(crate) id: String,
+    pub(crate) created_by: Subject,
+    pub(crate) mine: bool,
+    pub(crate) uses_remaining: u32,
+    pub(crate) created: u64,
+    pub(crate) expires: u64,
+}
+
+/// A node that wants in. Its proof was checked.
+#[derive(Clone)]
+pub(crate) struct Join {
+    pub(crate) invite: InviteHash,
+    pub(crate) name: NodeName,
+    pub(crate) key: NodeKey,
+    pub(crate) sign_key: SignKey,
+    /// Of the record.
+    pub(crate) expires: u64,
+    pub(crate) mark: Mark,
+    pub(crate) now: u64,
+}
+
+/// A node that is in.
+pub(crate) enum Joined {
+    /// It is new.
+    Added(Change),
+    /// It was in already, with the same keys and name.
+    Was(NodeRow),
+}
+
+/// See [`Store::renew`].
+pub(crate) struct Renewal {
+    pub(crate) network: NetworkId,
+    pub(crate) key: NodeKey,
+    pub(crate) expires: u64,
+    pub(crate) mark: Mark,
+    pub(crate) now: u64,
+}
+
+/// See [`Store::revoke`].
+pub(crate) struct Revocation {
+    pub(crate) network: NetworkId,
+    pub(crate) name: NodeName,
+    pub(crate) mark: Mark,
+    pub(crate) now: u64,
+}
+
+/// A change of a network's membership: the node as it is now, and the
+/// revision this made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) revision: Revision,
+    pub(crate) node: NodeRow,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeRow {
+    /// What its record says.
+    pub(crate) record: NodeRecord,
+    /// The number of the revision that changed it last.
+    pub(crate) changed: u64,
+    /// When it was last connected.
+    pub(crate) seen: Option<u64>,
+    /// When it was revoked.
+    pub(crate) revoked: Option<u64>,
+}
+
+/// Why a store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// By the rules.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The database failed; nothing was changed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The database holds what this program never writes.
+    #[error("the database is damaged: {0}")]
+    Damaged(&'static str),
+    /// The database was written by a newer program.
+    #[error("the database has version {found}, this program knows {known}")]
+    Newer {
+        /// In the file.
+        found: i64,
+        /// The last one known.
+        known: i64,
+    },
+    /// A file could not be made.
+    #[error("cannot open {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The rules of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Never was, was withdrawn, or expired long ago.
+    #[error("this invite is not valid")]
+    InviteInvalid,
+    /// All its uses were taken.
+    #[error("this invite has been used up")]
+    InviteUsedUp,
+    /// Its time is over.
+    #[error("this invite has expired")]
+    InviteExpired,
+    /// Another key has the name.
+    #[error("another node of this network has this name")]
+    NameTaken,
+    /// The key has another name.
+    #[error("this node is in the network already, under another name")]
+    AlreadyJoined,
+    /// The key was revoked.
+    #[error("this node was revoked from the network")]
+    Revoked,
+    /// [`MAX_NODES`].
+    #[error("this network has as many nodes as it may have")]
+    NetworkFull,
+    /// [`MAX_INVITES`].
+    #[error("this network has as many open invites as it may have")]
+    TooManyInvites,
+    /// Somebody else's.
+    #[error("this network exists and you are not a member")]
+    NetworkTaken,
+}

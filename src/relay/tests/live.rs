@@ -1,0 +1,188 @@
+//! Nodes that come, go and see each other.
+
+use super::rig::{Rig, limited, node_name};
+
+#[tokio::test]
+async fn two_nodes_see_each_other_join_leave_and_come_back() {
+    limited(async {
+        let rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 2).await;
+        let a = rig.join(&invite, "dev-1").await.unwrap();
+        let mut a = a.up();
+        let view = a.until_connected().await;
+        assert!(view.peers.is_empty());
+        assert_eq!(view.me.name, node_name("dev-1"));
+        assert_eq!(view.me.owner, "admin");
+        assert_eq!(view.stun, rig.relay().stun());
+
+        let b_node = rig.join(&invite, "dev-2").await.unwrap();
+        a.until_sees("dev-2", Some(false)).await;
+        let mut b = b_node.up();
+        a.until_sees("dev-2", Some(true)).await;
+        let view = b.until_sees("dev-1", Some(true)).await;
+        let peer = &view.peers[&node_name("dev-1")];
+        assert_eq!(peer.record, a.now().me);
+
+        drop(b);
+        a.until_sees("dev-2", Some(false)).await;
+        let mut b = b_node.up();
+        a.until_sees("dev-2", Some(true)).await;
+        b.until_sees("dev-1", Some(true)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_relay_nodes_come_back_and_go_on() {
+    limited(async {
+        let mut rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 3).await;
+        let mut a = rig.join(&invite, "dev-1").await.unwrap().up();
+        let mut b = rig.join(&invite, "dev-2").await.unwrap().up();
+        a.until_sees("dev-2", Some(true)).await;
+        b.until_sees("dev-1", Some(true)).await;
+        let before = a.now().revision.unwrap();
+
+        rig.stop().await;
+        let away = a.until("away", |view| !view.connected).await;
+        assert!(away.last_error.is_some());
+        assert!(
+            away.peers.contains_key(&node_name("dev-2")),
+            "the last known"
+        );
+
+        rig.restart().await;
+        a.until_sees("dev-2", Some(true)).await;
+        let view = b.until_sees("dev-1", Some(true)).await;
+        assert_eq!(view.revision, Some(before), "nothing changed meanwhile");
+
+        let _c = rig.join(&invite, "dev-3").await.unwrap();
+        let view = a.until_sees("dev-3", Some(false)).await;
+        assert_eq!(view.revision.unwrap().number, before.number + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_knows_its_peers_while_the_relay_is_away() {
+    limited(async {
+        let mut rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 2).await;
+        let a_node = rig.join(&invite, "dev-1").await.unwrap();
+        let mut a = a_node.up();
+        rig.join(&invite, "dev-2").await.unwrap();
+        a.until_sees("dev-2", Some(false)).await;
+        drop(a);
+        rig.stop().await;
+
+        // The cache is written behind the news.
+        let file = a_node.cache.clone();
+        while !std::fs::read_to_string(&file)
+            .is_ok_and(|text| text.matches("signature").count() == 2)
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let mut a = a_node.up();
+        assert!(!a.now().connected);
+        assert!(a.now().peers.contains_key(&node_name("dev-2")));
+        let revision = a.now().revision;
+        assert!(revision.is_some());
+        rig.restart().await;
+        let view = a.until_connected().await;
+        assert_eq!(view.revision, revision);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn networks_do_not_see_each_other() {
+    limited(async {
+        let rig = Rig::new().await;
+        let (home, work) = (rig.network("home").await, rig.network("work").await);
+        let home_invite = rig.invite(&home, 2).await;
+        let mut a = rig.join(&home_invite, "dev-1").await.unwrap().up();
+        let work_invite = rig.invite(&work, 1).await;
+        let mut b = rig.join(&work_invite, "dev-1").await.unwrap().up();
+        b.until_connected().await;
+        let mut c = rig.join(&home_invite, "dev-2").await.unwrap().up();
+        let view = a.until_sees("dev-2", Some(true)).await;
+        assert_eq!(view.peers.len(), 1);
+        c.until_sees("dev-1", Some(true)).await;
+        assert!(b.now().peers.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_node_is_cut_withdrawn_and_stays_out() {
+    limited(async {
+        let mut rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 4).await;
+        let mut a = rig.join(&invite, "dev-1").await.unwrap().up();
+        let b_node = rig.join(&invite, "dev-2").await.unwrap();
+        let mut b = b_node.up();
+        a.until_sees("dev-2", Some(true)).await;
+
+        rig.api()
+            .revoke(&network, &node_name("dev-2"))
+            .await
+            .unwrap();
+        a.until_sees("dev-2", None).await;
+        let view = b.until("cut", |view| !view.connected).await;
+        assert_eq!(view.last_error.as_deref(), Some("this node was revoked"));
+        assert_eq!(
+            super::rig::code(rig.api().revoke(&network, &node_name("dev-2")).await),
+            "node_unknown"
+        );
+
+        drop(b);
+        rig.restart().await;
+        let mut b = b_node.up();
+        let said = |view: &crate::uplink::NetworkView| {
+            view.last_error.as_deref() == Some("this node was revoked")
+        };
+        b.until("refused", said).await;
+        a.until_connected().await;
+        assert!(a.now().peers.is_empty());
+        let again = rig.join_as(&invite, "dev-2", b_node.identity.clone()).await;
+        assert_eq!(super::rig::code(again), "revoked");
+
+        // Its name is free for another machine.
+        rig.join(&invite, "dev-2").await.unwrap();
+        a.until_sees("dev-2", Some(false)).await;
+        let nodes = rig.api().nodes(&network).await.unwrap();
+        let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["dev-1", "dev-2"]);
+        assert!(nodes[0].connected && nodes[0].last_seen.is_some());
+        assert!(!nodes[1].connected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_newer_connection_of_a_node_takes_the_place_of_the_old_one() {
+    limited(async {
+        let rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 2).await;
+        let mut a = rig.join(&invite, "dev-1").await.unwrap().up();
+        let b_node = rig.join(&invite, "dev-2").await.unwrap();
+        for _ in 0..10 {
+            let mut old = b_node.up();
+            old.until_connected().await;
+            let mut new = b_node.up();
+            new.until_connected().await;
+            old.until("replaced", |view| !view.connected).await;
+            // The old one's end must not take the new one off the books.
+            drop(old);
+            let nodes = rig.api().nodes(&network).await.unwrap();
+            assert!(nodes.iter().all(|node| node.connected));
+            a.until_sees("dev-2", Some(true)).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,6 @@
+//! The relay and its nodes together, over loopback.
+
+mod enrol;
+mod hostile;
+mod live;
+mod rig;

@@ -1,0 +1,205 @@
+//! What the tests stand on: a relay in a temporary directory, nodes, and
+//! waiting for a view.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh::{Identity, NetworkId, NodeName, Seed};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::error::Result;
+use crate::relay::app::random;
+use crate::relay::config::Config;
+use crate::relay::server::Relay;
+use crate::uplink::api::{Api, NewInvite};
+use crate::uplink::{self, Membership, NetworkView, Uplink};
+
+pub(super) const TOKEN: &str = "a token for tests";
+
+/// Longer than anything here takes on a loaded machine.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+/// A relay and its directory; the directory outlives restarts.
+pub(super) struct Rig {
+    dir: TempDir,
+    relay: Option<Relay>,
+    url: String,
+}
+
+impl Rig {
+    pub(super) async fn new() -> Self {
+        let mut rig = Self {
+            dir: tempfile::tempdir().unwrap(),
+            relay: None,
+            url: String::new(),
+        };
+        rig.start("127.0.0.1:0").await;
+        rig
+    }
+
+    async fn start(&mut self, listen: &str) {
+        let relay = Relay::start(&config(self.dir.path().join("relay"), listen))
+            .await
+            .unwrap();
+        self.url = format!("http://{}", relay.http());
+        self.relay = Some(relay);
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.relay.take().unwrap().stop().await;
+    }
+
+    /// Stops the relay, if it runs, and starts it at the same address.
+    pub(super) async fn restart(&mut self) {
+        if self.relay.is_some() {
+            self.stop().await;
+        }
+        let listen = self.url.trim_start_matches("http://").to_owned();
+        self.start(&listen).await;
+    }
+
+    pub(super) fn relay(&self) -> &Relay {
+        self.relay.as_ref().unwrap()
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn api(&self) -> Api {
+        Api::new(&self.url, TOKEN).unwrap()
+    }
+
+    pub(super) async fn network(&self, id: &str) -> NetworkId {
+        let id: NetworkId = id.parse().unwrap();
+        self.api().create_network(&id).await.unwrap();
+        id
+    }
+
+    pub(super) async fn invite(&self, network: &NetworkId, uses: u32) -> String {
+        let new = NewInvite {
+            network: network.clone(),
+            uses,
+            ttl: "1h".to_owned(),
+            mine: true,
+        };
+        self.api().create_invite(&new).await.unwrap().token.unwrap()
+    }
+
+    pub(super) async fn join(&self, invite: &str, name: &str) -> Result<Node> {
+        self.join_as(invite, name, identity()).await
+    }
+
+    pub(super) async fn join_as(
+        &self,
+        invite: &str,
+        name: &str,
+        identity: Arc<Identity>,
+    ) -> Result<Node> {
+        let membership = uplink::join(&self.url, invite, &node_name(name), &identity).await?;
+        let cache = self.path(&format!("netmap-{}-{name}.json", membership.network));
+        Ok(Node {
+            membership,
+            identity,
+            cache,
+        })
+    }
+}
+
+/// A machine that joined.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) membership: Membership,
+    pub(super) identity: Arc<Identity>,
+    pub(super) cache: PathBuf,
+}
+
+impl Node {
+    pub(super) fn up(&self) -> Up {
+        let (membership, identity) = (self.membership.clone(), Arc::clone(&self.identity));
+        let uplink = Uplink::start(membership, identity, self.cache.clone()).unwrap();
+        Up {
+            view: uplink.view(),
+            _uplink: uplink,
+        }
+    }
+}
+
+/// A node that runs.
+pub(super) struct Up {
+    view: watch::Receiver<Arc<NetworkView>>,
+    _uplink: Uplink,
+}
+
+impl Up {
+    pub(super) async fn until(
+        &mut self,
+        what: &str,
+        is_it: impl Fn(&NetworkView) -> bool,
+    ) -> Arc<NetworkView> {
+        let waited = timeout(LIMIT, self.view.wait_for(|view| is_it(view))).await;
+        let view = waited.map(|view| Arc::clone(&view.unwrap())).ok();
+        view.unwrap_or_else(|| panic!("never {what}: {:#?}", self.view.borrow()))
+    }
+
+    pub(super) async fn until_connected(&mut self) -> Arc<NetworkView> {
+        self.until("connected", |view| view.connected).await
+    }
+
+    /// Waits until this node sees `name` online, offline, or not at all.
+    pub(super) async fn until_sees(&mut self, name: &str, how: Option<bool>) -> Arc<NetworkView> {
+        let name = node_name(name);
+        self.until(&format!("sees {name} as {how:?}"), |view| {
+            view.connected && view.peers.get(&name).map(|peer| peer.online) == how
+        })
+        .await
+    }
+
+    pub(super) fn now(&self) -> Arc<NetworkView> {
+        Arc::clone(&self.view.borrow())
+    }
+}
+
+pub(super) fn config(data_dir: PathBuf, listen: &str) -> Config {
+    Config {
+        base_url: "http://relay.test:8080".to_owned(),
+        listen: listen.to_owned(),
+        ssh_listen: String::new(),
+        stun_listen: "127.0.0.1:0".to_owned(),
+        data_dir: Some(data_dir),
+        auth_mode: "token".to_owned(),
+        auth_token: Some(TOKEN.to_owned()),
+        auth_token_file: None,
+        tls_cert: None,
+        tls_key: None,
+    }
+}
+
+pub(super) fn identity() -> Arc<Identity> {
+    Arc::new(Identity::from_seed(&Seed::from_bytes(random())))
+}
+
+pub(super) fn node_name(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+/// Runs a test with its limit.
+pub(super) async fn limited<T>(test: impl Future<Output = T>) -> T {
+    timeout(LIMIT * 2, test)
+        .await
+        .expect("the test took too long")
+}
+
+pub(super) fn code<T>(result: Result<T>) -> String {
+    match result {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => error.code,
+    }
+}

@@ -1,0 +1,115 @@
+//! A node's link to its relay: how it joins a network, and how it learns who
+//! else is in it.
+//!
+//! [`join`] redeems an invite once; what comes out, the [`Membership`], is kept
+//! by the caller. [`Uplink`] then keeps one coordination connection for as
+//! long as it lives ([`crate::coord`] has the messages), comes back by itself
+//! whatever happens to the relay, and publishes what it knows as a
+//! [`NetworkView`]. Every record is verified against the issuer that the
+//! invite named: a relay can keep peers from this node, but it cannot make any
+//! up.
+//!
+//! [`api`] has the routes for users: networks, invites, nodes.
+
+pub mod api;
+mod cache;
+mod dial;
+mod http;
+mod join;
+mod link;
+mod netmap;
+pub mod tls;
+mod url;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mesh::{Identity, NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::coord::Revision;
+use crate::error::Result;
+
+pub use join::join;
+
+/// A node's place in a network; what `membership.json` holds. No secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    /// Where the relay is, as the user gave it: `http(s)://host[:port]`.
+    pub relay_url: String,
+    /// The network.
+    pub network: NetworkId,
+    /// This node's name in it.
+    pub name: NodeName,
+    /// Who signs the records of the network.
+    pub issuer: SignKey,
+    /// This node's own record.
+    pub record: SignedRecord,
+}
+
+/// A peer, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerView {
+    /// Verified.
+    pub record: NodeRecord,
+    /// It is connected to the relay; the last known answer while this node
+    /// itself is not.
+    pub online: bool,
+}
+
+/// The network, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// The network.
+    pub network: NetworkId,
+    /// This node's own record.
+    pub me: NodeRecord,
+    /// This node is connected to the relay and what follows is current.
+    pub connected: bool,
+    /// The state of the membership that this is.
+    pub revision: Option<Revision>,
+    /// All other nodes.
+    pub peers: BTreeMap<NodeName, PeerView>,
+    /// Where the relay answers STUN, once it was reached.
+    pub stun: Option<SocketAddr>,
+    /// Why `connected` is false, for people.
+    pub last_error: Option<String>,
+}
+
+/// The kept connection; it ends when this is dropped.
+pub struct Uplink {
+    view: watch::Receiver<Arc<NetworkView>>,
+    task: JoinHandle<()>,
+}
+
+impl Uplink {
+    /// Starts to connect, and returns at once. Until the relay answers, the
+    /// view is what `cache` (a file, which need not exist) last knew.
+    ///
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the membership does not hold together: its record is not signed
+    /// by its issuer or is not this identity's, or its URL is none.
+    pub fn start(membership: Membership, identity: Arc<Identity>, cache: PathBuf) -> Result<Self> {
+        let (link, view) = link::Link::new(membership, identity, cache)?;
+        let task = tokio::spawn(link.run());
+        Ok(Self { view, task })
+    }
+
+    /// What is known, and a wake-up when it changes.
+    pub fn view(&self) -> watch::Receiver<Arc<NetworkView>> {
+        self.view.clone()
+    }
+}
+
+impl Drop for Uplink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
