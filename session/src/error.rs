@@ -85,6 +85,9 @@ pub enum Error {
     /// The process that holds the terminals is gone or does not answer.
     #[error("the keeper is not available: {0}")]
     KeeperUnavailable(String),
+    /// The node ends; nothing more will come from this handle.
+    #[error("the node is shutting down")]
+    ShuttingDown,
     /// Something was not as it must be in what another process or file said.
     #[error("protocol error: {0}")]
     Protocol(String),
@@ -121,6 +124,7 @@ impl Error {
             Self::DiskFull => "disk_full",
             Self::Locked { .. } => "locked",
             Self::KeeperUnavailable(_) => "keeper_unavailable",
+            Self::ShuttingDown => "shutting_down",
             Self::Protocol(_) => "protocol",
             Self::Io { .. } => "io",
         }

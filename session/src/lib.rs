@@ -26,14 +26,19 @@
 //! Everything outside [`io`] is pure: it takes the time and random bytes as
 //! arguments and touches neither files nor processes.
 
+pub mod ask;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod inbox;
 #[cfg(feature = "io")]
 pub mod io;
 pub mod message;
 pub mod name;
 pub mod party;
+pub mod record;
+pub mod session;
 pub mod size;
 pub mod status;
 pub mod tag;

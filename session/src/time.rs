@@ -1,120 +1,117 @@
-//! Unix milliseconds as RFC 3339 in UTC and back: `2026-01-31T09:05:07.123Z`.
-//!
-//! The one format of times in files and on the wire. Days are counted as in Howard Hinnant's
-//! "chrono-compatible low-level date algorithms": eras of 400 years that start in March.
+//! Unix milliseconds as RFC 3339 text, `2026-01-31T23:59:59.042Z`, and back.
 
-/// Milliseconds since 1970 as RFC 3339 in UTC, with milliseconds.
+/// Milliseconds in a day.
+const DAY: u64 = 86_400_000;
+
+/// The moment as text, in UTC, with milliseconds.
+///
+/// The calendar is counted in years that start on the first of March, so that
+/// the leap day is the last of its year.
 #[must_use]
-pub fn rfc3339(ms: u64) -> String {
-    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    let (year, month, day) = date(days);
-    let (seconds, ms) = (in_day / 1000, in_day % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+pub fn format(unix_ms: u64) -> String {
+    let (days, ms) = (unix_ms / DAY, unix_ms % DAY);
+    // Days since 0000-03-01, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hours, minutes) = (ms / 3_600_000, ms / 60_000 % 60);
+    let (seconds, ms) = (ms / 1000 % 60, ms % 1000);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z")
 }
 
-/// The milliseconds of a time as [`rfc3339`] writes it; a fraction of any length or none is
-/// understood, another zone than `Z` is not.
+/// Reads what [`format`] writes, with any number of digits after the second,
+/// none included. Other time zones than UTC are not read.
 #[must_use]
-pub fn parse_rfc3339(text: &str) -> Option<u64> {
-    let number = |at: std::ops::Range<usize>| {
-        let digits = text.get(at)?;
-        digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| digits.parse::<u64>().ok())?
+pub fn parse(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('Z')?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let number = |range: std::ops::Range<usize>, low: u64, high: u64| {
+        let digits = whole.get(range)?;
+        let legal = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|_| legal)?;
+        (low..=high).contains(&number).then_some(number)
     };
-    let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":")];
-    if marks
-        .iter()
-        .any(|(at, mark)| text.get(*at..at + 1) != Some(mark))
-    {
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    let bytes = whole.as_bytes();
+    if bytes.len() != 19 || marks.iter().any(|&(at, mark)| bytes[at] != mark) {
         return None;
     }
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    if year < 1970
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
+    let year = number(0..4, 1970, 9999)?;
+    let month = number(5..7, 1, 12)?;
+    let day = number(8..10, 1, 31)?;
+    let hours = number(11..13, 0, 23)?;
+    let minutes = number(14..16, 0, 59)?;
+    let seconds = number(17..19, 0, 60)?;
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let rest = text.get(19..)?.strip_suffix('Z')?;
-    let fraction = match rest.strip_prefix('.') {
-        Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("{digits:0<3}").get(..3)?.parse().ok()?
-        }
-        Some(_) => return None,
-        None if rest.is_empty() => 0,
-        None => return None,
-    };
-    Some(((days(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + fraction)
-}
+    let ms = fraction.bytes().chain(*b"00").take(3);
+    let ms = ms.fold(0, |ms, digit| ms * 10 + u64::from(digit - b'0'));
 
-/// The first day of the era in which 1970 lies is this many days before it.
-const ERA_START: u64 = 719_468;
-const ERA_DAYS: u64 = 146_097;
-
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + ERA_START;
-    let (era, day) = (days / ERA_DAYS, days % ERA_DAYS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
-}
-
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let year = year - u64::from(month <= 2);
-    let (era, year) = (year / 400, year % 400);
-    let month = if month > 2 { month - 3 } else { month + 9 };
-    era * ERA_DAYS + year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day
-        - 1
-        - ERA_START
+    let shifted_year = if month <= 2 { year - 1 } else { year };
+    let shifted_month = (month + 9) % 12;
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let leap_days = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days = 365 * shifted_year + leap_days + day_of_year - 719_468;
+    Some(days * DAY + hours * 3_600_000 + minutes * 60_000 + seconds * 1000 + ms)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn known_times() {
-        for (ms, text) in [
+    fn known_moments() {
+        let moments = [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_798_761_599_999, "2026-12-31T23:59:59.999Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (1_767_225_599_042, "2025-12-31T23:59:59.042Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (ms, text) in moments {
+            assert_eq!(format(ms), text);
+            assert_eq!(parse(text), Some(ms));
+        }
+        assert_eq!(parse("1970-01-01T00:00:01Z"), Some(1000));
+        assert_eq!(parse("1970-01-01T00:00:00.123456789Z"), Some(123));
+    }
+
+    #[test]
+    fn what_is_no_moment_does_not_parse() {
+        for text in [
+            "",
+            "Z",
+            "1970-01-01",
+            "1970-01-01T00:00:00",
+            "1970-13-01T00:00:00Z",
+            "1969-12-31T00:00:00Z",
+            "1970-01-01T00:00:00.Z",
+            "1970-01-01T00:00:00.-1Z",
+            "1970-01-01 00:00:00Z",
+            "+970-01-01T00:00:00Z",
+            "1970-01-01T00:00:0üZ",
         ] {
-            assert_eq!(rfc3339(ms), text);
-            assert_eq!(parse_rfc3339(text), Some(ms));
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 
-    #[test]
-    fn fractions_of_any_length_are_read() {
-        assert_eq!(parse_rfc3339("1970-01-01T00:00:01Z"), Some(1000));
-        assert_eq!(parse_rfc3339("1970-01-01T00:00:01.5Z"), Some(1500));
-        assert_eq!(parse_rfc3339("1970-01-01T00:00:01.123456789Z"), Some(1123));
-    }
+    proptest! {
+        #[test]
+        fn text_and_back(ms in 0..253_402_300_800_000_u64) {
+            prop_assert_eq!(parse(&format(ms)), Some(ms));
+        }
 
-    #[test]
-    fn nonsense_is_none() {
-        for text in [
-            "",
-            "x",
-            "1970-01-01",
-            "1969-12-31T23:59:59Z",
-            "1970-13-01T00:00:00Z",
-            "1970-01-01T00:00:00+01:00",
-            "1970-01-01T00:00:00.Z",
-            "é970-01-01T00:00:00Z",
-        ] {
-            assert_eq!(parse_rfc3339(text), None, "{text}");
+        #[test]
+        fn any_text_is_survived(text in ".{0,40}") {
+            let _ = parse(&text);
         }
     }
 }

@@ -1,7 +1,28 @@
 //! The output log and its readers.
-use bytes::Bytes;
+//!
+//! `sessions/<id>/output.log` holds what the program wrote, byte for byte. The
+//! offset in it is the only position there is: a reader is a cursor, and all
+//! readers share the file and one notice of where it ends. Nothing is queued
+//! for anybody, so nobody can lag behind so far that something is dropped.
 
-use crate::{Error, Status};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{disk, platform};
+use crate::{Error, SessionId, Status};
+
+/// Most bytes in one chunk: large enough to be cheap, small enough for a frame.
+const CHUNK: usize = 64 * 1024;
+
+/// Most bytes searched backwards for the start of the last lines. Who wants
+/// more lines than fit here gets those that do.
+const TAIL_SEARCH: u64 = 64 * 1024 * 1024;
 
 /// Where a reader starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,34 +64,288 @@ pub enum Chunk {
     },
 }
 
+/// What is known about a log at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogState {
+    /// First byte still kept. Always 0 until logs are rotated.
+    pub(crate) start: u64,
+    /// Bytes in the log.
+    pub(crate) end: u64,
+    /// Line feeds in it, counted a little later.
+    pub(crate) lines: u64,
+    /// When something was last added, unix milliseconds.
+    pub(crate) last_output_ms: Option<u64>,
+    /// How the session ended, once all it wrote is here.
+    pub(crate) ended: Option<Status>,
+    /// The disk takes no more at present.
+    pub(crate) disk_full: bool,
+}
+
+/// The output of one session.
+#[derive(Debug)]
+pub(crate) struct OutputLog {
+    session: SessionId,
+    path: PathBuf,
+    state: watch::Sender<LogState>,
+}
+
+impl OutputLog {
+    /// The log at `path`, which need not exist yet. `ended` for a session that
+    /// is over, with the lines it wrote.
+    pub(crate) fn open(
+        session: SessionId,
+        path: PathBuf,
+        ended: Option<(Status, u64)>,
+    ) -> Result<Self, Error> {
+        let (end, modified) = match std::fs::metadata(&path) {
+            Ok(metadata) => (metadata.len(), metadata.modified().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, None),
+            Err(error) => return Err(disk::failed("read", &path, error)),
+        };
+        let last_output_ms = modified.filter(|_| end > 0).map(super::unix_ms);
+        let state = LogState {
+            start: 0,
+            end,
+            lines: ended.map_or(0, |(_, lines)| lines),
+            last_output_ms,
+            ended: ended.map(|(status, _)| status),
+            disk_full: false,
+        };
+        Ok(Self {
+            session,
+            path,
+            state: watch::Sender::new(state),
+        })
+    }
+
+    /// What is known about it now.
+    pub(crate) fn state(&self) -> LogState {
+        *self.state.borrow()
+    }
+
+    /// Hears of changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<LogState> {
+        self.state.subscribe()
+    }
+
+    /// Changes what is known and tells all readers.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut LogState)) {
+        self.state.send_modify(change);
+    }
+
+    /// The file, for who fills it.
+    pub(crate) fn writer(&self) -> Result<File, Error> {
+        disk::open_private(&self.path).map_err(|error| disk::failed("open", &self.path, error))
+    }
+
+    /// A new cursor.
+    pub(crate) fn reader(self: &Arc<Self>, from: From) -> Result<Reader, Error> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            // The program has not been started yet, or never was.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.writer()?,
+            Err(error) => return Err(disk::failed("open", &self.path, error)),
+        };
+        let changes = self.subscribe();
+        let state = *changes.borrow();
+        let offset = match from {
+            From::Start => state.start,
+            From::Offset(offset) => offset,
+            From::End => state.end,
+            From::TailBytes(bytes) => state.end.saturating_sub(bytes).max(state.start),
+            From::TailLines(lines) => start_of_tail(&file, state.start, state.end, lines)
+                .map_err(|error| disk::failed("read", &self.path, error))?,
+        };
+        Ok(Reader {
+            session: self.session,
+            path: self.path.clone(),
+            file: Arc::new(file),
+            offset,
+            changes,
+            over: false,
+        })
+    }
+}
+
 /// A cursor into the output of one session. However slow it is, it misses
 /// nothing that is still kept, and it costs nobody anything while it waits.
 #[derive(Debug)]
-pub struct Reader {}
+pub struct Reader {
+    session: SessionId,
+    path: PathBuf,
+    file: Arc<File>,
+    offset: u64,
+    changes: watch::Receiver<LogState>,
+    over: bool,
+}
+
+/// What there is to do at the present position.
+enum Step {
+    Read(usize),
+    Gap(u64),
+    End(u64, Status),
+    Wait,
+}
 
 impl Reader {
     /// The next piece of output; waits for it. After the last byte comes
-    /// [`Chunk::End`], once.
+    /// [`Chunk::End`], once. May be cancelled and called again.
     ///
     /// # Errors
     /// [`Error::SessionEnded`] when called after the end was delivered;
-    /// [`Error::Io`] when the log cannot be read.
-    #[expect(clippy::unused_async, reason = "signature first")]
+    /// [`Error::ShuttingDown`]; [`Error::Io`] when the log cannot be read.
     pub async fn next(&mut self) -> Result<Chunk, Error> {
-        Err(Error::Protocol("not built yet".into()))
+        loop {
+            match self.step()? {
+                Step::Read(len) => return self.read(len).await,
+                Step::Wait => {
+                    let changed = self.changes.changed().await;
+                    changed.map_err(|_| Error::ShuttingDown)?;
+                }
+                step => return Ok(self.turn(&step)),
+            }
+        }
     }
 
-    /// What is there now; `None` when that would mean waiting.
+    /// What is there now; `None` when that would mean waiting for output. May
+    /// wait for the disk.
     ///
     /// # Errors
     /// As [`Reader::next`].
     pub fn try_next(&mut self) -> Result<Option<Chunk>, Error> {
-        Err(Error::Protocol("not built yet".into()))
+        match self.step()? {
+            Step::Read(len) => {
+                let read = read_now(&self.file, self.offset, len);
+                self.chunk(read).map(Some)
+            }
+            Step::Wait => Ok(None),
+            step => Ok(Some(self.turn(&step))),
+        }
     }
 
     /// The position of the next byte this reader will return.
     #[must_use]
-    pub fn offset(&self) -> u64 {
-        0
+    pub const fn offset(&self) -> u64 {
+        self.offset
     }
+
+    fn step(&mut self) -> Result<Step, Error> {
+        if self.over {
+            return Err(Error::SessionEnded(self.session));
+        }
+        let state = *self.changes.borrow_and_update();
+        Ok(if self.offset < state.start {
+            Step::Gap(state.start)
+        } else if self.offset < state.end {
+            let len = usize::try_from(state.end - self.offset).unwrap_or(CHUNK);
+            Step::Read(len.min(CHUNK))
+        } else if let Some(status) = state.ended {
+            Step::End(state.end, status)
+        } else {
+            Step::Wait
+        })
+    }
+
+    fn turn(&mut self, step: &Step) -> Chunk {
+        match *step {
+            Step::End(offset, status) => {
+                self.over = true;
+                Chunk::End { offset, status }
+            }
+            Step::Gap(resume_at) => {
+                self.offset = resume_at;
+                Chunk::Gap { resume_at }
+            }
+            Step::Read(_) | Step::Wait => Chunk::Gap {
+                resume_at: self.offset,
+            },
+        }
+    }
+
+    /// Recent output is in memory and is read at once; what must come from the
+    /// disk is read where waiting hinders nobody.
+    async fn read(&mut self, len: usize) -> Result<Chunk, Error> {
+        let mut buffer = vec![0; len];
+        let read = match platform::read_cached(&self.file, &mut buffer, self.offset) {
+            Ok(Some(read)) => {
+                buffer.truncate(read);
+                Ok(buffer)
+            }
+            Ok(None) => {
+                let (file, offset) = (Arc::clone(&self.file), self.offset);
+                let reading = tokio::task::spawn_blocking(move || read_now(&file, offset, len));
+                reading.await.map_err(|_| Error::ShuttingDown)?
+            }
+            Err(error) => Err(error),
+        };
+        self.chunk(read)
+    }
+
+    fn chunk(&mut self, read: io::Result<Vec<u8>>) -> Result<Chunk, Error> {
+        let bytes = read.map_err(|error| disk::failed("read", &self.path, error))?;
+        if bytes.is_empty() {
+            // Somebody has shortened the file.
+            let error = io::ErrorKind::UnexpectedEof.into();
+            return Err(disk::failed("read", &self.path, error));
+        }
+        let offset = self.offset;
+        self.offset += bytes.len() as u64;
+        let bytes = Bytes::from(bytes);
+        Ok(Chunk::Bytes { offset, bytes })
+    }
+}
+
+fn read_now(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; len];
+    let read = file.read_at(&mut buffer, offset)?;
+    buffer.truncate(read);
+    Ok(buffer)
+}
+
+/// Where the last `lines` lines begin. A line feed at the very end ends the
+/// last line; it does not begin another.
+fn start_of_tail(file: &File, start: u64, end: u64, lines: usize) -> io::Result<u64> {
+    if lines == 0 {
+        return Ok(end);
+    }
+    let floor = start.max(end.saturating_sub(TAIL_SEARCH));
+    let mut missing = lines;
+    let mut upper = end;
+    while upper > floor {
+        let lower = floor.max(upper.saturating_sub(CHUNK as u64));
+        let len = usize::try_from(upper - lower).expect("a chunk fits");
+        let part = read_now(file, lower, len)?;
+        for (at, byte) in part.iter().enumerate().rev() {
+            let after = lower + at as u64 + 1;
+            if *byte == b'\n' && after < end {
+                missing -= 1;
+                if missing == 0 {
+                    return Ok(after);
+                }
+            }
+        }
+        upper = lower;
+    }
+    Ok(floor)
+}
+
+/// Counts line feeds in a part of a file.
+pub(crate) fn count_lines(file: &File, from: u64, to: u64) -> io::Result<u64> {
+    let mut lines = 0;
+    let mut offset = from;
+    while offset < to {
+        let len = usize::try_from(to - offset).unwrap_or(CHUNK).min(CHUNK);
+        let part = read_now(file, offset, len)?;
+        if part.is_empty() {
+            break;
+        }
+        offset += part.len() as u64;
+        lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
+    Ok(lines)
+}
+
+/// The path of the output of a session below its directory.
+pub(crate) fn output_path(dir: &Path) -> PathBuf {
+    dir.join("output.log")
 }

@@ -5,17 +5,53 @@
 //! to die or to be replaced. The node holds copies of the same descriptors,
 //! keeps the logs and answers everybody; [`Sessions`] is its handle. Either
 //! may be killed at any moment and is started again by the other.
+//!
+//! ```text
+//! <dir>/lock                        one node per directory
+//! <dir>/sessions.json               a list for people and other programs
+//! <dir>/sessions/<id>/events.jsonl  what happened: the only truth
+//! <dir>/sessions/<id>/output.log    what the program wrote
+//! ```
+//!
+//! Files are for their owner alone (0600, directories 0700).
 
 pub mod keeper;
 
 mod attach;
+mod desk;
+mod disk;
+mod inner;
+mod kill;
+mod launch;
 mod log;
+mod messages;
 mod options;
+mod platform;
+mod pty;
+mod pump;
+mod recover;
+mod runtime;
 mod sessions;
+mod snapshot;
 mod subscribe;
+mod terminal;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use attach::Attachment;
 pub use log::{Chunk, From, Reader};
+pub use messages::PendingReply;
 pub use options::{LaunchSpec, Options};
-pub use sessions::{PendingReply, Sessions};
+pub use sessions::Sessions;
 pub use subscribe::{Filter, Notice, Subscription};
+
+/// A moment as unix milliseconds; before 1970 is 0.
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Now, as unix milliseconds.
+fn unix_ms_now() -> u64 {
+    unix_ms(SystemTime::now())
+}

@@ -1,117 +1,177 @@
 //! The handle on all sessions of a directory.
-#![expect(unused_variables, clippy::unused_async, reason = "signatures first")]
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
-use super::keeper::Link;
-use super::{Attachment, Filter, From, LaunchSpec, Options, Reader, Subscription};
-use crate::{Error, InboxItem, Info, Message, MessageId, Party, SessionId, SessionRef, Size};
+use super::disk::Flusher;
+use super::inner::Inner;
+use super::keeper::{Client, Link};
+use super::messages::random_id;
+use super::platform::Stat;
+use super::{
+    Attachment, Filter, From, LaunchSpec, Options, PendingReply, Reader, Subscription, recover,
+    snapshot, unix_ms_now,
+};
+use crate::engine::Draft;
+use crate::{
+    Error, EventKind, InboxItem, Info, Message, MessageId, MessageKind, Party, SessionId,
+    SessionRef, Size,
+};
+
+/// How far up the tree of processes to look for a session: nobody nests this
+/// many shells.
+const DEPTH: usize = 64;
 
 /// All sessions of one directory. Clones are handles on the same ones.
+///
+/// Dropping the last handle leaves the sessions to the keeper.
 #[derive(Clone, Debug)]
-pub struct Sessions {}
-
-fn later<T>() -> Result<T, Error> {
-    Err(Error::Protocol("not built yet".into()))
+pub struct Sessions {
+    inner: Arc<Inner>,
 }
 
 impl Sessions {
     /// Takes over a directory: reads back every session from disk and connects
-    /// the live ones that the keeper holds.
+    /// the live ones that the keeper holds. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::KeeperUnavailable`], [`Error::Io`].
+    /// [`Error::KeeperUnavailable`]; [`Error::Locked`] when a keeper that this
+    /// process has started finds the directory in use; [`Error::Io`].
     pub async fn open(dir: PathBuf, keeper: Link, options: Options) -> Result<Self, Error> {
-        later()
+        let Options {
+            keeper_argv,
+            sync_always,
+        } = options;
+        let (events, from_keeper) = mpsc::unbounded_channel();
+        let opened = tokio::task::spawn_blocking(move || {
+            // First the keeper: it has the lock.
+            let (client, holdings) = Client::connect(keeper, keeper_argv, events)?;
+            let mut found = recover::read(&dir)?;
+            let repairs = found.take_repairs();
+            let flusher = Flusher::start(sync_always)?;
+            let inner = Inner::new(dir, found.engine, found.desks, client, flusher)?;
+            Ok((inner, repairs, holdings))
+        });
+        let (inner, repairs, holdings) = opened.await.map_err(|_| Error::ShuttingDown)??;
+        recover::connect(&inner, repairs, holdings).await;
+        let weak = Arc::downgrade(&inner);
+        let listening = Inner::hear(weak.clone(), from_keeper);
+        inner.runtime.spawn(listening);
+        let changed = Arc::clone(&inner.changed);
+        inner.runtime.spawn(snapshot::keep(weak, changed));
+        Ok(Self { inner })
     }
 
-    /// Starts a program in a new terminal.
+    /// Starts a program in a new terminal. Goes on when the caller leaves.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::CommandNotFound`], [`Error::DirNotFound`], …
+    /// [`Error::NameTaken`], [`Error::TagInvalid`], [`Error::CommandInvalid`],
+    /// [`Error::CommandNotFound`], [`Error::DirNotFound`],
+    /// [`Error::LaunchFailed`], [`Error::TooManySessions`],
+    /// [`Error::KeeperUnavailable`], [`Error::DiskFull`], [`Error::Io`].
     pub async fn launch(&self, spec: LaunchSpec) -> Result<Info, Error> {
-        later()
+        let launch = Arc::clone(&self.inner).launch(spec);
+        let launched = self.inner.runtime.spawn(launch).await;
+        launched.map_err(|_| Error::ShuttingDown)?
     }
 
     /// Every session, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Info> {
-        Vec::new()
+        self.inner.list()
     }
 
-    /// One session.
+    /// One session: by number; by name the live one, else the newest that had
+    /// the name.
     ///
     /// # Errors
     /// [`Error::SessionNotFound`].
     pub fn find(&self, session: &SessionRef) -> Result<Info, Error> {
-        later()
+        let id = self.inner.engine.lock().resolve(session)?;
+        self.inner.info(id)
     }
 
     /// Ends a session: SIGTERM, and after `grace` SIGKILL, to its whole tree.
-    /// Returns when it has ended. Goes on when the caller leaves.
+    /// Returns when the end is recorded and the tree is gone. Goes on when the
+    /// caller leaves.
     ///
     /// # Errors
     /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`].
     pub async fn kill(&self, id: SessionId, grace: Duration) -> Result<Info, Error> {
-        later()
+        Arc::clone(&self.inner).kill(id, grace).await
     }
 
     /// Types into the terminal. Waits for room in the queue (1 MiB a session).
+    /// What is in the queue and not yet typed is lost when the node is killed.
     ///
     /// # Errors
-    /// [`Error::SessionNotRunning`], [`Error::SessionEnded`].
+    /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`];
+    /// [`Error::SessionEnded`] when it ends while waiting.
     pub async fn input(&self, id: SessionId, bytes: Bytes) -> Result<usize, Error> {
-        later()
+        let (desk, terminal) = self.inner.terminal(id)?;
+        let len = bytes.len();
+        terminal.input(bytes).await?;
+        if let Some(bytes) = desk.tally(len as u64, unix_ms_now()) {
+            let source = "input".to_owned();
+            self.inner.note(id, EventKind::Input { source, bytes });
+        }
+        Ok(len)
     }
 
     /// Changes the size of the terminal.
     ///
     /// # Errors
-    /// [`Error::SessionNotRunning`].
+    /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`], [`Error::Io`].
     pub fn resize(&self, id: SessionId, size: Size) -> Result<(), Error> {
-        later()
+        let (desk, terminal) = self.inner.terminal(id)?;
+        terminal.resize(size)?;
+        desk.set_size(size);
+        Ok(())
     }
 
-    /// A cursor into the output.
+    /// A cursor into the output, also of a session that has ended.
     ///
     /// # Errors
     /// [`Error::SessionNotFound`], [`Error::Io`].
     pub fn reader(&self, id: SessionId, from: From) -> Result<Reader, Error> {
-        later()
+        self.inner.desk(id)?.log.reader(from)
     }
 
     /// Comes to the terminal.
     ///
     /// # Errors
-    /// [`Error::SessionNotRunning`].
+    /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`], [`Error::Io`].
     pub fn attach(&self, id: SessionId) -> Result<Attachment, Error> {
-        later()
+        Attachment::new(&self.inner, id)
     }
 
-    /// Puts a message into the inbox of a live session.
+    /// Puts a message into the inbox of a live session, with a copy in that of
+    /// a local sender. It is kept when this returns.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::SessionEnded`], [`Error::BodyTooLarge`], [`Error::InboxFull`].
+    /// [`Error::SessionNotFound`], [`Error::SessionEnded`],
+    /// [`Error::BodyTooLarge`], [`Error::InboxFull`], [`Error::DiskFull`].
     pub async fn deliver(
         &self,
         to: &SessionRef,
         from: Party,
         body: String,
     ) -> Result<Message, Error> {
-        later()
+        let id = random_id(MessageKind::Direct)?;
+        self.deliver_as(id, to, from, body).await
     }
 
     /// As [`Sessions::deliver`], with the id the sender's node gave it: a second
     /// delivery of the same id changes nothing and returns the first message.
     ///
     /// # Errors
-    /// As [`Sessions::deliver`].
+    /// As [`Sessions::deliver`]; [`Error::Protocol`] when the id is not that of
+    /// a message.
     pub async fn deliver_as(
         &self,
         id: MessageId,
@@ -119,10 +179,12 @@ impl Sessions {
         from: Party,
         body: String,
     ) -> Result<Message, Error> {
-        later()
+        self.inner
+            .send(draft(MessageKind::Direct, id, to, from, body)?)
+            .await
     }
 
-    /// Asks a live session something.
+    /// Asks a live session something. The request is kept when this returns.
     ///
     /// # Errors
     /// As [`Sessions::deliver`].
@@ -132,14 +194,15 @@ impl Sessions {
         from: Party,
         body: String,
     ) -> Result<(Message, PendingReply), Error> {
-        later()
+        let id = random_id(MessageKind::Request)?;
+        self.request_as(id, to, from, body).await
     }
 
     /// As [`Sessions::request`], with a given id; may be repeated. A repeated
     /// one also waits for (or at once gets) the one reply.
     ///
     /// # Errors
-    /// As [`Sessions::deliver`].
+    /// As [`Sessions::deliver_as`].
     pub async fn request_as(
         &self,
         id: MessageId,
@@ -147,20 +210,24 @@ impl Sessions {
         from: Party,
         body: String,
     ) -> Result<(Message, PendingReply), Error> {
-        later()
+        self.inner
+            .ask(draft(MessageKind::Request, id, to, from, body)?)
+            .await
     }
 
-    /// Answers a request, as the session `by`.
+    /// Answers a request, as the session `by`; `None`, which is nobody, is
+    /// refused.
     ///
     /// # Errors
-    /// [`Error::RequestNotFound`], [`Error::NotAddressee`], [`Error::BodyTooLarge`].
+    /// [`Error::RequestNotFound`], also for a second reply;
+    /// [`Error::NotAddressee`], [`Error::BodyTooLarge`], [`Error::DiskFull`].
     pub async fn reply(
         &self,
         request_id: &str,
         by: Option<SessionId>,
         body: String,
     ) -> Result<Message, Error> {
-        later()
+        self.inner.answer(request_id, by, body).await
     }
 
     /// The last `tail` messages of a session, oldest first: received and sent.
@@ -168,38 +235,94 @@ impl Sessions {
     /// # Errors
     /// [`Error::SessionNotFound`], [`Error::Io`].
     pub fn inbox(&self, session: &SessionRef, tail: usize) -> Result<Vec<InboxItem>, Error> {
-        later()
+        self.inner.inbox(session, tail)
     }
 
     /// Events from now on.
     #[must_use]
     pub fn subscribe(&self, filter: Filter) -> Subscription {
-        Subscription {}
+        Subscription::new(&self.inner, filter)
     }
 
-    /// The live session to whose process tree a process belongs. Always `None`
-    /// where there is no `/proc`.
+    /// The live session to whose process tree a process belongs: one of its
+    /// ancestors leads the session, or the system says that it is of that
+    /// session. Always `None` where there is no `/proc`.
     #[must_use]
     pub fn session_of_pid(&self, pid: u32) -> Option<SessionId> {
+        let leaders = self.inner.leaders();
+        let mut pid = pid;
+        for _ in 0..DEPTH {
+            if pid <= 1 {
+                return None;
+            }
+            let stat = Stat::read(pid)?;
+            if let Some(id) = leaders.get(&pid).or_else(|| leaders.get(&stat.leader)) {
+                return Some(*id);
+            }
+            pid = stat.parent;
+        }
         None
     }
 
     /// Ends all sessions, writes everything and tells the keeper that the node
-    /// will now exit on purpose.
-    pub async fn shutdown(&self, grace: Duration) {}
+    /// will now exit on purpose. Nothing can be launched or sent from now on.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        let running = self.list().into_iter();
+        let killing: Vec<_> = running
+            .filter(|info| info.status.is_running())
+            .map(|info| {
+                let kill = Arc::clone(&self.inner).kill(info.id, grace);
+                self.inner.runtime.spawn(kill)
+            })
+            .collect();
+        for kill in killing {
+            match kill.await {
+                Ok(Ok(_) | Err(Error::SessionNotRunning(_))) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a session is not ended"),
+                Err(error) => tracing::error!(%error, "a session is not ended"),
+            }
+        }
+        self.inner.waiters.clear();
+        self.inner.flusher.settle().await;
+        let inner = Arc::clone(&self.inner);
+        let written = tokio::task::spawn_blocking(move || snapshot::write(&inner)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "the list of sessions is not up to date");
+        }
+        self.inner.client.stopping();
+    }
 }
 
-/// The reply to a request, when it comes. Dropping it loses nothing: the reply
-/// is in the logs, and in the inbox of a requester that is a local session.
-#[derive(Debug)]
-pub struct PendingReply {}
+fn draft(
+    kind: MessageKind,
+    id: MessageId,
+    to: &SessionRef,
+    from: Party,
+    body: String,
+) -> Result<Draft, Error> {
+    if id.kind() != kind {
+        return Err(Error::Protocol(format!("{id} is an id of another kind")));
+    }
+    let to = to.clone();
+    Ok(Draft { id, from, to, body })
+}
 
-impl Future for PendingReply {
-    /// [`Error::SessionEnded`] when the session that was asked ended without a
-    /// reply.
-    type Output = Result<Message, Error>;
+impl Inner {
+    pub(super) fn list(&self) -> Vec<Info> {
+        let engine = self.engine.lock();
+        let desks = self.desks.read();
+        let listed = engine.iter();
+        listed
+            .filter_map(|session| Some(desks.get(&session.id)?.info(session)))
+            .collect()
+    }
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(later())
+    /// The leading processes of live sessions.
+    fn leaders(&self) -> std::collections::HashMap<u32, SessionId> {
+        let desks = self.desks.read();
+        let live = desks.values();
+        live.filter_map(|desk| Some((desk.terminal()?.pid(), desk.id)))
+            .collect()
     }
 }

@@ -1,0 +1,188 @@
+//! What the node keeps at hand for one session, beside the facts in the engine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use super::disk::Journal;
+use super::log::{OutputLog, output_path};
+use super::terminal::Terminal;
+use crate::session::Session;
+use crate::{Error, Info, Outcome, SessionId, Size, Status};
+
+/// Typing is recorded at most this often, milliseconds: a record for every key
+/// would outgrow the output.
+const TALLY: u64 = 1000;
+
+/// Files and terminal of one session.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) id: SessionId,
+    pub(super) journal: Journal,
+    pub(super) log: Arc<OutputLog>,
+    pub(super) attached: AtomicU32,
+    slot: Mutex<Slot>,
+    size: Mutex<Size>,
+    typed: Mutex<Tally>,
+}
+
+/// The place of the terminal.
+#[derive(Debug)]
+enum Slot {
+    /// Not there yet; the program may even have ended already.
+    Expected(Option<Outcome>),
+    Live(Arc<Terminal>),
+    Over,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    bytes: u64,
+    recorded_ms: u64,
+}
+
+impl Desk {
+    /// The desk of a session whose files are in `dir`.
+    pub(super) fn new(
+        id: SessionId,
+        dir: &Path,
+        journal_len: u64,
+        ended: Option<(Status, u64)>,
+    ) -> Result<Self, Error> {
+        let log = OutputLog::open(id, output_path(dir), ended)?;
+        let journal = Journal::new(journal_path(dir), journal_len);
+        let slot = if ended.is_some() {
+            journal.rest();
+            Slot::Over
+        } else {
+            Slot::Expected(None)
+        };
+        Ok(Self {
+            id,
+            journal,
+            log: Arc::new(log),
+            attached: AtomicU32::new(0),
+            slot: Mutex::new(slot),
+            size: Mutex::default(),
+            typed: Mutex::default(),
+        })
+    }
+
+    /// The terminal is there.
+    pub(super) fn handle_terminal(&self, terminal: &Arc<Terminal>) {
+        let mut slot = self.slot.lock();
+        if let Slot::Expected(Some(outcome)) = *slot {
+            terminal.handle_exit(outcome);
+        }
+        *slot = Slot::Live(Arc::clone(terminal));
+    }
+
+    /// The program has ended.
+    pub(super) fn handle_exit(&self, outcome: Outcome) {
+        match &mut *self.slot.lock() {
+            Slot::Expected(early) => {
+                early.get_or_insert(outcome);
+            }
+            Slot::Live(terminal) => terminal.handle_exit(outcome),
+            Slot::Over => {}
+        }
+    }
+
+    /// The end is recorded and all output is in the log: readers are told.
+    pub(super) fn handle_over(&self, status: Status) {
+        *self.slot.lock() = Slot::Over;
+        self.journal.rest();
+        self.log.update(|state| state.ended = Some(status));
+    }
+
+    /// The terminal, while the session runs.
+    pub(super) fn terminal(&self) -> Option<Arc<Terminal>> {
+        match &*self.slot.lock() {
+            Slot::Live(terminal) => Some(Arc::clone(terminal)),
+            Slot::Expected(_) | Slot::Over => None,
+        }
+    }
+
+    /// The size that the terminal has been given.
+    pub(super) fn set_size(&self, size: Size) {
+        *self.size.lock() = size.at_least_one();
+    }
+
+    /// Somebody typed. Returns what is to be recorded now, if anything.
+    pub(super) fn tally(&self, bytes: u64, now_ms: u64) -> Option<u64> {
+        let mut tally = self.typed.lock();
+        tally.bytes += bytes;
+        if now_ms < tally.recorded_ms.saturating_add(TALLY) {
+            return None;
+        }
+        tally.recorded_ms = now_ms;
+        Some(std::mem::take(&mut tally.bytes))
+    }
+
+    /// What was typed and is not recorded yet.
+    pub(super) fn take_tally(&self) -> Option<u64> {
+        let bytes = std::mem::take(&mut self.typed.lock().bytes);
+        (bytes > 0).then_some(bytes)
+    }
+
+    /// All there is to say about the session.
+    pub(super) fn info(&self, session: &Session) -> Info {
+        let log = self.log.state();
+        let terminal = self.terminal();
+        // Readers still get the last bytes while the end is being recorded;
+        // until they have, it runs for everybody.
+        let status = match session.status() {
+            Status::Running => Status::Running,
+            exited @ Status::Exited { .. } => log.ended.unwrap_or(exited),
+        };
+        Info {
+            id: session.id,
+            name: session.created.name.clone(),
+            tags: session.created.tags.clone(),
+            argv: session.created.command.clone(),
+            cwd: PathBuf::from(&session.created.working_dir),
+            size: *self.size.lock(),
+            created_ms: session.created_ms,
+            status,
+            attached: self.attached.load(Ordering::Relaxed),
+            pid: terminal.map(|terminal| terminal.pid()),
+            output_start: log.start,
+            output_end: log.end,
+            output_lines: log.lines,
+            last_output_ms: log.last_output_ms,
+            exited_ms: session.exited.map(|(_, at_ms)| at_ms),
+            pending_requests: session.pending_requests,
+            disk_full: log.disk_full,
+        }
+    }
+}
+
+/// The directory of a session.
+pub(super) fn session_dir(dir: &Path, id: SessionId) -> PathBuf {
+    dir.join("sessions").join(id.to_string())
+}
+
+/// The path of the events of a session below its directory.
+pub(super) fn journal_path(dir: &Path) -> PathBuf {
+    dir.join("events.jsonl")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_is_recorded_about_once_a_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = Desk::new(SessionId(1), dir.path(), 0, None).unwrap();
+        assert_eq!(desk.tally(3, 5000), Some(3));
+        assert_eq!(desk.tally(1, 5400), None);
+        assert_eq!(desk.tally(1, 5999), None);
+        assert_eq!(desk.tally(1, 6000), Some(3));
+        assert_eq!(desk.take_tally(), None);
+        assert_eq!(desk.tally(7, 6001), None);
+        assert_eq!(desk.take_tally(), Some(7));
+    }
+}

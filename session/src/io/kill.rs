@@ -1,0 +1,203 @@
+//! Ending a session and everything it has started.
+//!
+//! SIGTERM goes to every process of the session, each of them found in `/proc`
+//! by its session id or its parents and held by a descriptor, so that no signal
+//! can hit a stranger who got a number that became free. Who is left after the
+//! grace gets SIGKILL, also those that were started meanwhile. Where there is
+//! no `/proc`, signals go to the process group of the program.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::inner::Inner;
+use super::platform::{self, Stat};
+use super::terminal::Terminal;
+use super::unix_ms_now;
+use crate::{Error, Info, SessionId, SessionRef};
+
+/// How soon to look whether all are gone, and how long to wait at most before
+/// looking again: many sessions may be ended at once.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// How long after SIGKILL to wait for processes to go; those that hang in the
+/// kernel cannot be waited for.
+const LAST: Duration = Duration::from_secs(5);
+
+impl Inner {
+    /// Ends a session; see [`Sessions::kill`](super::Sessions::kill).
+    pub(super) async fn kill(
+        self: Arc<Self>,
+        id: SessionId,
+        grace: Duration,
+    ) -> Result<Info, Error> {
+        let (desk, terminal) = {
+            let mut engine = self.engine.lock();
+            engine.resolve(&SessionRef::Id(id))?;
+            let event = engine.handle_kill(id, unix_ms_now())?;
+            let found = self.terminal(id)?;
+            if let Some(event) = event {
+                self.write(&mut engine, &event)?;
+            }
+            found
+        };
+        // Goes on when the caller leaves.
+        let killing = self.runtime.spawn(kill_tree(terminal, grace));
+        let mut state = desk.log.subscribe();
+        let ended = state.wait_for(|state| state.ended.is_some()).await;
+        ended.map(|_| ()).map_err(|_| Error::ShuttingDown)?;
+        drop(state);
+        killing.await.map_err(|_| Error::ShuttingDown)?;
+        self.info(id)
+    }
+}
+
+/// Ends a program and its descendants.
+async fn kill_tree(terminal: Arc<Terminal>, grace: Duration) {
+    let mut exit = terminal.exit();
+    let mut tree = look(Tree::new(&terminal)).await;
+    tree.signal(Signal::TERM);
+    // A stopped process hears SIGTERM only when it goes on.
+    tree.signal(Signal::CONT);
+    let deadline = Instant::now() + grace;
+    let mut pause = FIRST_LOOK;
+    while tree.is_alive() && Instant::now() < deadline {
+        let until = deadline.min(Instant::now() + pause);
+        let leader_lives = exit.borrow_and_update().is_none();
+        tokio::select! {
+            () = sleep_until(until) => {}
+            _ = exit.changed(), if leader_lives => {}
+        }
+        pause = (pause * 2).min(LAST_LOOK);
+        tree = look(tree).await;
+    }
+    let deadline = Instant::now() + LAST;
+    while tree.is_alive() && Instant::now() < deadline {
+        tree.signal(Signal::KILL);
+        sleep(FIRST_LOOK).await;
+        tree = look(tree).await;
+    }
+}
+
+/// Reading `/proc` takes a while on a busy machine; logs go on meanwhile.
+async fn look(mut tree: Tree) -> Tree {
+    let looking = tokio::task::spawn_blocking(move || {
+        tree.look();
+        tree
+    });
+    match looking.await {
+        Ok(tree) => tree,
+        // Only a panic or the end of the runtime, which ends us too.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// The processes of a session.
+struct Tree {
+    leader: u32,
+    terminal: Arc<Terminal>,
+    members: BTreeMap<u32, Option<OwnedFd>>,
+}
+
+impl Tree {
+    fn new(terminal: &Arc<Terminal>) -> Self {
+        Self {
+            leader: terminal.pid(),
+            terminal: Arc::clone(terminal),
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Finds those that belong to it: the leader, all with its session id, and
+    /// children of any of these.
+    fn look(&mut self) {
+        self.members.retain(|pid, fd| is_there(*pid, fd.as_ref()));
+        let all = platform::processes();
+        loop {
+            let before = self.members.len();
+            for (pid, stat) in &all {
+                if self.members.contains_key(pid) || !self.is_member(*pid, stat) {
+                    continue;
+                }
+                let fd = platform::pid(*pid).and_then(platform::open_process);
+                // Between the list and the descriptor the number may have
+                // become a stranger's.
+                let same = Stat::read(*pid).is_some_and(|now| self.is_member(*pid, &now));
+                if same && is_there(*pid, fd.as_ref()) {
+                    self.members.insert(*pid, fd);
+                }
+            }
+            if self.members.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn is_member(&self, pid: u32, stat: &Stat) -> bool {
+        let dead = matches!(stat.state, 'Z' | 'X') || pid == std::process::id();
+        let led = stat.leader == self.leader || pid == self.leader;
+        !dead && (led && self.leads() || self.members.contains_key(&stat.parent))
+    }
+
+    /// Whether the number of the leader still means this session: it is not
+    /// given to another while anybody is left in the session.
+    fn leads(&self) -> bool {
+        self.terminal.exit().borrow().is_none() || !self.members.is_empty()
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.members.is_empty() || self.terminal.exit().borrow().is_none()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for (pid, fd) in &self.members {
+            send(*pid, fd.as_ref(), signal);
+        }
+        // Without /proc: the group of the program, while it is there.
+        if self.members.is_empty()
+            && self.terminal.exit().borrow().is_none()
+            && let Some(leader) = platform::pid(self.leader)
+        {
+            let _ = rustix::process::kill_process_group(leader, signal);
+        }
+    }
+}
+
+fn is_there(pid: u32, fd: Option<&OwnedFd>) -> bool {
+    match fd {
+        Some(fd) => !platform::is_readable(fd),
+        None => {
+            platform::pid(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn send(pid: u32, fd: Option<&OwnedFd>, signal: Signal) {
+    let sent = match (fd, platform::pid(pid)) {
+        (Some(fd), _) => rustix::process::pidfd_send_signal(fd, signal),
+        (None, Some(pid)) => send_by_number(pid, signal),
+        (None, None) => Ok(()),
+    };
+    if let Err(errno) = sent
+        && errno != rustix::io::Errno::SRCH
+    {
+        tracing::warn!(pid, %errno, ?signal, "cannot signal a process");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(pid: u32, _: Option<&OwnedFd>, signal: Signal) {
+    if let Some(pid) = platform::pid(pid) {
+        let _ = send_by_number(pid, signal);
+    }
+}
+
+fn send_by_number(pid: Pid, signal: Signal) -> rustix::io::Result<()> {
+    rustix::process::kill_process(pid, signal)
+}

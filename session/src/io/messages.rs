@@ -1,0 +1,238 @@
+//! Sending, asking and replying: from the engine's decision to the disk, and to
+//! whoever waits for a reply.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::inner::Inner;
+use super::unix_ms_now;
+use crate::engine::{Delivery, Draft};
+use crate::record::{self, Place};
+use crate::{
+    Error, Event, EventKind, InboxItem, Message, MessageId, MessageKind, RequestState, SessionId,
+    SessionRef,
+};
+
+type Reply = Result<Message, Error>;
+
+/// Those who wait for replies, here and now. Losing one loses no reply: it is
+/// in the logs.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    waiting: Mutex<HashMap<MessageId, Vec<oneshot::Sender<Reply>>>>,
+}
+
+impl Waiters {
+    /// Waits for the reply to a request.
+    fn add(&self, request: MessageId) -> PendingReply {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        let waiting = waiting.entry(request).or_default();
+        waiting.retain(|other| !other.is_closed());
+        waiting.push(sender);
+        PendingReply { receiver }
+    }
+
+    /// Gives everybody who waits for this request its end.
+    pub(super) fn settle(&self, request: MessageId, reply: impl Fn() -> Reply) {
+        let waiting = self.waiting.lock().remove(&request);
+        for waiter in waiting.into_iter().flatten() {
+            // Whoever has left finds it in the inbox.
+            let _ = waiter.send(reply());
+        }
+    }
+
+    /// Nothing will come any more.
+    pub(super) fn clear(&self) {
+        self.waiting.lock().clear();
+    }
+}
+
+/// The reply to a request, when it comes. Dropping it loses nothing: the reply
+/// is in the logs, and in the inbox of a requester that is a local session.
+#[derive(Debug)]
+pub struct PendingReply {
+    receiver: oneshot::Receiver<Reply>,
+}
+
+impl PendingReply {
+    fn settled(reply: Reply) -> Self {
+        let (sender, receiver) = oneshot::channel();
+        // The receiver is here.
+        let _ = sender.send(reply);
+        Self { receiver }
+    }
+}
+
+impl Future for PendingReply {
+    /// [`Error::SessionEnded`] when the session that was asked ended without a
+    /// reply; [`Error::ShuttingDown`].
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let reply = ready!(Pin::new(&mut self.receiver).poll(context));
+        Poll::Ready(reply.unwrap_or(Err(Error::ShuttingDown)))
+    }
+}
+
+impl Inner {
+    /// Delivers a message or request. Acknowledged when it is kept.
+    pub(super) async fn send(&self, draft: Draft) -> Result<Message, Error> {
+        self.check_open()?;
+        let (message, flush) = self.send_now(draft)?;
+        self.flusher.acknowledge(flush).await;
+        Ok(message)
+    }
+
+    /// Delivers a request and waits for its reply from this moment on.
+    pub(super) async fn ask(&self, draft: Draft) -> Result<(Message, PendingReply), Error> {
+        self.check_open()?;
+        // Before it is there, so that no reply comes in between.
+        let early = self.waiters.add(draft.id);
+        let (message, flush) = self.send_now(draft)?;
+        self.flusher.acknowledge(flush).await;
+        let reply = self.reply_that_is_there(&message)?;
+        Ok((message, reply.map_or(early, PendingReply::settled)))
+    }
+
+    fn send_now(&self, draft: Draft) -> Result<(Message, u64), Error> {
+        let mut engine = self.engine.lock();
+        match engine.handle_draft(draft, unix_ms_now())? {
+            Delivery::New(events) => {
+                let mut events = events.into_iter();
+                let event = events.next().ok_or(Error::ShuttingDown)?;
+                let mut flush = self.write(&mut engine, &event)?;
+                for copy in events {
+                    match self.write(&mut engine, &copy) {
+                        Ok(later) => flush = later,
+                        // The message itself is delivered.
+                        Err(error) => tracing::warn!(%error, "no copy for the sender"),
+                    }
+                }
+                message_of(event).map(|message| (message, flush))
+            }
+            Delivery::Known { session, place } => {
+                let message = self.read_message(session, place)?;
+                Ok((message, 0))
+            }
+        }
+    }
+
+    /// The end of a request that was repeated: it may be settled already.
+    fn reply_that_is_there(&self, request: &Message) -> Result<Option<Reply>, Error> {
+        let engine = self.engine.lock();
+        let place = engine.reply_to(request.id);
+        let state = engine.request_state(request.id);
+        drop(engine);
+        if let Some((session, place)) = place {
+            return self
+                .read_message(session, place)
+                .map(|reply| Some(Ok(reply)));
+        }
+        let ended = request.to.local_session();
+        Ok(ended
+            .filter(|_| state == Some(RequestState::Abandoned))
+            .map(|session| Err(Error::SessionEnded(session))))
+    }
+
+    /// Replies as session `by`.
+    pub(super) async fn answer(
+        &self,
+        request: &str,
+        by: Option<SessionId>,
+        body: String,
+    ) -> Result<Message, Error> {
+        self.check_open()?;
+        let request: MessageId = request.parse()?;
+        let reply = random_id(MessageKind::Reply)?;
+        let (message, flush) = {
+            let mut engine = self.engine.lock();
+            let events = engine.handle_reply(request, by, reply, body, unix_ms_now())?;
+            let mut events = events.into_iter();
+            let event = events.next().ok_or(Error::ShuttingDown)?;
+            let mut flush = self.write(&mut engine, &event)?;
+            for event in events {
+                match self.write(&mut engine, &event) {
+                    Ok(later) => flush = later,
+                    // It counts; what is missing is written at the next start.
+                    Err(error) => tracing::error!(%error, "a reply is not in the inbox yet"),
+                }
+            }
+            (message_of(event)?, flush)
+        };
+        self.flusher.acknowledge(flush).await;
+        self.waiters.settle(request, || Ok(message.clone()));
+        Ok(message)
+    }
+
+    /// The last messages of a session, oldest first.
+    pub(super) fn inbox(&self, session: &SessionRef, tail: usize) -> Result<Vec<InboxItem>, Error> {
+        let (id, places) = {
+            let engine = self.engine.lock();
+            let id = engine.resolve(session)?;
+            (id, engine.get(id)?.inbox.tail(tail).to_vec())
+        };
+        let read = |place| self.read_message(id, place);
+        let messages: Vec<_> = places.into_iter().map(read).collect::<Result<_, _>>()?;
+        let engine = self.engine.lock();
+        Ok(messages
+            .into_iter()
+            .map(|message| {
+                let asked = message.kind == MessageKind::Request;
+                let state = asked.then(|| engine.request_state(message.id)).flatten();
+                InboxItem { message, state }
+            })
+            .collect())
+    }
+
+    fn read_message(&self, session: SessionId, place: Place) -> Result<Message, Error> {
+        message_of(self.read_event(session, place)?)
+    }
+
+    /// An event as it is on disk.
+    pub(super) fn read_event(&self, session: SessionId, place: Place) -> Result<Event, Error> {
+        let line = self.desk(session)?.journal.read(place)?;
+        record::decode(session, &line)?
+            .ok_or_else(|| Error::Protocol("an event has changed its type".into()))
+    }
+}
+
+/// A new id.
+pub(super) fn random_id(kind: MessageKind) -> Result<MessageId, Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::io("random numbers", std::io::Error::other(error.to_string())))?;
+    Ok(MessageId::new(kind, random))
+}
+
+fn message_of(event: Event) -> Result<Message, Error> {
+    match event.kind {
+        EventKind::Message(message) => Ok(message),
+        _ => Err(Error::Protocol("an event is no message".into())),
+    }
+}
+
+/// Writes what a crash has kept from being written: see
+/// [`missing_replies`](crate::engine::Engine::missing_replies).
+pub(super) fn repair_replies(inner: &Arc<Inner>) {
+    let mut engine = inner.engine.lock();
+    for (replier, asker, reply) in engine.missing_replies() {
+        let repaired = (|| {
+            let place = engine.get(replier)?.inbox.find(reply);
+            let place = place.ok_or_else(|| Error::RequestNotFound(reply.to_string()))?;
+            let message = inner.read_message(replier, place)?;
+            let kind = EventKind::Message(message);
+            let event = engine.handle_happened(asker, kind, unix_ms_now())?;
+            inner.write(&mut engine, &event)
+        })();
+        if let Err(error) = repaired {
+            tracing::error!(%error, session = %asker, "a reply is not in the inbox");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What only some systems have, with the others' equivalent or an honest "not
+//! here", and the only unsafe code of the crate.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::unix::AsyncFd;
+
+/// A second descriptor of an open file that is known by number only.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    #[expect(unsafe_code, reason = "portable-pty gives its descriptors as numbers")]
+    // SAFETY: the number is not -1, and the caller keeps its owner alive during this call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned()
+}
+
+/// Allows as many open files as this user may have; a session needs about six.
+/// Returns the former limit, which programs in sessions are given back.
+pub(crate) fn raise_file_limit() -> Rlimit {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    before
+}
+
+/// Gives a program we have just started the limit we were started with; some
+/// programs close every descriptor up to it, or break above 1024.
+#[cfg(target_os = "linux")]
+pub(crate) fn restore_file_limit(pid: Pid, limit: Rlimit) {
+    // It may have exited already.
+    let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, limit);
+}
+
+/// Not here: the program keeps the raised limit.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn restore_file_limit(_: Pid, _: Rlimit) {}
+
+/// Makes orphans below this process its children, so that they are reaped even
+/// where the first process of the system does not do that (containers).
+#[cfg(target_os = "linux")]
+pub(crate) fn become_reaper() {
+    // Any process id means yes.
+    let _ = rustix::process::set_child_subreaper(Some(Pid::INIT));
+}
+
+/// Not here; orphans go to the first process of the system.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn become_reaper() {}
+
+/// A descriptor for a process: it stays that process's even when its number is
+/// given to another.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_process(pid: Pid) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+/// Not here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
+    None
+}
+
+/// A process id as the system's functions want it.
+pub(crate) fn pid(number: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(number).ok()?)
+}
+
+/// Makes a descriptor something to wait for, within a tokio runtime.
+pub(crate) fn await_on(
+    fd: &Arc<OwnedFd>,
+    interest: tokio::io::Interest,
+) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    #[expect(unsafe_code, reason = "for types that may change their descriptor")]
+    // SAFETY: what is registered owns its descriptor, which it cannot change.
+    let registered = unsafe { AsyncFd::register_with_interest(Arc::clone(fd), interest) };
+    Ok(registered?)
+}
+
+/// Whether a descriptor has something to read; for a process, whether it is
+/// over.
+pub(crate) fn is_readable(fd: impl std::os::fd::AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(ready) if ready > 0)
+}
+
+/// Reads what is in memory already; `None` when the disk would have to be
+/// waited for.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_cached(
+    file: &std::fs::File,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<Option<usize>> {
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    let mut slices = [io::IoSliceMut::new(buffer)];
+    match preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+        Ok(read) => Ok(Some(read)),
+        // The file system does not know the question; it is memory or will do.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => read_plain(file, buffer, offset),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Not here: reads at once, which is in memory nearly always.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn read_cached(
+    file: &std::fs::File,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<Option<usize>> {
+    read_plain(file, buffer, offset)
+}
+
+fn read_plain(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset).map(Some)
+}
+
+/// Moves bytes from a terminal into a pipe without taking them in hand: they
+/// are in one or the other at any moment, whatever happens to this process.
+#[cfg(target_os = "linux")]
+pub(crate) fn splice_in(master: &OwnedFd, pipe: &OwnedFd) -> io::Result<usize> {
+    use rustix::pipe::{SpliceFlags, splice};
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    Ok(splice(master, None, pipe, None, SPLICE, flags)?)
+}
+
+/// Moves bytes from a pipe into a file at `offset`. The file grows by exactly
+/// what leaves the pipe.
+#[cfg(target_os = "linux")]
+pub(crate) fn splice_out(
+    pipe: &OwnedFd,
+    file: &std::fs::File,
+    mut offset: u64,
+) -> io::Result<usize> {
+    use rustix::pipe::{SpliceFlags, splice};
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    Ok(splice(pipe, None, file, Some(&mut offset), SPLICE, flags)?)
+}
+
+/// Most bytes to move at once: what a pipe holds.
+#[cfg(target_os = "linux")]
+const SPLICE: usize = 64 * 1024;
+
+/// Not here; the caller reads and writes instead.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn splice_in(_: &OwnedFd, _: &OwnedFd) -> io::Result<usize> {
+    Err(rustix::io::Errno::INVAL.into())
+}
+
+/// Not here; the caller reads and writes instead.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn splice_out(_: &OwnedFd, _: &std::fs::File, _: u64) -> io::Result<usize> {
+    Err(rustix::io::Errno::INVAL.into())
+}
+
+/// Waits for the end of a program whose parent is not the keeper, and learns
+/// how it ended as far as the kernel tells:
+///
+/// 1. if it has become our child, from `waitid`;
+/// 2. if it has been reaped by another, from the pidfd (Linux 6.15 and later);
+/// 3. if nobody has reaped it, from `/proc/<pid>/stat`.
+#[cfg(target_os = "linux")]
+pub(crate) async fn exit_of_orphan(pid: u32, pidfd: Option<Arc<OwnedFd>>) -> crate::Outcome {
+    let Some(pidfd) = pidfd else {
+        return exit_unseen(pid).await;
+    };
+    match await_on(&pidfd, tokio::io::Interest::READABLE) {
+        Ok(watched) => {
+            // An error means that we cannot wait better than by asking.
+            let _ = watched.readable().await;
+        }
+        Err(error) => tracing::warn!(%error, "cannot wait for a process"),
+    }
+    while !is_readable(&pidfd) {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    // Whoever reaps it may be doing so at this moment.
+    for _ in 0..20 {
+        let status = reaped_child(&pidfd)
+            .or_else(|| exit_info(&pidfd))
+            .or_else(|| exit_of_zombie(pid));
+        if let Some(status) = status {
+            return crate::Outcome::from_wait_status(status);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    crate::Outcome::Unknown
+}
+
+/// Here nothing tells how somebody else's child ended.
+#[cfg(not(target_os = "linux"))]
+pub(crate) async fn exit_of_orphan(pid: u32, _: Option<Arc<OwnedFd>>) -> crate::Outcome {
+    exit_unseen(pid).await
+}
+
+/// Asks each second whether the process is there.
+async fn exit_unseen(number: u32) -> crate::Outcome {
+    while pid(number).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    crate::Outcome::Unknown
+}
+
+#[cfg(target_os = "linux")]
+fn reaped_child(pidfd: &OwnedFd) -> Option<i32> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd as _;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let status = waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
+    let code = status.exit_status().map(|code| code << 8);
+    code.or_else(|| status.terminating_signal())
+}
+
+/// `struct pidfd_info` of `linux/pidfd.h`, its first version.
+#[cfg(target_os = "linux")]
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    /// Real, effective, saved and file system ids of user and group.
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+#[cfg(target_os = "linux")]
+fn exit_info(pidfd: &OwnedFd) -> Option<i32> {
+    use rustix::ioctl::{Updater, ioctl, opcode};
+    /// The mask bit of `exit_code`.
+    const EXIT: u64 = 1 << 3;
+    const GET_INFO: rustix::ioctl::Opcode = opcode::read_write::<PidfdInfo>(0xff, 11);
+    let mut info = PidfdInfo {
+        mask: EXIT,
+        ..PidfdInfo::default()
+    };
+    #[expect(unsafe_code, reason = "rustix has no name for this request yet")]
+    // SAFETY: the request is for a structure of this layout and length, which
+    // the kernel fills in and which holds numbers only.
+    let answered = unsafe { ioctl(pidfd, Updater::<GET_INFO, PidfdInfo>::new(&mut info)) };
+    (answered.is_ok() && info.mask & EXIT != 0).then_some(info.exit_code)
+}
+
+/// The status in `/proc/<pid>/stat`, of a zombie only, and only if we may see
+/// it: where we may not, the kernel writes 0, which would be a guess.
+#[cfg(target_os = "linux")]
+fn exit_of_zombie(number: u32) -> Option<i32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let stat = Stat::read(number)?;
+    let ours = rustix::process::geteuid();
+    let owner = std::fs::metadata(format!("/proc/{number}")).ok()?.uid();
+    let visible = ours.is_root() || owner == ours.as_raw();
+    (visible && stat.state == 'Z').then_some(stat.exit_code)
+}
+
+/// A line of `/proc/<pid>/stat`, see proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Stat {
+    pub(crate) state: char,
+    pub(crate) parent: u32,
+    /// The leader of its session, in the sense of the system: of its terminal.
+    pub(crate) leader: u32,
+    pub(crate) exit_code: i32,
+}
+
+impl Stat {
+    /// Of one process; `None` when it is gone or there is no `/proc`.
+    pub(crate) fn read(pid: u32) -> Option<Self> {
+        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The name of the program is in parentheses and may contain any.
+        let (_, fields) = text.rsplit_once(')')?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let _group = fields.next()?;
+        let leader = fields.next()?.parse().ok()?;
+        // The state is the third field, the exit code the 52nd.
+        let exit_code = fields.nth(52 - 7).and_then(|code| code.parse().ok());
+        Some(Self {
+            state,
+            parent,
+            leader,
+            exit_code: exit_code.unwrap_or(0),
+        })
+    }
+}
+
+/// Every process there is; nothing where there is no `/proc`.
+pub(crate) fn processes() -> Vec<(u32, Stat)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, Stat::read(pid)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_behind_the_name() {
+        let numbers: Vec<_> = (8..52).map(|field| field.to_string()).collect();
+        let text = format!("42 (a) b (c) Z 7 8 9 0 {} 10752\n", numbers[..44].join(" "));
+        let stat = Stat::parse(&text).unwrap();
+        let expected = Stat {
+            state: 'Z',
+            parent: 7,
+            leader: 9,
+            exit_code: 42 << 8,
+        };
+        assert_eq!(stat, expected);
+        assert_eq!(Stat::parse("42 (sh"), None);
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_status_of_a_zombie_and_of_one_that_was_reaped() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "exit 42"])
+            .spawn()
+            .unwrap();
+        let number = child.id();
+        let pidfd = open_process(pid(number).unwrap()).unwrap();
+        let mut fds = [rustix::event::PollFd::new(
+            &pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        rustix::event::poll(&mut fds, None).unwrap();
+        assert_eq!(exit_of_zombie(number), Some(42 << 8));
+        child.wait().unwrap();
+        assert_eq!(exit_of_zombie(number), None);
+        assert_eq!(reaped_child(&pidfd), None);
+        // Before Linux 6.15 nothing is told, which is right too.
+        assert!(matches!(exit_info(&pidfd), None | Some(0x2a00)));
+    }
+}

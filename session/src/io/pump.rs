@@ -1,0 +1,282 @@
+//! Moves what a program writes from its terminal into its log.
+//!
+//! ```text
+//! terminal ──splice──▶ pipe ──splice──▶ output.log
+//! ```
+//!
+//! The bytes stay in the kernel, and keeper and node both hold the pipe: when
+//! the node is killed between the two steps, the next one finds in the pipe
+//! what is missing from the file. No byte is lost or doubled.
+//!
+//! Where `splice` is not available (other systems, odd file systems) bytes are
+//! read and written; what is between the two when the node is killed, at most
+//! 64 KiB, is then lost.
+//!
+//! When the disk is full, nothing more is taken from the terminal, the program
+//! waits in its next write, and we try again each second.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::log::{OutputLog, count_lines};
+use super::terminal::Terminal;
+use super::{disk, platform, unix_ms_now};
+use crate::{Error, Outcome};
+
+/// After the program has ended: how long to wait for more when another process
+/// still has the terminal open.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// After the program has ended: when to stop listening to other processes that
+/// go on writing. What the program itself wrote is out long before.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long to wait before asking a full disk again.
+const FULL: Duration = Duration::from_secs(1);
+
+/// How long to wait before looking again whether somebody has reopened a
+/// terminal that everybody had closed.
+const REOPENED: Duration = Duration::from_millis(500);
+
+/// Moves in a row before others get a turn.
+const TURN: u32 = 32;
+
+/// Bytes whose lines are counted in a row before others get a turn.
+const COUNT: u64 = 1024 * 1024;
+
+/// Moves everything until the program has ended and its terminal is empty.
+/// Returns how it ended; the log then has its last byte.
+pub(super) async fn run(
+    terminal: Arc<Terminal>,
+    log: Arc<OutputLog>,
+    file: File,
+) -> Result<Outcome, Error> {
+    let mut pump = Pump {
+        end: log.state().end,
+        counted: 0,
+        lines: 0,
+        held: Vec::new(),
+        copying: false,
+        file,
+        terminal,
+        log,
+    };
+    let outcome = pump.run().await;
+    // The very last word: also syncs what readers were shown.
+    if let Err(error) = pump.file.sync_data() {
+        tracing::error!(%error, "the disk may have lost output");
+    }
+    outcome
+}
+
+struct Pump {
+    terminal: Arc<Terminal>,
+    log: Arc<OutputLog>,
+    file: File,
+    /// Bytes in the file.
+    end: u64,
+    /// Bytes whose lines are counted.
+    counted: u64,
+    lines: u64,
+    /// Bytes on their way, when they are copied.
+    held: Vec<u8>,
+    copying: bool,
+}
+
+/// What the terminal said.
+enum Taken {
+    Some,
+    /// Nothing now.
+    Nothing,
+    /// Nobody has it open.
+    Closed,
+}
+
+impl Pump {
+    async fn run(&mut self) -> Result<Outcome, Error> {
+        let mut exit = self.terminal.exit();
+        let mut linger: Option<Instant> = None;
+        let mut moved = 0;
+        loop {
+            let was_full = self.store().await;
+            let ended = *exit.borrow_and_update();
+            if ended.is_some() && (linger.is_none() || was_full) {
+                linger = Some(Instant::now() + LINGER);
+            }
+            let taken = self.take()?;
+            if let Some(outcome) = ended {
+                let enough = match taken {
+                    Taken::Some => linger.is_some_and(|until| Instant::now() >= until),
+                    Taken::Nothing => !self.more_within(QUIET).await?,
+                    Taken::Closed => true,
+                };
+                if enough {
+                    self.store().await;
+                    self.count().await;
+                    return Ok(outcome);
+                }
+                continue;
+            }
+            match taken {
+                Taken::Some => {
+                    moved += 1;
+                    if moved % TURN == 0 {
+                        self.count().await;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Taken::Nothing => {
+                    self.count().await;
+                    tokio::select! {
+                        ready = self.terminal.readable() => ready?,
+                        _ = exit.changed() => {}
+                    }
+                }
+                Taken::Closed => {
+                    self.count().await;
+                    // Readiness says nothing any more: a terminal that hung up
+                    // is ready for ever.
+                    let _ = timeout(REOPENED, exit.changed()).await;
+                }
+            }
+        }
+    }
+
+    async fn more_within(&self, limit: Duration) -> Result<bool, Error> {
+        match timeout(limit, self.terminal.readable()).await {
+            Ok(ready) => ready.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Takes something from the terminal into the pipe.
+    fn take(&mut self) -> Result<Taken, Error> {
+        let fds = self.terminal.fds();
+        let taken = if self.copying {
+            let mut buffer = vec![0; 64 * 1024];
+            let read = self
+                .terminal
+                .try_read(|| Ok(rustix::io::read(&fds.master, &mut buffer)?));
+            if let Ok(len) = read {
+                buffer.truncate(len);
+                self.held = buffer;
+            }
+            read
+        } else {
+            self.terminal
+                .try_read(|| platform::splice_in(&fds.master, &fds.pipe_w))
+        };
+        match taken {
+            Ok(0) => Ok(Taken::Closed),
+            Ok(_) => Ok(Taken::Some),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Taken::Some),
+            Err(error) if is_unsupported(&error) && !self.copying => {
+                self.copying = true;
+                Ok(Taken::Some)
+            }
+            // EIO: every descriptor of the other side is closed.
+            Err(error) if error.raw_os_error() == Some(EIO) => Ok(Taken::Closed),
+            Err(error) => Err(Error::io("read from the terminal", error)),
+        }
+    }
+
+    /// Empties the pipe into the file, however long the disk takes. Returns
+    /// whether it was full.
+    async fn store(&mut self) -> bool {
+        let mut was_full = false;
+        let before = self.end;
+        loop {
+            match self.store_some() {
+                Ok(0) => break,
+                Ok(stored) => self.end += stored as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if !was_full {
+                        let full = disk::is_full(&error);
+                        tracing::error!(%error, full, "output waits for the disk");
+                        let end = self.end;
+                        self.log.update(|state| {
+                            state.end = end;
+                            state.disk_full = true;
+                        });
+                    }
+                    was_full = true;
+                    sleep(FULL).await;
+                }
+            }
+        }
+        if self.end > before || was_full {
+            let (end, now) = (self.end, unix_ms_now());
+            self.log.update(|state| {
+                state.end = end;
+                state.last_output_ms = Some(now);
+                state.disk_full = false;
+            });
+        }
+        was_full
+    }
+
+    fn store_some(&mut self) -> io::Result<usize> {
+        if !self.held.is_empty() {
+            let stored = self.file.write_at(&self.held, self.end)?;
+            self.held.drain(..stored);
+            return Ok(stored);
+        }
+        let pipe = &self.terminal.fds().pipe_r;
+        match platform::splice_out(pipe, &self.file, self.end) {
+            Err(error) if is_unsupported(&error) => {}
+            other => return other,
+        }
+        // The pipe blocks; ask first whether it has something.
+        if !platform::is_readable(pipe) {
+            return Ok(0);
+        }
+        self.held = vec![0; 64 * 1024];
+        match rustix::io::read(pipe, &mut self.held) {
+            Ok(read) => self.held.truncate(read),
+            Err(errno) => {
+                self.held.clear();
+                return Err(errno.into());
+            }
+        }
+        self.store_some()
+    }
+
+    /// Counts the lines that have come since the last time.
+    async fn count(&mut self) {
+        if self.counted == self.end {
+            return;
+        }
+        while self.counted < self.end {
+            let to = self.end.min(self.counted + COUNT);
+            match count_lines(&self.file, self.counted, to) {
+                Ok(lines) => self.lines += lines,
+                Err(error) => tracing::warn!(%error, "cannot count lines"),
+            }
+            self.counted = to;
+            if to < self.end {
+                tokio::task::yield_now().await;
+            }
+        }
+        let lines = self.lines;
+        self.log.update(|state| state.lines = lines);
+    }
+}
+
+/// The number is the same on every Unix.
+const EIO: i32 = 5;
+
+fn is_unsupported(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP)
+    )
+}

@@ -1,0 +1,7 @@
+//! Sessions with real processes, terminals and files.
+#![cfg(feature = "io")]
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod sessions;
