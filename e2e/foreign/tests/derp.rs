@@ -166,7 +166,7 @@ async fn a_foreign_client_talks_with_ours() {
         // And the other way round, first word from the foreign side.
         foreign.send_one(me, b"bye").await.unwrap();
         let event = receiver.recv().await.unwrap();
-        assert!(matches!(event, Event::Packet { data, .. } if data == &b"bye"[..]));
+        assert!(matches!(event, Event::Packet { data, .. } if data == b"bye"[..]));
     })
     .await;
 }
