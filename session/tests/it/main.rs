@@ -4,4 +4,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod world;
