@@ -268,6 +268,11 @@ impl Core {
         all.into_iter().flatten().min()
     }
 
+    /// Whether there is something to transmit or to report.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.out.is_empty() || !self.events.is_empty()
+    }
+
     /// The next datagram to be sent.
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.out.pop_front()

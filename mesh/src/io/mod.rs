@@ -1,4 +1,33 @@
 //! The mesh with sockets, clocks and a runtime: the [`Mesh`] handle.
+//!
+//! Around the state machine of each peer (`crate::peer`) stand: the UDP sockets
+//! (`udp`), the link to the relay (`relay`), one QUIC endpoint for all peers
+//! (`endpoint`) on a socket of our own that encrypts what it sends (`socket`,
+//! `outbox`) and decrypts what it receives (`receive`, `pack`), the connections
+//! (`links`, `dial`, `accept`, `tls`) and the timers.
+//!
+//! A packet on the direct path meets no channel and no task of ours: quinn's
+//! connection task encrypts and sends, quinn's endpoint task receives and
+//! decrypts.
+
+mod accept;
+mod dial;
+mod endpoint;
+mod entry;
+mod gate;
+mod inside;
+mod links;
+mod node;
+mod outbox;
+mod pack;
+mod platform;
+mod receive;
+mod relay;
+mod socket;
+mod table;
+mod timers;
+mod tls;
+mod udp;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,8 +35,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use derp::NodeKey;
+use inside::Inside;
+use links::code;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::timeout;
 
+use crate::path::Via;
 use crate::{Error, Identity, SignKey};
+
+/// How long a ping waits in all.
+const PING_WITHIN: Duration = Duration::from_secs(10);
+/// An echo is repeated after that long at first, then after twice that.
+const PING_PAUSE: Duration = Duration::from_millis(50);
+/// How long closing waits for the farewells to be sent.
+const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 
 /// How a node takes part.
 #[derive(Clone, Debug)]
@@ -90,32 +131,59 @@ pub struct Incoming {
     pub recv: quinn::RecvStream,
 }
 
-/// A node in the mesh. Clones are handles to the same node.
+/// A node in the mesh. Clones are handles to the same node, which ends when the
+/// last one is dropped, or with [`Mesh::close`].
 #[derive(Clone)]
-pub struct Mesh;
+pub struct Mesh {
+    owner: Arc<Owner>,
+}
 
-#[expect(clippy::unused_async, reason = "the bodies follow")]
+struct Owner {
+    inside: Arc<Inside>,
+    accepted: Mutex<mpsc::Receiver<Incoming>>,
+}
+
 impl Mesh {
     /// Binds the sockets and starts the node. Needs a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`Error::Network`] when a port cannot be bound.
-    pub async fn start(_config: Config) -> Result<Self, Error> {
-        Err(Error::Closed)
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let (inside, accepted) = Inside::start(&config).await?;
+        let accepted = Mutex::new(accepted);
+        Ok(Self {
+            owner: Arc::new(Owner { inside, accepted }),
+        })
     }
 
     /// Says which relay to stay connected to, or none. The connection is made,
     /// and made again whenever it is lost, in the background.
-    pub fn set_relay(&self, _relay: Option<Relay>) {}
+    pub fn set_relay(&self, relay: Option<Relay>) {
+        self.inside().node.link.set_target(relay);
+    }
 
-    /// Lets a peer in, or changes its signing key.
-    pub fn upsert_peer(&self, _peer: Peer) {}
+    /// Lets a peer in. With another signing key than before, its connections
+    /// end and it has to prove the new one.
+    pub fn upsert_peer(&self, peer: Peer) {
+        if let Some(old) = self.inside().node.upsert(&peer) {
+            old.cut();
+        }
+    }
 
     /// Shuts a peer out: its tunnel and connections end at once.
-    pub fn remove_peer(&self, _key: &NodeKey) {}
+    pub fn remove_peer(&self, key: &NodeKey) {
+        let node = &self.inside().node;
+        let removed = node.table.write().remove(key);
+        if let Some(entry) = removed {
+            entry.cut();
+            entry.state.lock().core.say_bye(Instant::now());
+            node.service(&entry);
+        }
+    }
 
-    /// Opens a stream to a peer, connecting first if necessary.
+    /// Opens a stream to a peer, connecting first if necessary. Waits at most
+    /// ten seconds.
     ///
     /// # Errors
     ///
@@ -123,35 +191,155 @@ impl Mesh {
     /// [`Error::PeerRefused`] or [`Error::RelayUnreachable`].
     pub async fn open(
         &self,
-        _key: &NodeKey,
+        key: &NodeKey,
     ) -> Result<(quinn::SendStream, quinn::RecvStream), Error> {
-        Err(Error::Closed)
+        let inside = self.inside();
+        let entry = inside.node.by_key(key).ok_or(Error::PeerUnknown)?;
+        // The common case: a connection that works, and room for a stream.
+        let live = entry.links.lock().live().cloned();
+        if let Some(connection) = live
+            && let Ok(Ok(streams)) = timeout(Duration::ZERO, connection.open_bi()).await
+        {
+            return Ok(streams);
+        }
+        tokio::select! {
+            opened = inside.open(&entry) => opened,
+            () = inside.stopped() => Err(Error::Closed),
+        }
     }
 
     /// The next stream a peer opens; `None` once the mesh is closed.
     pub async fn accept(&self) -> Option<Incoming> {
-        None
+        tokio::select! {
+            incoming = async { self.owner.accepted.lock().await.recv().await } => incoming,
+            () = self.inside().stopped() => None,
+        }
     }
 
     /// What is known about the way to a peer; `None` for strangers.
-    pub fn status(&self, _key: &NodeKey) -> Option<PeerStatus> {
-        None
+    pub fn status(&self, key: &NodeKey) -> Option<PeerStatus> {
+        let node = &self.inside().node;
+        let entry = node.by_key(key)?;
+        let quic = entry.links.lock().live().map(quinn::Connection::rtt);
+        let state = entry.state.lock();
+        let core = &state.core;
+        let path = match core.current_route(Instant::now()).direct {
+            _ if !core.has_session() => Path::None,
+            Some(addr) => Path::Direct(addr),
+            None if node.link.is_connected() => Path::Relayed,
+            None => Path::None,
+        };
+        Some(PeerStatus {
+            path,
+            rtt: core.rtt().or(quic),
+            last_heard: core.last_heard(),
+        })
     }
 
-    /// Sends one echo through the tunnel, over the path in use.
+    /// Sends an echo through the tunnel, over the path in use, and again until
+    /// it is answered, for at most ten seconds.
     ///
     /// # Errors
     ///
     /// As [`Mesh::open`].
-    pub async fn ping(&self, _key: &NodeKey) -> Result<Pong, Error> {
-        Err(Error::Closed)
+    pub async fn ping(&self, key: &NodeKey) -> Result<Pong, Error> {
+        let node = &self.inside().node;
+        let entry = node.by_key(key).ok_or(Error::PeerUnknown)?;
+        let echoes = async {
+            let mut pause = PING_PAUSE;
+            loop {
+                let id = node.next_echo();
+                let (answer, answered) = oneshot::channel();
+                entry.echoes.lock().insert(id, answer);
+                let started = Instant::now();
+                entry.state.lock().core.echo(id, started);
+                node.service(&entry);
+                let answered = timeout(pause, answered).await;
+                entry.echoes.lock().remove(&id);
+                if let Ok(Ok(via)) = answered {
+                    let path = match via {
+                        Via::Direct(addr) => Path::Direct(addr),
+                        Via::Relay => Path::Relayed,
+                    };
+                    let rtt = started.elapsed();
+                    return Pong { rtt, path };
+                }
+                pause *= 2;
+            }
+        };
+        tokio::select! {
+            answered = timeout(PING_WITHIN, echoes) => {
+                answered.map_err(|_| self.inside().unreachable(&entry))
+            }
+            () = self.inside().stopped() => Err(Error::Closed),
+        }
     }
 
     /// Whether the relay is connected right now.
     pub fn relay_connected(&self) -> bool {
-        false
+        self.inside().node.link.is_connected()
     }
 
-    /// Says good-bye to the peers and stops.
-    pub async fn close(&self) {}
+    /// The bound UDP ports, IPv4 and IPv6; `None` where there is no socket.
+    pub fn udp_ports(&self) -> (Option<u16>, Option<u16>) {
+        let port = |family| self.inside().node.udp.as_ref()?.port(family);
+        (port(udp::Family::V4), port(udp::Family::V6))
+    }
+
+    /// Says good-bye to the peers and stops. Waits until that is sent, for a
+    /// moment.
+    pub async fn close(&self) {
+        let inside = self.inside();
+        inside.endpoint.close(code::BYE, b"bye");
+        // What a peer does not get, it will find out by itself.
+        let _ = timeout(CLOSE_WITHIN, inside.endpoint.wait_idle()).await;
+        let entries: Vec<_> = inside.node.table.read().iter().cloned().collect();
+        for entry in entries {
+            entry.state.lock().core.say_bye(Instant::now());
+            inside.node.service(&entry);
+        }
+        if inside.node.link.is_connected() {
+            // The link's writing task needs a turn before its connection goes.
+            let _ = timeout(CLOSE_WITHIN, inside.node.link.written()).await;
+        }
+        inside.stop();
+    }
+
+    /// For tests: UDP stops working, or works again.
+    #[doc(hidden)]
+    pub fn test_break_udp(&self, broken: bool) {
+        if let Some(udp) = &self.inside().node.udp {
+            udp.dead.store(broken, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// For tests: the node vanishes without a word, as if killed.
+    #[doc(hidden)]
+    pub fn test_vanish(self) {
+        let inside = self.inside();
+        let node = &inside.node;
+        node.silenced
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        self.test_break_udp(true);
+        inside.stop();
+    }
+
+    fn inside(&self) -> &Arc<Inside> {
+        &self.owner.inside
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.inside.endpoint.close(code::BYE, b"dropped");
+        self.inside.stop();
+    }
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh")
+            .field("key", &self.inside().node.identity.key())
+            .finish_non_exhaustive()
+    }
 }

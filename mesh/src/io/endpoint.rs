@@ -1,0 +1,69 @@
+//! The one QUIC endpoint of a node, and how its connections behave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::CubicConfig;
+use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime};
+use quinn::{TransportConfig, VarInt};
+
+use super::node::Node;
+use super::socket::Socket;
+use super::tls::Tls;
+use crate::packet::QUIC_MTU;
+use crate::{Error, SignKey};
+
+/// Streams a peer may have open at once. More wait.
+const MAX_STREAMS: u32 = 1024;
+/// Covers 80 ms at 800 Mbit/s; what nobody reads costs as much memory.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The first flight is repeated after three times this.
+const INITIAL_RTT: Duration = Duration::from_millis(50);
+const INITIAL_CONGESTION_WINDOW: u64 = 64 << 10;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// In milliseconds. The tunnel knows of a dead peer earlier; this is the net.
+const IDLE_TIMEOUT: u32 = 30_000;
+
+/// Opens the endpoint on the node's sockets. Needs a tokio runtime.
+pub(super) fn open(node: &Arc<Node>, tls: &Tls) -> Result<Endpoint, Error> {
+    let mut server = ServerConfig::with_crypto(Arc::new(tls.server()?));
+    server.transport_config(transport());
+    // A peer's inner address never changes.
+    server.migration(false);
+    let socket = Arc::new(Socket::new(Arc::clone(node)));
+    let runtime = Arc::new(TokioRuntime);
+    let config = EndpointConfig::default();
+    let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
+    Ok(endpoint)
+}
+
+/// How to dial the peer with this key.
+pub(super) fn client(tls: &Tls, peer: &SignKey) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::new(Arc::new(tls.client(peer)?));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_CONGESTION_WINDOW);
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into())
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .initial_rtt(INITIAL_RTT)
+        // The path agent guarantees this size, on every path. A larger one per
+        // peer would need its probes to be larger first.
+        .initial_mtu(QUIC_MTU as u16)
+        .min_mtu(QUIC_MTU as u16)
+        .mtu_discovery_config(None)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT))))
+        .congestion_controller_factory(Arc::new(congestion));
+    Arc::new(config)
+}

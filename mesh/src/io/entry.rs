@@ -1,0 +1,78 @@
+//! One peer at run time: its state machine, what waits to be sent to it, and
+//! its connections, each behind a lock of its own.
+//!
+//! Locks are taken in the order `outbox`, `state`, and never two entries at
+//! once, so sending to a peer (which holds its outbox through the system call)
+//! and receiving from it only meet for the length of an encryption.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use derp::NodeKey;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::links::Links;
+use super::outbox::Outbox;
+use crate::SignKey;
+use crate::packet::Port;
+use crate::path::Via;
+use crate::peer::Core;
+
+/// A peer of this node.
+pub(super) struct Entry {
+    pub(super) key: NodeKey,
+    pub(super) sign_key: SignKey,
+    pub(super) address: Ipv6Addr,
+    /// The peer's number in WireGuard's receiver indices.
+    pub(super) index: u32,
+    pub(super) state: Mutex<State>,
+    pub(super) outbox: Mutex<Outbox>,
+    pub(super) links: Mutex<Links>,
+    /// Something about `links` is different now.
+    pub(super) changed: Notify,
+    /// Who waits for which echo.
+    pub(super) echoes: Mutex<HashMap<u64, oneshot::Sender<Via>>>,
+}
+
+/// The state machine and when it is to be woken.
+pub(super) struct State {
+    pub(super) core: Core,
+    pub(super) scheduled: Option<Instant>,
+}
+
+impl Entry {
+    pub(super) fn new(key: NodeKey, sign_key: SignKey, index: u32, core: Core) -> Self {
+        Self {
+            key,
+            sign_key,
+            address: crate::address_of(&key),
+            index,
+            state: Mutex::new(State {
+                core,
+                scheduled: None,
+            }),
+            outbox: Mutex::default(),
+            links: Mutex::default(),
+            changed: Notify::new(),
+            echoes: Mutex::default(),
+        }
+    }
+
+    /// Where quinn finds the peer: an address that never changes.
+    pub(super) fn inner_address(&self) -> SocketAddr {
+        inner_address(self.address)
+    }
+
+    /// Stands for the peer's address in the handshake limiter when a packet
+    /// comes over the relay.
+    pub(super) const fn synthetic_ip(&self) -> IpAddr {
+        IpAddr::V6(self.address)
+    }
+}
+
+/// The socket address of a node inside the overlay.
+pub(super) const fn inner_address(address: Ipv6Addr) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(address), Port::Quic.number())
+}

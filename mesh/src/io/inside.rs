@@ -1,0 +1,73 @@
+//! A running node: its shared state, its endpoint, and its tasks.
+
+use std::sync::Arc;
+
+use quinn::Endpoint;
+use tokio::sync::{mpsc, watch};
+
+use super::node::Node;
+use super::tls::Tls;
+use super::{Config, Incoming, endpoint};
+use crate::Error;
+
+/// Streams that peers have opened and nobody has accepted yet; then the peers'
+/// connections wait.
+const MAX_UNACCEPTED: usize = 256;
+
+/// What the tasks of a node work with. They end when [`Inside::stop`] says so.
+pub(super) struct Inside {
+    pub(super) node: Arc<Node>,
+    pub(super) endpoint: Endpoint,
+    pub(super) tls: Tls,
+    pub(super) incoming: mpsc::Sender<Incoming>,
+    stopped: watch::Sender<bool>,
+}
+
+impl Inside {
+    pub(super) async fn start(
+        config: &Config,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<Incoming>), Error> {
+        let node = Arc::new(Node::new(config).await?);
+        let tls = Tls::new(&config.identity)?;
+        let endpoint = endpoint::open(&node, &tls)?;
+        let (incoming, accepted) = mpsc::channel(MAX_UNACCEPTED);
+        let inside = Arc::new(Self {
+            node: Arc::clone(&node),
+            endpoint,
+            tls,
+            incoming,
+            stopped: watch::Sender::default(),
+        });
+        inside.spawn(Arc::clone(&node).run_timers());
+        inside.spawn(Arc::clone(&node).run_flush());
+        inside.spawn(Arc::clone(&node).run_events());
+        inside.spawn(Arc::clone(&node.link).run(config.identity.secret().clone()));
+        inside.spawn(Arc::clone(&inside).run_accept());
+        Ok((inside, accepted))
+    }
+
+    /// Runs a task until it or the node ends.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopped = self.stopped();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopped => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Ends all tasks.
+    pub(super) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Resolves when the node has ended.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopped = self.stopped.subscribe();
+        async move {
+            // An error means that the node is gone, which is an end, too.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    }
+}

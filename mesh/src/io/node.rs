@@ -1,0 +1,262 @@
+//! What all tasks of a node share, and how a peer's state machine meets them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use derp::NodeKey;
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use super::entry::{Entry, State};
+use super::gate::Gate;
+use super::relay::Link;
+use super::table::Table;
+use super::timers::Timers;
+use super::udp::{Family, Udp};
+use super::{Config, Peer, platform};
+use crate::path::Via;
+use crate::peer::{Core, Event, Setup, Transmit};
+use crate::wg::demux::Demux;
+use crate::{Error, Identity};
+
+/// A node, as its tasks see it.
+pub(super) struct Node {
+    pub(super) identity: Arc<Identity>,
+    /// This run of the program.
+    pub(super) boot: u64,
+    pub(super) demux: Demux,
+    pub(super) table: RwLock<Table>,
+    pub(super) link: Arc<Link>,
+    pub(super) udp: Option<Udp>,
+    pub(super) timers: Timers,
+    pub(super) gate: Gate,
+    /// Peers whose outbox wants to be flushed soon.
+    pub(super) flush: Mutex<Vec<Arc<Entry>>>,
+    pub(super) flush_soon: Notify,
+    pub(super) endpoints: Mutex<Vec<SocketAddr>>,
+    events: Mutex<Vec<(Arc<Entry>, Event)>>,
+    event_came: Notify,
+    numbers: Numbers,
+    next_echo: AtomicU64,
+    /// For tests: this node has been torn from the network.
+    pub(super) silenced: AtomicBool,
+}
+
+impl Node {
+    pub(super) async fn new(config: &Config) -> Result<Self, Error> {
+        let udp = match config.direct {
+            true => Some(Udp::bind(config.udp_port).await?),
+            false => None,
+        };
+        let numbers = Numbers::new()?;
+        let node = Self {
+            identity: Arc::clone(&config.identity),
+            boot: numbers.draw(),
+            numbers,
+            demux: Demux::new(config.identity.secret()),
+            table: RwLock::default(),
+            link: Arc::default(),
+            udp,
+            timers: Timers::default(),
+            gate: Gate::default(),
+            flush: Mutex::default(),
+            flush_soon: Notify::new(),
+            endpoints: Mutex::default(),
+            events: Mutex::default(),
+            event_came: Notify::new(),
+            // 0 is taken by the state machine's own questions.
+            next_echo: AtomicU64::new(1),
+            silenced: AtomicBool::new(false),
+        };
+        node.refresh_endpoints();
+        Ok(node)
+    }
+
+    /// Looks up the machine's addresses, and tells the peers' state machines if
+    /// they have changed.
+    pub(super) fn refresh_endpoints(&self) {
+        let Some(udp) = &self.udp else {
+            return;
+        };
+        let found = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
+        {
+            let mut known = self.endpoints.lock();
+            if *known == found {
+                return;
+            }
+            known.clone_from(&found);
+        }
+        let entries: Vec<_> = self.table.read().iter().cloned().collect();
+        for entry in entries {
+            entry.state.lock().core.set_endpoints(&found);
+        }
+    }
+
+    /// Lets a peer in, unless it is in with the same signing key. Returns the
+    /// entry that it replaces.
+    pub(super) fn upsert(&self, peer: &Peer) -> Option<Arc<Entry>> {
+        let endpoints = self.endpoints.lock().clone();
+        let mut table = self.table.write();
+        if table
+            .by_key(&peer.key)
+            .is_some_and(|old| old.sign_key == peer.sign_key)
+            || peer.key == self.identity.key()
+        {
+            return None;
+        }
+        let index = loop {
+            let index = self.numbers.draw() as u32 & 0x00ff_ffff;
+            if table.by_index(index).is_none() {
+                break index;
+            }
+        };
+        let mut core = Core::new(Setup {
+            secret: self.identity.secret().clone(),
+            local: self.identity.key(),
+            remote: peer.key,
+            index,
+            limiter: Arc::clone(self.demux.limiter()),
+            boot: self.boot,
+            direct: self.udp.is_some(),
+            first_id: self.numbers.draw(),
+        });
+        core.set_endpoints(&endpoints);
+        let old = table.remove(&peer.key);
+        table.insert(&Arc::new(Entry::new(peer.key, peer.sign_key, index, core)));
+        old
+    }
+
+    pub(super) fn by_key(&self, key: &NodeKey) -> Option<Arc<Entry>> {
+        self.table.read().by_key(key).cloned()
+    }
+
+    pub(super) fn by_inner(&self, address: &SocketAddr) -> Option<Arc<Entry>> {
+        match address.ip() {
+            IpAddr::V6(ip) => self.table.read().by_address(&ip).cloned(),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    pub(super) fn next_echo(&self) -> u64 {
+        self.next_echo.fetch_add(1, Relaxed)
+    }
+
+    /// Carries out what a peer's state machine wants, after something was done
+    /// with it: sends, reports, and sets its timer.
+    pub(super) fn service(&self, entry: &Arc<Entry>) {
+        let mut state = entry.state.lock();
+        let transmits = take(&mut state, Core::poll_transmit);
+        let events = take(&mut state, Core::poll_event);
+        self.schedule(entry, &mut state);
+        drop(state);
+        for Transmit { via, bytes } in transmits {
+            self.transmit(entry, via, &bytes);
+        }
+        for event in events {
+            self.report(entry, event);
+        }
+    }
+
+    /// Sees to it that the state machine is woken when it wants to be.
+    pub(super) fn schedule(&self, entry: &Arc<Entry>, state: &mut State) {
+        let Some(due) = state.core.poll_timeout() else {
+            return;
+        };
+        if state.scheduled.is_none_or(|at| due < at) {
+            state.scheduled = Some(due);
+            self.timers.push(due, entry);
+        }
+    }
+
+    /// A timer has gone off.
+    pub(super) fn wake(&self, entry: &Arc<Entry>, due: Instant, now: Instant) {
+        {
+            let mut state = entry.state.lock();
+            if state.scheduled != Some(due) {
+                // An earlier one has taken its place.
+                return;
+            }
+            state.scheduled = None;
+            state.core.handle_timeout(now);
+            if !state.core.has_session() {
+                drop(state);
+                if let Some(mut outbox) = entry.outbox.try_lock() {
+                    outbox.shrink();
+                }
+            }
+        }
+        self.service(entry);
+    }
+
+    fn transmit(&self, entry: &Entry, via: Via, bytes: &[u8]) {
+        if self.silenced.load(Relaxed) {
+            return;
+        }
+        match (via, &self.udp) {
+            (Via::Direct(to), Some(udp)) => udp.send(to, bytes),
+            (Via::Direct(_), None) => {}
+            // With a full queue this is lost; whoever wants it repeats it.
+            (Via::Relay, _) => drop(self.link.send(&entry.key, bytes)),
+        }
+    }
+
+    /// Passes an event on. What concerns connections is left to a task of its
+    /// own: we may be called from inside a connection, which is locked then.
+    fn report(&self, entry: &Arc<Entry>, event: Event) {
+        if let Event::Echoed { id, via } = event {
+            if let Some(waiting) = entry.echoes.lock().remove(&id) {
+                // Whoever asked may have lost patience.
+                let _ = waiting.send(via);
+            }
+            return;
+        }
+        self.events.lock().push((Arc::clone(entry), event));
+        self.event_came.notify_one();
+    }
+
+    /// Tells peers' connections what has happened, until the task is aborted.
+    pub(super) async fn run_events(self: Arc<Self>) {
+        loop {
+            self.event_came.notified().await;
+            let events = std::mem::take(&mut *self.events.lock());
+            for (entry, event) in events {
+                match event {
+                    Event::Hello { boot } => entry.handle_hello(boot),
+                    Event::Departed => entry.handle_departure(),
+                    Event::Echoed { .. } => {}
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that nobody can guess, from one draw of the system's randomness.
+struct Numbers {
+    seed: [u8; 32],
+    drawn: AtomicU64,
+}
+
+impl Numbers {
+    fn new() -> Result<Self, Error> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| std::io::Error::other(e.to_string()))?;
+        let drawn = AtomicU64::new(0);
+        Ok(Self { seed, drawn })
+    }
+
+    fn draw(&self) -> u64 {
+        let mut hash = Sha256::new();
+        hash.update(self.seed);
+        hash.update(self.drawn.fetch_add(1, Relaxed).to_le_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
+        hash.first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+fn take<T>(state: &mut State, next: fn(&mut Core) -> Option<T>) -> Vec<T> {
+    std::iter::from_fn(|| next(&mut state.core)).collect()
+}

@@ -1,0 +1,193 @@
+//! What has been encrypted for a peer and not been sent yet.
+//!
+//! quinn hands out at most ten datagrams at a time, the system takes 64 in one
+//! call, and the call is what costs. So the direct path collects: a full hand of
+//! ten waits for more, until 48 are together, something else comes, or the task
+//! that flushes has its turn (right after the sender's). Less than a full hand
+//! is sent at once, so a single request never waits.
+//!
+//! When the socket or the relay's queue is full, what is already encrypted stays
+//! here, and quinn is told to wait.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use derp::NodeKey;
+use quinn::udp::EcnCodepoint;
+
+use super::relay::Link;
+use super::udp::{Family, Udp};
+use crate::packet::SEAL_LEN;
+use crate::peer::MAX_INNER;
+use crate::wg::MAX_HANDSHAKE;
+
+/// The most datagrams the system takes in one call is 64; quinn comes with ten.
+const MAX_COUNT: usize = 48;
+/// The most bytes it takes in one call is just below 64 KiB.
+const MAX_LEN: usize = 65_000;
+/// A hand of this many datagrams means that more are likely to come.
+pub(super) const FULL_HAND: usize = 10;
+/// Room that encrypting one more datagram may need.
+const HEADROOM: usize = if MAX_INNER + SEAL_LEN > MAX_HANDSHAKE {
+    MAX_INNER + SEAL_LEN
+} else {
+    MAX_HANDSHAKE
+};
+
+/// What a sender has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// Room in the relay's queue.
+    Relay,
+    /// Room in a socket's buffer.
+    Udp(Family),
+}
+
+/// Datagrams of one length for one address, and packets for the relay.
+#[derive(Default)]
+pub(super) struct Outbox {
+    pub(super) scratch: Vec<u8>,
+    bytes: Vec<u8>,
+    len: usize,
+    count: usize,
+    stride: usize,
+    to: Option<SocketAddr>,
+    ecn: Option<EcnCodepoint>,
+    relayed: VecDeque<Vec<u8>>,
+    /// The last flush did not get everything sent.
+    held_up: bool,
+    /// Whether the flushing task knows about this outbox.
+    pub(super) queued: bool,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0 && self.relayed.is_empty()
+    }
+
+    /// Whether senders have to wait for what is in here already.
+    pub(super) const fn is_held_up(&self) -> bool {
+        self.held_up
+    }
+
+    /// Whether `count` more datagrams of `stride` bytes for `to` can join those
+    /// that wait.
+    pub(super) fn takes(
+        &self,
+        to: Option<SocketAddr>,
+        ecn: Option<EcnCodepoint>,
+        stride: usize,
+        count: usize,
+    ) -> bool {
+        self.len == 0
+            || (self.to == to
+                && self.ecn == ecn
+                && self.stride == stride
+                && self.len == self.count * stride
+                && self.count + count <= MAX_COUNT
+                && self.len + count * stride <= MAX_LEN)
+    }
+
+    /// Scratch space for the inner packet, and where the next datagram is to be
+    /// encrypted to.
+    pub(super) fn space(&mut self) -> (&mut [u8], &mut [u8]) {
+        self.scratch.resize(MAX_INNER, 0);
+        let needed = self.len + HEADROOM;
+        if self.bytes.len() < needed {
+            // Grows in few steps: a single datagram needs little, bulk all.
+            let target = if needed > 4 * HEADROOM {
+                MAX_LEN + HEADROOM
+            } else {
+                4 * HEADROOM
+            };
+            self.bytes.resize(target.max(needed), 0);
+        }
+        (&mut self.scratch, &mut self.bytes[self.len..])
+    }
+
+    /// A datagram of `len` bytes has been encrypted into [`Outbox::space`].
+    pub(super) const fn push(&mut self, len: usize) {
+        if self.len == 0 {
+            self.stride = len;
+        }
+        self.len += len;
+        self.count += 1;
+    }
+
+    /// Says where what was pushed goes.
+    pub(super) const fn address(&mut self, to: Option<SocketAddr>, ecn: Option<EcnCodepoint>) {
+        self.to = to;
+        self.ecn = ecn;
+    }
+
+    /// Whether it is better to wait for more than to send now.
+    pub(super) const fn wants_more(&self, hand: usize) -> bool {
+        hand >= FULL_HAND
+            && self.len == self.count * self.stride
+            && self.count + FULL_HAND <= MAX_COUNT
+    }
+
+    /// How many bytes of datagrams wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.len
+    }
+
+    /// Gives the datagrams from byte `start` on to the relay. With `only`, what
+    /// the relay does not take stays here; else it is lost, as another copy goes
+    /// straight.
+    pub(super) fn relay(&mut self, start: usize, only: bool, peer: &NodeKey, link: &Link) {
+        if self.stride == 0 {
+            return;
+        }
+        for datagram in self.bytes[start..self.len].chunks(self.stride) {
+            let full = !self.relayed.is_empty() || link.send(peer, datagram).is_err();
+            if full && only {
+                self.relayed.push_back(datagram.to_vec());
+            }
+        }
+        if only {
+            self.len = start;
+            self.count = start / self.stride;
+        }
+    }
+
+    /// Sends what waits.
+    ///
+    /// # Errors
+    ///
+    /// What to wait for, if not everything could be sent.
+    pub(super) fn flush(
+        &mut self,
+        peer: &NodeKey,
+        link: &Link,
+        udp: Option<&Udp>,
+    ) -> Result<(), Blocked> {
+        self.held_up = true;
+        while let Some(packet) = self.relayed.front() {
+            link.send(peer, packet).map_err(|_| Blocked::Relay)?;
+            self.relayed.pop_front();
+        }
+        if let (Some(to), Some(udp)) = (self.to, udp)
+            && self.len > 0
+        {
+            let sent = udp.send_batch(to, &self.bytes[..self.len], self.stride, self.ecn);
+            if matches!(sent, Err(ref error) if error.kind() == io::ErrorKind::WouldBlock) {
+                return Err(Blocked::Udp(Family::of(&to)));
+            }
+        }
+        self.held_up = false;
+        self.len = 0;
+        self.count = 0;
+        Ok(())
+    }
+
+    /// Gives memory back, if nothing waits.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.scratch = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The socket that quinn sees: receiving.
+//!
+//! [`Inbox::poll`] runs in the task of the endpoint. It reads a batch from one
+//! source (relay, IPv6, IPv4, in turn), decrypts each datagram on the spot and
+//! packs what is QUIC into quinn's buffers: equal datagrams of one peer in a row
+//! become one entry. Handshakes and control messages are answered from here too.
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use derp::NodeKey;
+use quinn::udp::{EcnCodepoint, RecvMeta};
+
+use super::entry::Entry;
+use super::node::Node;
+use super::pack::Packer;
+use super::udp::Family;
+use crate::path::Via;
+use crate::wg::demux::{Class, Initiator, classify};
+
+/// Datagram batches read in one call; each may hold 64 KiB by GRO.
+const BATCH: usize = 8;
+const SLOT: usize = 65_536;
+/// The longest datagram there is, by UDP or over the relay, and some room.
+const LONGEST: usize = 65_536 + 256;
+/// Packets taken from the relay's queue before the sockets have their turn.
+const RELAY_BATCH: usize = 64;
+/// Batches without a single QUIC datagram before other tasks have their turn.
+const FRUITLESS: usize = 16;
+
+/// Reads from all sources.
+pub(super) struct Inbox {
+    store: Vec<u8>,
+    metas: [RecvMeta; BATCH],
+    /// Of `metas`: how many are filled, which one is being read, how far.
+    filled: usize,
+    at: usize,
+    offset: usize,
+    plain: Vec<u8>,
+    turn: usize,
+    /// The peer whose datagram was the last one.
+    last: Option<Arc<Entry>>,
+}
+
+/// A datagram with what is known about it.
+#[derive(Clone, Copy)]
+struct Datagram<'a> {
+    via: Via,
+    /// Whom the relay names as the sender.
+    relayed_from: Option<&'a NodeKey>,
+    ecn: Option<EcnCodepoint>,
+    bytes: &'a [u8],
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            store: vec![0; SLOT * BATCH],
+            metas: [RecvMeta::default(); BATCH],
+            filled: 0,
+            at: 0,
+            offset: 0,
+            plain: vec![0; LONGEST],
+            turn: 0,
+            last: None,
+        }
+    }
+
+    /// Fills quinn's buffers, or registers the task with every source.
+    pub(super) fn poll(
+        &mut self,
+        node: &Node,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<usize> {
+        let mut packer = Packer::new(bufs, metas);
+        for _ in 0..FRUITLESS {
+            let now = Instant::now();
+            let read = self.drain(node, &mut packer, now) | self.read(node, cx, &mut packer, now);
+            self.leave(node);
+            let count = packer.count();
+            if count > 0 {
+                return Poll::Ready(count);
+            }
+            if !read {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Asks every source, beginning with another one each time. Returns whether
+    /// anything came.
+    fn read(
+        &mut self,
+        node: &Node,
+        cx: &mut Context<'_>,
+        packer: &mut Packer<'_, '_>,
+        now: Instant,
+    ) -> bool {
+        let mut any = false;
+        self.turn = (self.turn + 1) % 3;
+        for source in 0..3 {
+            any |= match (source + self.turn) % 3 {
+                0 => self.read_relay(node, cx, packer, now),
+                1 => self.read_udp(Family::V6, node, cx, packer, now),
+                _ => self.read_udp(Family::V4, node, cx, packer, now),
+            };
+        }
+        any
+    }
+
+    fn read_relay(
+        &mut self,
+        node: &Node,
+        cx: &Context<'_>,
+        packer: &mut Packer<'_, '_>,
+        now: Instant,
+    ) -> bool {
+        for taken in 0..RELAY_BATCH {
+            if !packer.has_room() {
+                return true;
+            }
+            let Some((from, bytes)) = node.link.poll_recv(cx) else {
+                return taken > 0;
+            };
+            let datagram = Datagram {
+                via: Via::Relay,
+                relayed_from: Some(&from),
+                ecn: None,
+                bytes: &bytes,
+            };
+            self.take(node, datagram, packer, now);
+        }
+        true
+    }
+
+    fn read_udp(
+        &mut self,
+        family: Family,
+        node: &Node,
+        cx: &mut Context<'_>,
+        packer: &mut Packer<'_, '_>,
+        now: Instant,
+    ) -> bool {
+        // What was read before comes first.
+        let Some(udp) = node.udp.as_ref().filter(|_| self.at >= self.filled) else {
+            return self.at < self.filled;
+        };
+        let mut slots = self.store.chunks_mut(SLOT);
+        let mut bufs: [IoSliceMut<'_>; BATCH] =
+            std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+        let Poll::Ready(count) = udp.poll_recv(family, cx, &mut bufs, &mut self.metas) else {
+            return false;
+        };
+        self.filled = count;
+        self.at = 0;
+        self.offset = 0;
+        self.drain(node, packer, now);
+        true
+    }
+
+    /// Takes the datagrams that were read by UDP, as far as there is room.
+    fn drain(&mut self, node: &Node, packer: &mut Packer<'_, '_>, now: Instant) -> bool {
+        let store = std::mem::take(&mut self.store);
+        let mut any = false;
+        while self.at < self.filled && packer.has_room() {
+            let meta = self.metas[self.at];
+            let end = (self.offset + meta.stride.max(1)).min(meta.len);
+            let slot = &store[self.at * SLOT..][..meta.len];
+            if self.offset < end {
+                let datagram = Datagram {
+                    via: Via::Direct(canonical(meta.addr)),
+                    relayed_from: None,
+                    ecn: meta.ecn,
+                    bytes: &slot[self.offset..end],
+                };
+                self.take(node, datagram, packer, now);
+                any = true;
+            }
+            self.offset = end;
+            if self.offset >= meta.len {
+                self.offset = 0;
+                self.at += 1;
+            }
+        }
+        self.store = store;
+        any
+    }
+
+    fn take(
+        &mut self,
+        node: &Node,
+        datagram: Datagram<'_>,
+        packer: &mut Packer<'_, '_>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.entry_of(node, datagram, now) else {
+            return;
+        };
+        let source = match datagram.via {
+            Via::Relay => entry.synthetic_ip(),
+            Via::Direct(addr) => addr.ip(),
+        };
+        let mut state = entry.state.lock();
+        let core = &mut state.core;
+        let quic = core.handle(datagram.via, source, datagram.bytes, &mut self.plain, now);
+        drop(state);
+        if let Some(range) = quic {
+            packer.push(entry.inner_address(), datagram.ecn, &self.plain[range]);
+        }
+        if self.last.as_ref().is_none_or(|last| last.key != entry.key) {
+            self.leave(node);
+            self.last = Some(entry);
+        }
+    }
+
+    /// Done with a peer for the moment: send its answers, set its timer.
+    fn leave(&mut self, node: &Node) {
+        if let Some(entry) = self.last.take() {
+            node.service(&entry);
+        }
+    }
+
+    /// Whose datagram it is.
+    fn entry_of(&self, node: &Node, datagram: Datagram<'_>, now: Instant) -> Option<Arc<Entry>> {
+        match (classify(datagram.bytes), datagram.relayed_from) {
+            (Class::Garbage, _) => None,
+            (Class::For(index), from) => {
+                if let Some(last) = self.last.as_ref().filter(|last| last.index == index) {
+                    return Some(Arc::clone(last));
+                }
+                let entry = node.table.read().by_index(index).cloned();
+                if let (None, Some(from)) = (&entry, from) {
+                    stray(node, from, now);
+                }
+                entry
+            }
+            (Class::Initiation, from) => {
+                node.demux.refresh_limiter();
+                match (from, datagram.via) {
+                    // The handshake will show whether the relay tells the truth.
+                    (Some(from), _) => node.by_key(from),
+                    (None, Via::Direct(source)) => initiator(node, source, datagram.bytes),
+                    (None, Via::Relay) => None,
+                }
+            }
+        }
+    }
+}
+
+/// A packet of a session that this run never had: the sender means a former run
+/// and is to learn of this one.
+fn stray(node: &Node, from: &NodeKey, now: Instant) {
+    if let Some(entry) = node.by_key(from) {
+        entry.state.lock().core.handle_stray(now);
+        node.service(&entry);
+    }
+}
+
+/// Who begins a handshake by UDP. Under load it first gets a cookie.
+fn initiator(node: &Node, source: SocketAddr, datagram: &[u8]) -> Option<Arc<Entry>> {
+    match node.demux.initiator(source.ip(), datagram) {
+        Initiator::Key(key) => node.by_key(&key),
+        Initiator::Cookie(cookie) => {
+            if let Some(udp) = &node.udp {
+                udp.send(source, &cookie);
+            }
+            None
+        }
+        Initiator::Nobody => None,
+    }
+}
+
+/// One spelling for each address: only link-local ones need an interface.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.scope_id() == 0 => SocketAddr::new(addr.ip(), addr.port()),
+        other => other,
+    }
+}

@@ -1,0 +1,200 @@
+//! The socket that quinn sees: sending.
+//!
+//! quinn sends to the inner address of a peer. [`Socket::try_send`] encrypts on
+//! the spot, in the task of the connection, and passes on at once what is not
+//! worth collecting (`super::outbox`). One peer's trouble never becomes an
+//! error: quinn would take the whole endpoint for broken.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+
+use super::entry::{Entry, inner_address};
+use super::gate::Poller;
+use super::node::Node;
+use super::outbox::{FULL_HAND, Outbox};
+use super::receive::Inbox;
+use crate::packet::{HEADER_LEN, SEAL_LEN};
+
+/// quinn takes this many equal datagrams at once from us; sizes its buffers.
+const RECEIVE_SEGMENTS: usize = 32;
+
+/// Implements quinn's socket on a node.
+pub(super) struct Socket {
+    node: Arc<Node>,
+    inbox: Mutex<Inbox>,
+}
+
+impl Socket {
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            inbox: Mutex::new(Inbox::new()),
+        }
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller::new(Arc::clone(&self.node)))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        // An address that nobody has any more is as good as a lost datagram.
+        match self.node.by_inner(&transmit.destination) {
+            Some(entry) => self.node.send(&entry, transmit),
+            None => Ok(()),
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inbox.lock().poll(&self.node, cx, bufs, metas).map(Ok)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(inner_address(self.node.identity.address()))
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        FULL_HAND
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        RECEIVE_SEGMENTS
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Socket")
+    }
+}
+
+impl Node {
+    /// Encrypts datagrams for a peer and sends them, or keeps them for a moment.
+    fn send(&self, entry: &Arc<Entry>, transmit: &Transmit<'_>) -> io::Result<()> {
+        if transmit.contents.is_empty() || self.silenced.load(Relaxed) {
+            return Ok(());
+        }
+        let size = transmit.segment_size.unwrap_or(transmit.contents.len());
+        let hand = transmit.contents.len().div_ceil(size);
+        let stride = size + HEADER_LEN + SEAL_LEN;
+        let mut outbox = entry.outbox.lock();
+        if outbox.is_held_up() {
+            self.flush_now(entry, &mut outbox)?;
+        }
+        let now = Instant::now();
+        let mut state = entry.state.lock();
+        let route = state.core.route(now);
+        let only_relay = route.direct.is_none();
+        if (only_relay && outbox.waiting() > 0)
+            || !outbox.takes(route.direct, transmit.ecn, stride, hand)
+        {
+            // The state must not stay locked through a system call.
+            drop(state);
+            self.flush_now(entry, &mut outbox)?;
+            state = entry.state.lock();
+        }
+        let start = outbox.waiting();
+        for datagram in transmit.contents.chunks(size) {
+            let (scratch, out) = outbox.space();
+            if let Some(len) = state.core.seal(datagram, scratch, out, now) {
+                outbox.push(len);
+            }
+        }
+        self.schedule(entry, &mut state);
+        let busy = state.core.has_output();
+        drop(state);
+        outbox.address(route.direct, transmit.ecn);
+        if route.relay {
+            outbox.relay(start, only_relay, &entry.key, &self.link);
+        }
+        self.flush_or_wait(entry, &mut outbox, hand);
+        drop(outbox);
+        if busy {
+            self.service(entry);
+        }
+        Ok(())
+    }
+
+    fn flush_or_wait(&self, entry: &Arc<Entry>, outbox: &mut Outbox, hand: usize) {
+        if outbox.is_empty() {
+            return;
+        }
+        if outbox.wants_more(hand)
+            || outbox
+                .flush(&entry.key, &self.link, self.udp.as_ref())
+                .is_err()
+        {
+            self.flush_later(entry, outbox);
+        }
+    }
+
+    /// Sends what waits, or tells the sender to wait for it.
+    fn flush_now(&self, entry: &Arc<Entry>, outbox: &mut Outbox) -> io::Result<()> {
+        match outbox.flush(&entry.key, &self.link, self.udp.as_ref()) {
+            Ok(()) => Ok(()),
+            Err(blocked) => {
+                self.flush_later(entry, outbox);
+                Err(self.gate.refuse(blocked))
+            }
+        }
+    }
+
+    fn flush_later(&self, entry: &Arc<Entry>, outbox: &mut Outbox) {
+        if !std::mem::replace(&mut outbox.queued, true) {
+            self.flush.lock().push(Arc::clone(entry));
+            self.flush_soon.notify_one();
+        }
+    }
+
+    /// Flushes outboxes, each when its sender has had its turn, until the task
+    /// is aborted.
+    pub(super) async fn run_flush(self: Arc<Self>) {
+        loop {
+            self.flush_soon.notified().await;
+            tokio::task::yield_now().await;
+            let entries = std::mem::take(&mut *self.flush.lock());
+            for entry in entries {
+                self.flush_outbox(entry);
+            }
+        }
+    }
+
+    fn flush_outbox(self: &Arc<Self>, entry: Arc<Entry>) {
+        let mut outbox: MutexGuard<'_, Outbox> = entry.outbox.lock();
+        match outbox.flush(&entry.key, &self.link, self.udp.as_ref()) {
+            Ok(()) => outbox.queued = false,
+            Err(blocked) => {
+                drop(outbox);
+                let node = Arc::downgrade(self);
+                tokio::spawn(async move {
+                    let Some(node) = node.upgrade() else {
+                        return;
+                    };
+                    node.unblocked(blocked).await;
+                    node.flush.lock().push(entry);
+                    node.flush_soon.notify_one();
+                });
+            }
+        }
+    }
+}

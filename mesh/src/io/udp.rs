@@ -1,0 +1,272 @@
+//! The UDP sockets: one for IPv6, one for IPv4.
+//!
+//! Two sockets rather than one for both families, because the system then
+//! reports addresses and ECN marks as they are and forbids fragmentation for
+//! each. Sends and receives go through quinn's `UdpSocketState`, which batches
+//! with GSO and GRO where the system can.
+
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Enough for some 10 ms of a fast link; the system may grant less.
+const BUFFER_LEN: usize = 4 << 20;
+
+/// An address family, and with it a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const fn of(addr: &SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// Both sockets, or the one that the machine has.
+#[derive(Debug)]
+pub(super) struct Udp {
+    v4: Option<Socket>,
+    v6: Option<Socket>,
+    /// For tests: UDP is as good as dead.
+    pub(super) dead: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    port: u16,
+}
+
+impl Udp {
+    /// Binds `port`, or one port for both families if it is 0.
+    pub(super) async fn bind(port: u16) -> io::Result<Self> {
+        let v6 = Socket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        let same = v6.as_ref().map_or(port, |socket| socket.port);
+        let v4_at = |port| Socket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+        // If somebody else has the same port for IPv4, another one will do.
+        let v4 = if port == 0 {
+            v4_at(same).or_else(|_| v4_at(0))
+        } else {
+            v4_at(port)
+        };
+        if let (Err(_), Err(error)) = (&v6, &v4) {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
+        let udp = Self {
+            v4: v4.ok(),
+            v6: v6.ok(),
+            dead: AtomicBool::new(false),
+        };
+        // Before it was writable once, tokio takes a socket for blocked.
+        for socket in udp.v4.iter().chain(&udp.v6) {
+            socket.io.writable().await?;
+        }
+        Ok(udp)
+    }
+
+    /// The bound port of a family.
+    pub(super) fn port(&self, family: Family) -> Option<u16> {
+        self.socket(family).map(|socket| socket.port)
+    }
+
+    /// Sends one datagram; what cannot be sent at once is lost.
+    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) {
+        // A full buffer loses datagrams as any network does.
+        let _ = self.send_batch(to, bytes, bytes.len(), None);
+    }
+
+    /// Sends datagrams of `stride` bytes, the last one maybe shorter: at most
+    /// 64, and 65,000 bytes in all.
+    ///
+    /// # Errors
+    ///
+    /// Only `WouldBlock`: nothing was sent, [`Udp::writable`] says when to try
+    /// again. Any other trouble is a loss, like on the way.
+    pub(super) fn send_batch(
+        &self,
+        to: SocketAddr,
+        bytes: &[u8],
+        stride: usize,
+        ecn: Option<EcnCodepoint>,
+    ) -> io::Result<()> {
+        let Some(socket) = self.socket(Family::of(&to)) else {
+            return Ok(());
+        };
+        if bytes.is_empty() || self.dead.load(Relaxed) {
+            return Ok(());
+        }
+        if bytes.len() <= stride {
+            return socket.send(to, bytes, None, ecn);
+        }
+        if socket.state.max_gso_segments() > 1 {
+            match socket.send(to, bytes, Some(stride), ecn) {
+                // The system refused to segment; quinn-udp has noted it.
+                Ok(()) if socket.state.max_gso_segments() <= 1 => {}
+                result => return result,
+            }
+        }
+        for (at, datagram) in bytes.chunks(stride).enumerate() {
+            match socket.send(to, datagram, None, ecn) {
+                // The rest is lost; saying "blocked" would repeat the first.
+                Err(_) if at > 0 => break,
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a family's socket takes datagrams again.
+    pub(super) async fn writable(&self, family: Family) {
+        if let Some(socket) = self.socket(family) {
+            // An error shows again, and is handled, at the next send.
+            let _ = socket.io.writable().await;
+        }
+    }
+
+    /// Receives into `bufs`, or registers the task.
+    pub(super) fn poll_recv(
+        &self,
+        family: Family,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<usize> {
+        let Some(socket) = self.socket(family) else {
+            return Poll::Pending;
+        };
+        loop {
+            if ready!(socket.io.poll_recv_ready(cx)).is_err() {
+                return Poll::Pending;
+            }
+            let received = socket.io.try_io(Interest::READABLE, || {
+                socket.state.recv((&socket.io).into(), bufs, metas)
+            });
+            match received {
+                Ok(_) if self.dead.load(Relaxed) => {}
+                Ok(count) => return Poll::Ready(count),
+                // Blocked: ask again, to be registered. Anything else is the
+                // echo of an earlier send (ICMP), and gone by being read.
+                Err(_) => {}
+            }
+        }
+    }
+
+    const fn socket(&self, family: Family) -> Option<&Socket> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
+    }
+}
+
+impl Socket {
+    fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // As large as the system lets us; smaller works too, only worse.
+        let _ = socket.set_recv_buffer_size(BUFFER_LEN);
+        let _ = socket.set_send_buffer_size(BUFFER_LEN);
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        let socket = std::net::UdpSocket::from(socket);
+        let state = UdpSocketState::new((&socket).into())?;
+        let port = socket.local_addr()?.port();
+        Ok(Self {
+            io: UdpSocket::from_std(socket)?,
+            state,
+            port,
+        })
+    }
+
+    fn send(
+        &self,
+        to: SocketAddr,
+        contents: &[u8],
+        segment_size: Option<usize>,
+        ecn: Option<EcnCodepoint>,
+    ) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: to,
+            ecn,
+            contents,
+            segment_size,
+            src_ip: None,
+        };
+        let sent = self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send((&self.io).into(), &transmit)
+        });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) => {
+                tracing::trace!(%to, %error, "a datagram was not sent");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn receive(udp: &Udp, family: Family) -> Vec<Vec<u8>> {
+        let mut store = vec![0; 65_536];
+        let mut metas = [RecvMeta::default()];
+        let received = poll_fn(|cx| {
+            let mut bufs = [IoSliceMut::new(&mut store)];
+            udp.poll_recv(family, cx, &mut bufs, &mut metas)
+        });
+        let limit = Duration::from_secs(10);
+        assert_eq!(tokio::time::timeout(limit, received).await.unwrap(), 1);
+        let datagrams = store[..metas[0].len].chunks(metas[0].stride);
+        datagrams.map(<[u8]>::to_vec).collect()
+    }
+
+    #[tokio::test]
+    async fn batches_arrive_as_datagrams_in_both_families() {
+        let [a, b] = [Udp::bind(0).await.unwrap(), Udp::bind(0).await.unwrap()];
+        for (family, ip) in [(Family::V4, "127.0.0.1"), (Family::V6, "::1")] {
+            let Some(port) = b.port(family) else {
+                continue;
+            };
+            let to = SocketAddr::new(ip.parse().unwrap(), port);
+            let mut bytes = vec![1; 1000];
+            bytes.extend([2; 1000]);
+            bytes.extend([3; 7]);
+            a.send_batch(to, &bytes, 1000, None).unwrap();
+            let mut got = vec![];
+            while got.len() < 3 {
+                got.extend(receive(&b, family).await);
+            }
+            assert_eq!(got, [vec![1; 1000], vec![2; 1000], vec![3; 7]]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error() {
+        let first = Udp::bind(0).await.unwrap();
+        let port = first.port(Family::V4).unwrap();
+        let second = Udp::bind(port).await;
+        // With an IPv6 socket of its own on that port it could still work.
+        assert!(second.is_err() || second.unwrap().port(Family::V4).is_none());
+    }
+}

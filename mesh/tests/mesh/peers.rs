@@ -1,0 +1,107 @@
+//! Who is let in, and who is not.
+
+use mesh::io::{Path, Peer};
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_refused() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, true).await;
+        let _echo = echo(&b);
+        let stranger = mesh(3, true).await;
+        stranger.upsert_peer(peer(2));
+        stranger.set_relay(Some(relay.relay()));
+        until(|| stranger.relay_connected()).await;
+        let error = stranger.open(&identity(2).key()).await.unwrap_err();
+        assert_eq!(error.code(), "peer_unreachable");
+        assert!(b.status(&identity(3).key()).is_none());
+        assert_eq!(path(&stranger, 2), Path::None);
+
+        let error = a.open(&identity(3).key()).await.unwrap_err();
+        assert_eq!(error.code(), "peer_unknown");
+        assert_eq!(
+            a.ping(&identity(3).key()).await.unwrap_err().code(),
+            "peer_unknown"
+        );
+        call(&a, 2, 1000).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_another_signing_key_is_refused_by_the_dialler() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, false).await;
+        let _echo = echo(&b);
+        a.upsert_peer(Peer {
+            sign_key: identity(9).verifying_key(),
+            ..peer(2)
+        });
+        let error = a.open(&identity(2).key()).await.unwrap_err();
+        assert_eq!(error.code(), "peer_refused");
+        // With the right key all is well again.
+        a.upsert_peer(peer(2));
+        call(&a, 2, 1000).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_another_signing_key_is_refused_by_the_dialled() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, false).await;
+        b.upsert_peer(Peer {
+            sign_key: identity(9).verifying_key(),
+            ..peer(1)
+        });
+        let accepting = {
+            let b = b.clone();
+            tokio::spawn(async move { b.accept().await.is_some() })
+        };
+        assert!(call(&a, 2, 1000).await.is_err());
+        b.close().await;
+        assert!(!accepting.await.unwrap(), "no stream was handed out");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_cuts_live_connections_on_both_sides() {
+    for direct in [false, true] {
+        limited(async {
+            let relay = TestRelay::start().await;
+            let (a, b) = pair(&relay, direct).await;
+            let _echo = echo(&b);
+            let (mut send, mut recv) = a.open(&identity(2).key()).await.unwrap();
+            send.write_all(b"x").await.unwrap();
+            recv.read_exact(&mut [0]).await.unwrap();
+
+            b.remove_peer(&identity(1).key());
+            assert!(recv.read_exact(&mut [0]).await.is_err());
+            assert!(b.status(&identity(1).key()).is_none());
+            let error = b.open(&identity(1).key()).await.unwrap_err();
+            assert_eq!(error.code(), "peer_unknown");
+            let error = a.open(&identity(2).key()).await.unwrap_err();
+            assert_eq!(error.code(), "peer_unreachable");
+
+            b.upsert_peer(peer(1));
+            call(&a, 2, 1000).await.unwrap();
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_relay_and_a_path_the_error_says_so() {
+    limited(async {
+        let a = mesh(1, true).await;
+        a.upsert_peer(peer(2));
+        let error = a.open(&identity(2).key()).await.unwrap_err();
+        assert_eq!(error.code(), "relay_unreachable");
+    })
+    .await;
+}
