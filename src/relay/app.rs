@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use derp::NodeKey;
 use derp::io::server::Server as DerpServer;
@@ -22,22 +22,13 @@ use super::clock::unix_now;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
-use super::store::{Change, Creation, Join, Joined, NewNetwork, Renewal, Revocation, Store};
+use super::store::{Creation, Join, Joined, NewNetwork, Renewal, Revocation, Store};
 use crate::coord::{Mark, RelayInfo};
 
 /// How long a record is good for. A node that connects within its second half
 /// gets a new one, so this is also how long a node may be away and still be
 /// known to peers that have not heard of the relay since.
 pub(crate) const RECORD_VALIDITY: u64 = 90 * 24 * 3600;
-
-/// After a revocation the relay cuts the packets of the key at once, and
-/// again after these times: a connection that was just being admitted is in
-/// nobody's list yet.
-const CUT_AGAIN: [Duration; 3] = [
-    Duration::from_millis(500),
-    Duration::from_secs(3),
-    Duration::from_secs(12),
-];
 
 /// See the module.
 pub(crate) struct App {
@@ -215,23 +206,12 @@ impl App {
             };
             let record = &change.node.record;
             tracing::info!(network = %record.network, node = %record.name, "revoked");
-            app.forget(change);
+            let key = record.key;
+            app.hub.apply(change);
+            app.cut_packets(&key);
             Ok(true)
         })
         .await
-    }
-
-    fn forget(self: &Arc<Self>, change: Change) {
-        let key = change.node.record.key;
-        self.hub.apply(change);
-        self.cut_packets(&key);
-        let app = Arc::clone(self);
-        tokio::spawn(async move {
-            for wait in CUT_AGAIN {
-                tokio::time::sleep(wait).await;
-                app.cut_packets(&key);
-            }
-        });
     }
 
     /// Ends the DERP connections of a key that no network knows any more.

@@ -14,7 +14,7 @@
 pub mod api;
 mod cache;
 mod dial;
-mod http;
+pub(crate) mod http;
 mod join;
 mod link;
 mod netmap;

@@ -1,6 +1,12 @@
 //! Nodes that come, go and see each other.
 
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
 use super::rig::{Rig, limited, node_name};
+use crate::uplink::NetworkView;
 
 #[tokio::test]
 async fn two_nodes_see_each_other_join_leave_and_come_back() {
@@ -142,9 +148,7 @@ async fn a_revoked_node_is_cut_withdrawn_and_stays_out() {
         drop(b);
         rig.restart().await;
         let mut b = b_node.up();
-        let said = |view: &crate::uplink::NetworkView| {
-            view.last_error.as_deref() == Some("this node was revoked")
-        };
+        let said = |view: &NetworkView| view.last_error.as_deref() == Some("this node was revoked");
         b.until("refused", said).await;
         a.until_connected().await;
         assert!(a.now().peers.is_empty());
@@ -183,6 +187,65 @@ async fn a_newer_connection_of_a_node_takes_the_place_of_the_old_one() {
             assert!(nodes.iter().all(|node| node.connected));
             a.until_sees("dev-2", Some(true)).await;
         }
+    })
+    .await;
+}
+
+/// Forwards connections to the relay. While it is frozen the connections it
+/// has stay open and pass nothing on, now or ever again, as when the machine
+/// at the other end lost its network; new ones are turned away.
+struct Proxy {
+    address: SocketAddr,
+    frozen: watch::Sender<bool>,
+}
+
+impl Proxy {
+    async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (frozen, is_frozen) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                if *is_frozen.borrow() {
+                    continue;
+                }
+                let mut is_frozen = is_frozen.clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(to).await.unwrap();
+                    let freeze = async move { is_frozen.wait_for(|frozen| *frozen).await.is_ok() };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        true = freeze => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, frozen }
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_noticed_at_both_ends() {
+    limited(async {
+        let rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 2).await;
+        let mut a = rig.join(&invite, "dev-1").await.unwrap().up();
+        let proxy = Proxy::start(rig.relay().http()).await;
+        let url = format!("http://{}", proxy.address);
+        let mut b = rig.join(&invite, "dev-2").await.unwrap().up_through(&url);
+        a.until_sees("dev-2", Some(true)).await;
+        b.until_sees("dev-1", Some(true)).await;
+
+        proxy.frozen.send_replace(true);
+        let silent = |view: &NetworkView| view.last_error.as_deref() == Some("the relay is silent");
+        tokio::join!(
+            a.until_sees("dev-2", Some(false)),
+            b.until("silent", silent)
+        );
+        proxy.frozen.send_replace(false);
+        b.until_sees("dev-1", Some(true)).await;
+        a.until_sees("dev-2", Some(true)).await;
     })
     .await;
 }

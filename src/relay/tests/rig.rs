@@ -123,7 +123,13 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn up(&self) -> Up {
-        let (membership, identity) = (self.membership.clone(), Arc::clone(&self.identity));
+        self.up_through(&self.membership.relay_url)
+    }
+
+    /// With the relay at another address, which leads to it.
+    pub(super) fn up_through(&self, url: &str) -> Up {
+        let (mut membership, identity) = (self.membership.clone(), Arc::clone(&self.identity));
+        membership.relay_url = url.to_owned();
         let uplink = Uplink::start(membership, identity, self.cache.clone()).unwrap();
         Up {
             view: uplink.view(),
