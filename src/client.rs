@@ -129,7 +129,7 @@ async fn start(home: &Home) -> Result<Channel> {
 /// # Errors
 ///
 /// `timeout`.
-pub async fn gone(home: &Home, keeper: Option<u32>) -> Result<()> {
+pub async fn gone(keeper: Option<u32>) -> Result<()> {
     let Some(keeper) =
         keeper.and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?))
     else {

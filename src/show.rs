@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Milliseconds since 1970 as RFC 3339 in UTC, with milliseconds.
 #[must_use]
 pub fn rfc3339(ms: u64) -> String {
-    session::time::rfc3339(ms)
+    session::time::format(ms)
 }
 
 /// How long ago an RFC 3339 time was: `12s ago`, `3m ago`, `5h ago`, `2d ago`.
@@ -16,7 +16,7 @@ pub fn age(time: &str) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
-    let Some(then) = session::time::parse_rfc3339(time) else {
+    let Some(then) = session::time::parse(time) else {
         return "-".to_owned();
     };
     let seconds = now.saturating_sub(then / 1000);

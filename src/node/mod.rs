@@ -67,6 +67,7 @@ pub fn serve_until_stopped(home: Home) -> Result<ExitCode> {
         let host = Host::start(home.clone(), config, link).await?;
         let listener = serve::listen(&home)?;
         write_private(&home.pid_file(), std::process::id().to_string().as_bytes())?;
+        tracing::info!(home = %home.dir().display(), pid = std::process::id(), "the node answers");
         network::resume(&host).await;
         let served = tokio::select! {
             served = serve::local(listener, Arc::clone(&host)) => served,

@@ -192,7 +192,7 @@ fn state_text(state: RequestState) -> &'static str {
 fn address(party: &Party) -> (u32, Option<String>) {
     match (&party.node, &party.session) {
         (None, Some((id, name))) => (id.0, name.as_ref().map(ToString::to_string)),
-        (None, None) => (0, None),
+        (None, None) => (0, Some("owner".to_owned())),
         (Some(_), _) => (0, Some(party.to_string())),
     }
 }

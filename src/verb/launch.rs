@@ -156,7 +156,8 @@ impl Launch {
             .clone()
             .or_else(|| std::env::var("HOME").ok())
             .unwrap_or_else(|| "/".to_owned());
-        let dir = std::path::Path::new(&base).join(self.dir.as_deref().unwrap_or(""));
+        let base = std::path::PathBuf::from(base);
+        let dir = self.dir.as_ref().map_or_else(|| base.clone(), |dir| base.join(dir));
         dir.to_str()
             .map(str::to_owned)
             .ok_or_else(|| Error::new("dir_not_found", "the directory's name is not UTF-8"))

@@ -57,7 +57,7 @@ impl Stop {
             Reply::NodeStopping(stopping) => {
                 // The node closes the connection with its last act.
                 while let Ok(Some(_)) = channel.receiver.next_frame().await {}
-                crate::client::gone(&cli.home, keeper).await?;
+                crate::client::gone(keeper).await?;
                 let ended = match stopping.sessions {
                     0 => String::new(),
                     1 => "; 1 session ended".to_owned(),

@@ -1,6 +1,6 @@
 //! Ending a session and everything it has started.
 //!
-//! SIGTERM goes to every process of the session, each of them found in `/proc`
+//! SIGTERM and SIGHUP go to every process of the session, each of them found in `/proc`
 //! by its session id or its parents and held by a descriptor, so that no signal
 //! can hit a stranger who got a number that became free. Who is left after the
 //! grace gets SIGKILL, also those that were started meanwhile. Where there is
@@ -62,6 +62,8 @@ async fn kill_tree(terminal: Arc<Terminal>, grace: Duration) {
     let mut exit = terminal.exit();
     let mut tree = look(Tree::new(&terminal)).await;
     tree.signal(Signal::TERM);
+    // An interactive shell ignores SIGTERM and heeds the loss of its terminal.
+    tree.signal(Signal::HUP);
     // A stopped process hears SIGTERM only when it goes on.
     tree.signal(Signal::CONT);
     let deadline = Instant::now() + grace;
