@@ -10,6 +10,11 @@
 //! runtime: it takes `now`, seeds and bytes, and gives back bytes, events and
 //! the moment at which it wants to be called again.
 
+#![cfg_attr(
+    not(any(feature = "io", test)),
+    expect(dead_code, reason = "the state machines are driven from `io`")
+)]
+
 mod control;
 mod error;
 mod identity;

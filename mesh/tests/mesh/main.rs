@@ -1,6 +1,8 @@
 //! Whole nodes on loopback: real packets, a real relay, and everything that can
 //! go wrong between them.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod hostile;
 mod paths;
 mod peers;

@@ -1,7 +1,7 @@
 //! Meshes and relays on loopback, for the tests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use derp::io::server;
@@ -9,15 +9,35 @@ use mesh::io::{Config, Mesh, Path, Peer, Relay};
 use mesh::{Identity, NodeKey, NodeSecret, Seed};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Nothing in these tests takes longer, however loaded the machine is.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs a test with its time limit.
+/// Runs a test with its time limit. An ERROR in the log fails it.
 pub(crate) async fn limited<T>(test: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, test)
-        .await
-        .expect("took too long")
+    static LOG: Once = Once::new();
+    LOG.call_once(|| {
+        let layer = Alarm.with_filter(LevelFilter::ERROR);
+        tracing_subscriber::registry().with(layer).init();
+    });
+    let result = tokio::time::timeout(LIMIT, test).await;
+    assert_eq!(*ALARM.lock().unwrap(), None, "an ERROR was logged");
+    result.expect("took too long")
+}
+
+static ALARM: Mutex<Option<String>> = Mutex::new(None);
+
+/// Notices errors in the log.
+struct Alarm;
+
+impl<S: Subscriber> Layer<S> for Alarm {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        *ALARM.lock().unwrap() = Some(format!("{event:?}"));
+    }
 }
 
 /// A relay on loopback that can die and come back on the same port.
