@@ -404,6 +404,75 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::server::Server;
+
+    fn config() -> Config {
+        Config {
+            url: "http://relay.test".into(),
+            secret: NodeSecret::from_bytes([1; 32]),
+            tls: None,
+        }
+    }
+
+    /// A connection in memory to a relay that freezes once it is open: its
+    /// end stays open as long as what is returned with it, but nobody is
+    /// there.
+    async fn frozen() -> (Sender, Receiver, impl Future<Output = Result<(), Error>>) {
+        let (ours, theirs) = tokio::io::duplex(16 << 10);
+        let secret = NodeSecret::from_bytes([2; 32]);
+        let server = Server::new(secret, Arc::new(|_: &NodeKey| true));
+        let remote = "192.0.2.1:1".parse().unwrap();
+        let mut serving = Box::pin(async move { server.serve_http(theirs, remote).await });
+        let config = config();
+        let address = Address::parse(&config.url).unwrap();
+        let opened = tokio::select! {
+            opened = open(&config, &address, ours) => opened,
+            ended = &mut serving => panic!("{ended:?}"),
+        };
+        let (sender, receiver) = opened.unwrap();
+        (sender, receiver, serving)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_says_nothing_is_given_up() {
+        let (ours, _theirs) = tokio::io::duplex(16 << 10);
+        let address = Address::parse("http://relay.test").unwrap();
+        let opened = open(&config(), &address, ours).await;
+        assert!(matches!(opened, Err(Error::Timeout { .. })));
+
+        let (sender, mut receiver, _relay) = frozen().await;
+        let ended = receiver.recv().await;
+        let limit = READ_TIMEOUT;
+        assert!(matches!(ended, Err(Error::Timeout { limit: at, .. }) if at == limit));
+        assert!(sender.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_takes_nothing_is_given_up() {
+        let (sender, mut receiver, _relay) = frozen().await;
+        let to = NodeKey::from_bytes([3; 32]);
+        while sender.try_send(&to, &[7; 1000]).is_ok() {}
+        let ended = receiver.recv().await;
+        let limit = WRITE_TIMEOUT;
+        assert!(matches!(ended, Err(Error::Timeout { limit: at, .. }) if at == limit));
+        // Whoever waits for room is not forgotten.
+        sender.room().await;
+        let sent = sender.try_send(&to, b"late");
+        assert_eq!(sent, Err(SendError::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_has_room_again_when_the_relay_reads() {
+        let (sender, _receiver, relay) = frozen().await;
+        let to = NodeKey::from_bytes([3; 32]);
+        while sender.try_send(&to, &[7; 1000]).is_ok() {}
+        assert_eq!(sender.try_send(&to, &[7; 1000]), Err(SendError::Full));
+        tokio::select! {
+            () = sender.room() => {}
+            ended = relay => panic!("{ended:?}"),
+        }
+        sender.try_send(&to, &[7; 60_000]).unwrap();
+    }
 
     #[test]
     fn addresses() {

@@ -246,6 +246,8 @@ struct Driver<'a, S> {
     unflushed: bool,
     /// There may be something to write.
     ask: bool,
+    /// Somebody wants something of this connection, perhaps its end.
+    woken: bool,
     /// Until when the first frame of the input waits for room.
     blocked: Option<Instant>,
     /// When the client must have taken something of what is being written.
@@ -271,6 +273,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
             written: 0,
             unflushed: false,
             ask: true,
+            woken: true,
             blocked: None,
             write_by: now + STEP_TIMEOUT,
             keep_alive_at: now,
@@ -286,6 +289,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
             tokio::select! {
                 () = self.client.notify.notified() => {
                     self.ask = true;
+                    self.woken = true;
                     self.blocked = None;
                 }
                 written = write(&mut self.writer, &self.chunk[self.written..]), if writing => {
@@ -307,12 +311,16 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
     fn route(&mut self) -> Result<(), Error> {
         let fetch = self.ask && self.chunk.is_empty();
         let pending = self.blocked.is_none() && self.input.peek()?.is_some();
-        if !fetch && !pending {
+        if !fetch && !pending && !self.woken {
             return Ok(());
         }
-        let id = self.client.id;
-        let now = Instant::now();
-        self.client.server.clone().routing(|router| {
+        self.woken = false;
+        let Registered { server, id, .. } = self.client;
+        let (id, now) = (*id, Instant::now());
+        server.routing(|router| {
+            if let Some(reason) = router.poll_close(id) {
+                return Err(Error::Closed(reason));
+            }
             while self.blocked.is_none()
                 && let Some((frame, len)) = self.input.peek()?
             {
@@ -385,6 +393,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
             });
             self.keep_alive_at = next.map_or(now + WRITE_TIMEOUT, Instant::from_std);
             self.input.rest();
+            self.woken = true;
         }
         Ok(())
     }

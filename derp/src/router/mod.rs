@@ -196,6 +196,9 @@ impl<H: Clone> Router<H> {
         let Some(conn) = self.conns.get_mut(&id) else {
             return Err(Error::Closed("not connected"));
         };
+        if let Some(reason) = conn.closing {
+            return Err(Error::Closed(reason));
+        }
         conn.heard(now);
         match frame {
             Frame::SendPacket(packet) => return Ok(self.handle_packet(id, packet, now)),
@@ -217,6 +220,12 @@ impl<H: Clone> Router<H> {
             _ => {}
         }
         Ok(Outcome::Taken)
+    }
+
+    /// Why a connection is to be closed, if it is. To be asked when woken: a
+    /// client that takes nothing of what is being written to it must go, too.
+    pub fn poll_close(&self, id: ConnId) -> Option<&'static str> {
+        self.conns.get(&id)?.closing
     }
 
     /// What to write to a connection next.

@@ -333,6 +333,10 @@ fn a_revoked_key_is_cut_off() {
     world.router.handle_revoke(&key("a"));
     assert_eq!(world.wakes(), ["a", "a"]);
     for id in [a1, a2] {
+        assert!(world.router.poll_close(id).is_some());
+        let (to, data) = (key("b"), b"last words");
+        let frame = Frame::SendPacket(SendPacket { to, data });
+        assert!(world.router.handle_frame(id, &frame, world.now).is_err());
         assert!(matches!(world.router.poll_transmit(id), Transmit::Close(_)));
         world.router.handle_disconnect(id);
     }

@@ -5,6 +5,7 @@
     reason = "the helpers of tests may fail like tests"
 )]
 
+mod clock;
 mod common;
 mod hostile;
 mod relay;

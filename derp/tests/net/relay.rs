@@ -203,6 +203,26 @@ async fn a_revoked_key_is_disconnected() {
 }
 
 #[tokio::test]
+async fn a_revoked_key_is_disconnected_even_if_it_reads_nothing() {
+    within(async {
+        let mut relay = Relay::start().await;
+        let (a, _a_in) = relay.connect(1).await;
+        let (_stuck, _stuck_in) = relay.connect(2).await;
+        let data = vec![9; 60_000];
+        while relay.server.counters().held_up == 0 {
+            send(&a, 2, &data).await;
+        }
+        relay.server.disconnect(&secret(2).public());
+        let ended = relay.ended.recv().await.unwrap();
+        let Err(Error::Closed(why)) = ended else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(why, "no longer admitted");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_with_one_key_are_told() {
     within(async {
         let relay = Relay::start().await;
