@@ -404,3 +404,295 @@ impl Tick {
         Self(self.0 + 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::netmap::Netmap;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn network() -> NetworkId {
+        "home".parse().unwrap()
+    }
+
+    fn issuer() -> SigningKey {
+        SigningKey::from_bytes(&[3; 32])
+    }
+
+    fn key(n: u8) -> NodeKey {
+        NodeKey::from_bytes([n + 1; 32])
+    }
+
+    fn revision(number: u64) -> Revision {
+        let mark = Mark((number ^ 0x5555).to_be_bytes());
+        Revision { number, mark }
+    }
+
+    fn row(n: u8, changed: u64) -> NodeRow {
+        NodeRow {
+            record: NodeRecord {
+                network: network(),
+                name: format!("dev-{n}").parse().unwrap(),
+                key: key(n),
+                sign_key: SignKey::from_bytes([n; 32]),
+                owner: "admin".to_owned(),
+                groups: Vec::new(),
+                issued: NOW + changed,
+                expires: NOW + 10_000 + changed,
+            },
+            changed,
+            seen: None,
+            revoked: None,
+        }
+    }
+
+    fn empty() -> Directory {
+        let mut directory = Directory::default();
+        directory.add(NetworkState {
+            id: network(),
+            issuer: issuer(),
+            revision: revision(0),
+            history: Vec::new(),
+            nodes: Vec::new(),
+        });
+        directory
+    }
+
+    fn change(n: u8, number: u64, revoked: bool) -> Change {
+        let mut node = row(n, number);
+        node.revoked = revoked.then_some(NOW);
+        Change {
+            revision: revision(number),
+            node,
+        }
+    }
+
+    fn delta(frame: ToNode) -> Delta {
+        match frame {
+            ToNode::Delta(delta) => delta,
+            other => panic!("no delta: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_old_connection_does_not_take_the_new_one_off_the_books() {
+        let mut directory = empty();
+        directory.apply(change(0, 1, false));
+        let (old, new) = (ConnectionId(1), ConnectionId(2));
+        assert_eq!(directory.connect(&network(), &key(0), old), Ok(None));
+        assert_eq!(directory.connect(&network(), &key(0), new), Ok(Some(old)));
+        directory.disconnect(&network(), &key(0), old, NOW);
+        assert_eq!(directory.connection(&network(), &key(0)), Some(new));
+        assert!(directory.list(&network())[0].connected);
+        directory.disconnect(&network(), &key(0), new, NOW);
+        assert_eq!(directory.connection(&network(), &key(0)), None);
+    }
+
+    #[test]
+    fn only_live_members_connect() {
+        let mut directory = empty();
+        let id = ConnectionId(1);
+        assert_eq!(directory.connect(&network(), &key(0), id), Err(NotLive));
+        directory.apply(change(0, 1, false));
+        assert!(directory.is_enrolled(&key(0)));
+        directory.apply(change(0, 2, true));
+        assert!(!directory.is_enrolled(&key(0)));
+        assert_eq!(directory.connect(&network(), &key(0), id), Err(NotLive));
+        let elsewhere = "work".parse().unwrap();
+        assert_eq!(directory.connect(&elsewhere, &key(0), id), Err(NotLive));
+        assert!(directory.standing(&network(), &key(0)).unwrap().revoked);
+        assert!(directory.record(&network(), &key(0)).is_none());
+    }
+
+    #[test]
+    fn news_are_the_sum_of_what_happened() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2), (2, 3)] {
+            directory.apply(change(n, number, false));
+        }
+        let me = ConnectionId(1);
+        directory.connect(&network(), &key(0), me).unwrap();
+        let cursor = directory
+            .greeting(&network(), &key(0), None)
+            .unwrap()
+            .cursor;
+        assert!(directory.news(&network(), cursor).is_none());
+
+        for n in 0..100 {
+            let id = ConnectionId(10 + n);
+            directory.connect(&network(), &key(1), id).unwrap();
+            directory.disconnect(&network(), &key(1), id, NOW);
+        }
+        let last = ConnectionId(200);
+        directory.connect(&network(), &key(1), last).unwrap();
+        directory.apply(change(2, 4, true));
+        directory.apply(change(3, 5, false));
+        let (news, after) = directory.news(&network(), cursor).unwrap();
+        let news = delta(news);
+        assert_eq!(news.online, [key(1)]);
+        assert_eq!(news.removed, [key(2)]);
+        assert_eq!(news.upsert.len(), 1);
+        assert!(news.offline.is_empty());
+        assert_eq!(news.revision, revision(5));
+        assert!(directory.news(&network(), after).is_none());
+    }
+
+    #[test]
+    fn a_revision_that_is_not_ours_gets_a_snapshot() {
+        let mut directory = empty();
+        directory.apply(change(0, 1, false));
+        directory.apply(change(1, 2, false));
+        let first = |revision| {
+            let greeting = directory.greeting(&network(), &key(0), revision);
+            greeting.unwrap().frames.remove(0)
+        };
+        assert!(matches!(first(None), ToNode::Snapshot { .. }));
+        assert!(matches!(first(Some(revision(3))), ToNode::Snapshot { .. }));
+        let forged = Revision {
+            number: 1,
+            mark: Mark([0; 8]),
+        };
+        assert!(matches!(first(Some(forged)), ToNode::Snapshot { .. }));
+        let resumed = delta(first(Some(revision(1))));
+        assert!(resumed.resumed);
+        assert_eq!(resumed.upsert.len(), 1);
+        assert!(delta(first(Some(revision(2)))).upsert.is_empty());
+    }
+
+    #[test]
+    fn a_large_snapshot_comes_in_parts() {
+        let mut directory = empty();
+        let count = SNAPSHOT_PEERS + 1;
+        for n in 0..count as u64 {
+            let mut change = change(0, n + 1, false);
+            let mut bytes = [9; 32];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            change.node.record.key = NodeKey::from_bytes(bytes);
+            directory.apply(change);
+        }
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&0_u64.to_be_bytes());
+        let me = NodeKey::from_bytes(bytes);
+        let frames = directory.greeting(&network(), &me, None).unwrap().frames;
+        let parts: Vec<_> = frames
+            .iter()
+            .map(|frame| match frame {
+                ToNode::Snapshot { peers, more, .. } => (peers.len(), *more),
+                other => panic!("no snapshot: {other:?}"),
+            })
+            .collect();
+        assert_eq!(parts, [(SNAPSHOT_PEERS, true), (1, false)]);
+    }
+
+    /// A small generator (xorshift), so that a failure can be repeated.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % sides
+        }
+    }
+
+    /// A node that follows the directory, with pauses and reconnections.
+    struct Follower {
+        netmap: Netmap,
+        cursor: Tick,
+    }
+
+    impl Follower {
+        fn take(&mut self, frame: ToNode) {
+            match frame {
+                ToNode::Snapshot {
+                    revision,
+                    peers,
+                    more,
+                } => assert!(
+                    self.netmap
+                        .handle_snapshot(revision, peers, more, NOW + 1_000)
+                        .1
+                        .is_empty()
+                ),
+                ToNode::Delta(delta) => {
+                    assert!(self.netmap.handle_delta(delta, NOW + 1_000).is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn greet(&mut self, directory: &Directory, revision: Option<Revision>) {
+            self.netmap.handle_connected();
+            let greeting = directory.greeting(&network(), &key(0), revision).unwrap();
+            self.cursor = greeting.cursor;
+            for frame in greeting.frames {
+                self.take(frame);
+            }
+        }
+
+        fn catch_up(&mut self, directory: &Directory) {
+            if let Some((news, cursor)) = directory.news(&network(), self.cursor) {
+                self.cursor = cursor;
+                self.take(news);
+            }
+        }
+    }
+
+    fn play(seed: u64) {
+        let mut dice = Dice(seed);
+        let mut directory = empty();
+        let mut number = 1;
+        directory.apply(change(0, number, false));
+        let signed = directory.record(&network(), &key(0)).unwrap();
+        let issuer = directory.issuer(&network()).unwrap();
+        let mut me = Follower {
+            netmap: Netmap::new(issuer, signed, row(0, 1).record),
+            cursor: Tick::default(),
+        };
+        me.greet(&directory, None);
+        let mut connections = 0;
+        for _ in 0..200 {
+            let n = 1 + u8::try_from(dice.roll(5)).unwrap();
+            let standing = directory.standing(&network(), &key(n));
+            let may_change = standing.is_none_or(|standing| !standing.revoked);
+            match dice.roll(6) {
+                0 | 1 if may_change => {
+                    number += 1;
+                    directory.apply(change(n, number, dice.roll(4) == 0));
+                }
+                0..=2 => {
+                    connections += 1;
+                    let _ = directory.connect(&network(), &key(n), ConnectionId(connections));
+                }
+                3 => {
+                    if let Some(id) = directory.connection(&network(), &key(n)) {
+                        directory.disconnect(&network(), &key(n), id, NOW);
+                    }
+                }
+                4 => me.catch_up(&directory),
+                _ => {
+                    let known = me.netmap.revision().filter(|_| dice.roll(3) > 0);
+                    me.greet(&directory, known);
+                }
+            }
+        }
+        me.catch_up(&directory);
+        let seen = me.netmap.peers().into_iter();
+        let seen: Vec<_> = seen.map(|(name, peer)| (name, peer.online)).collect();
+        let listed = directory.list(&network()).into_iter();
+        let listed: Vec<_> = listed
+            .filter(|node| node.key != key(0))
+            .map(|node| (node.name, node.connected))
+            .collect();
+        assert_eq!(seen, listed, "seed {seed}");
+    }
+
+    #[test]
+    fn whoever_follows_ends_up_with_the_truth() {
+        for seed in 1..500 {
+            play(seed);
+        }
+    }
+}

@@ -17,7 +17,7 @@ mod dial;
 pub(crate) mod http;
 mod join;
 mod link;
-mod netmap;
+pub(crate) mod netmap;
 pub mod tls;
 mod url;
 

@@ -217,3 +217,172 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::coord::Mark;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn network() -> NetworkId {
+        "home".parse().unwrap()
+    }
+
+    fn issuer() -> SigningKey {
+        SigningKey::from_bytes(&[3; 32])
+    }
+
+    fn record(n: u8, name: &str) -> NodeRecord {
+        NodeRecord {
+            network: network(),
+            name: name.parse().unwrap(),
+            key: NodeKey::from_bytes([n; 32]),
+            sign_key: SignKey::from_bytes([n; 32]),
+            owner: "admin".to_owned(),
+            groups: Vec::new(),
+            issued: NOW,
+            expires: NOW + 1_000,
+        }
+    }
+
+    fn peer(record: &NodeRecord) -> Peer {
+        Peer {
+            record: SignedRecord::sign(record, &issuer()),
+            online: true,
+        }
+    }
+
+    fn new_map() -> Netmap {
+        let me = record(1, "me");
+        let signed = SignedRecord::sign(&me, &issuer());
+        Netmap::new(SignKey::from(&issuer().verifying_key()), signed, me)
+    }
+
+    fn revision(number: u64) -> Revision {
+        let mark = Mark([7; 8]);
+        Revision { number, mark }
+    }
+
+    fn upsert(peer: Peer) -> Delta {
+        Delta {
+            revision: revision(2),
+            upsert: vec![peer],
+            removed: Vec::new(),
+            online: Vec::new(),
+            offline: Vec::new(),
+            resumed: false,
+        }
+    }
+
+    fn names(map: &Netmap) -> Vec<String> {
+        map.peers().keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_relay_cannot_make_up_a_peer() {
+        let good = record(2, "dev-2");
+        let mut foreign = record(3, "dev-3");
+        foreign.network = "work".parse().unwrap();
+        let mut expired = record(4, "dev-4");
+        expired.expires = NOW;
+        let by_another = Peer {
+            record: SignedRecord::sign(&record(5, "dev-5"), &SigningKey::from_bytes(&[4; 32])),
+            online: true,
+        };
+        let mut map = new_map();
+        let peers = vec![
+            peer(&good),
+            peer(&foreign),
+            peer(&expired),
+            by_another.clone(),
+        ];
+        let (complete, bad) = map.handle_snapshot(revision(1), peers, false, NOW);
+        assert!(complete);
+        assert_eq!(bad.len(), 3);
+        assert_eq!(names(&map), ["dev-2"]);
+        assert_eq!(map.handle_delta(upsert(by_another), NOW).len(), 1);
+        assert_eq!(names(&map), ["dev-2"]);
+    }
+
+    #[test]
+    fn an_old_record_is_not_played_back() {
+        let mut map = new_map();
+        let mut newer = record(2, "dev-2");
+        newer.issued += 100;
+        newer.expires += 100;
+        map.handle_delta(upsert(peer(&newer)), NOW);
+        map.handle_delta(upsert(peer(&record(2, "old-name"))), NOW);
+        assert_eq!(names(&map), ["dev-2"]);
+        let old = vec![peer(&record(2, "old-name"))];
+        map.handle_snapshot(revision(9), old, false, NOW);
+        assert_eq!(names(&map), ["dev-2"]);
+
+        let mut mine = record(1, "me");
+        mine.issued += 50;
+        let signed = peer(&mine).record;
+        map.handle_own(signed, NOW).unwrap();
+        map.handle_own(peer(&record(1, "me")).record, NOW).unwrap();
+        assert_eq!(map.me().issued, NOW + 50);
+    }
+
+    #[test]
+    fn a_snapshot_counts_when_it_is_whole() {
+        let mut map = new_map();
+        map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
+        let first = vec![peer(&record(3, "dev-3"))];
+        assert!(!map.handle_snapshot(revision(5), first, true, NOW).0);
+        assert_eq!(names(&map), ["dev-2"]);
+        assert_eq!(map.revision(), Some(revision(2)));
+        let second = vec![peer(&record(4, "dev-4")), peer(&record(1, "me"))];
+        assert!(map.handle_snapshot(revision(5), second, false, NOW).0);
+        assert_eq!(names(&map), ["dev-3", "dev-4"]);
+        assert_eq!(map.revision(), Some(revision(5)));
+        // A part whose rest never came.
+        map.handle_snapshot(revision(6), vec![peer(&record(5, "dev-5"))], true, NOW);
+        map.handle_connected();
+        map.handle_snapshot(revision(6), vec![peer(&record(6, "dev-6"))], false, NOW);
+        assert_eq!(names(&map), ["dev-6"]);
+    }
+
+    #[test]
+    fn the_newer_of_two_with_one_name_has_it() {
+        let mut map = new_map();
+        let mut newer = record(3, "dev-2");
+        newer.issued += 1;
+        for record in [&record(2, "dev-2"), &newer, &record(4, "dev-2")] {
+            map.handle_delta(upsert(peer(record)), NOW);
+        }
+        let peers = map.peers();
+        assert_eq!(peers[&newer.name].record, newer);
+    }
+
+    #[test]
+    fn what_was_saved_is_believed_only_by_its_signature() {
+        let mut map = new_map();
+        map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
+        let saved = || serde_json::to_string(&map.save()).unwrap();
+        let restored = |text: &str, now| {
+            let mut fresh = new_map();
+            fresh.restore(serde_json::from_str(text).unwrap(), now);
+            (names(&fresh), fresh.revision())
+        };
+        let whole = (vec!["dev-2".to_owned()], Some(revision(2)));
+        assert_eq!(restored(&saved(), NOW), whole);
+        assert_eq!(restored(&saved(), NOW + 1_000), (vec![], None));
+        let mut broken: serde_json::Value = serde_json::from_str(&saved()).unwrap();
+        broken["records"][1]["signature"] = broken["records"][0]["signature"].clone();
+        assert_eq!(restored(&broken.to_string(), NOW), (vec![], None));
+    }
+
+    #[test]
+    fn peers_whose_records_end_go() {
+        let mut map = new_map();
+        map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
+        assert!(!map.handle_time(NOW + 999));
+        assert!(map.handle_time(NOW + 1_000));
+        assert!(names(&map).is_empty());
+    }
+}

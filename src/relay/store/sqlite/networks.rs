@@ -1,0 +1,194 @@
+//! Networks and their members.
+
+use ed25519_dalek::SigningKey;
+use mesh::NetworkId;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::row::{NODE_COLUMNS, fixed, node, number, revision, signed, text, unsigned};
+use super::{Creation, Error, NetworkInfo, NetworkState, NewNetwork, Role, Sqlite, Subject, Tx};
+use crate::coord::{Mark, Revision};
+use crate::relay::store::Refusal;
+
+impl Sqlite {
+    pub(super) async fn load_all(&self) -> Result<Vec<NetworkState>, Error> {
+        let mut tx = self.pool.begin().await?;
+        let rows = sqlx::query(
+            "SELECT n.id, n.revision, n.mark, i.seed
+             FROM networks n JOIN issuers i ON i.network = n.id ORDER BY n.id",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut networks = Vec::with_capacity(rows.len());
+        for row in rows {
+            networks.push(network_state(&mut tx, &row).await?);
+        }
+        Ok(networks)
+    }
+
+    pub(super) async fn list_networks(
+        &self,
+        subject: Option<Subject>,
+        now: u64,
+    ) -> Result<Vec<NetworkInfo>, Error> {
+        let rows = sqlx::query(
+            "SELECT id, created,
+               (SELECT count(*) FROM nodes WHERE network = networks.id AND revoked IS NULL) AS nodes,
+               (SELECT count(*) FROM invites
+                WHERE network = networks.id AND uses_remaining > 0 AND expires > ?1) AS invites
+             FROM networks
+             WHERE ?2 IS NULL
+                OR EXISTS (SELECT 1 FROM members WHERE network = networks.id AND subject = ?2)
+             ORDER BY id",
+        )
+        .bind(signed(now)?)
+        .bind(subject.map(|subject| subject.0))
+        .fetch_all(&self.pool)
+        .await?;
+        let info = |row: &SqliteRow| {
+            Ok(NetworkInfo {
+                id: text(row, "id")?,
+                created: number(row, "created")?,
+                nodes: number(row, "nodes")?,
+                invites: number(row, "invites")?,
+            })
+        };
+        rows.iter().map(info).collect()
+    }
+
+    pub(super) async fn add_network(&self, new: NewNetwork) -> Result<Creation, Error> {
+        let mut tx = self.write().await?;
+        let id = new.id.as_str();
+        let exists: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM networks WHERE id = ?)")
+                .bind(id)
+                .fetch_one(&mut *tx)
+                .await?;
+        if exists {
+            let member: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM members WHERE network = ? AND subject = ?)",
+            )
+            .bind(id)
+            .bind(new.owner.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+            return if member {
+                Ok(Creation::Existed)
+            } else {
+                Err(Refusal::NetworkTaken.into())
+            };
+        }
+        let now = signed(new.now)?;
+        sqlx::query("INSERT INTO networks (id, created, revision, mark) VALUES (?, ?, 0, ?)")
+            .bind(id)
+            .bind(now)
+            .bind(new.mark.0.as_slice())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("INSERT INTO issuers (network, seed, created) VALUES (?, ?, ?)")
+            .bind(id)
+            .bind(new.issuer.to_bytes().as_slice())
+            .bind(now)
+            .execute(&mut *tx)
+            .await?;
+        add_member(&mut tx, &new.id, &new.owner, "owner", now).await?;
+        tx.commit().await?;
+        Ok(Creation::Created(NetworkState {
+            id: new.id,
+            issuer: new.issuer,
+            revision: Revision {
+                number: 0,
+                mark: new.mark,
+            },
+            history: Vec::new(),
+            nodes: Vec::new(),
+        }))
+    }
+
+    pub(super) async fn find_role(
+        &self,
+        network: NetworkId,
+        subject: Subject,
+    ) -> Result<Option<Role>, Error> {
+        let role: Option<String> =
+            sqlx::query_scalar("SELECT role FROM members WHERE network = ? AND subject = ?")
+                .bind(network.as_str())
+                .bind(subject.as_str())
+                .fetch_optional(&self.pool)
+                .await?;
+        match role.as_deref() {
+            None => Ok(None),
+            Some("owner") => Ok(Some(Role::Owner)),
+            Some("member") => Ok(Some(Role::Member)),
+            Some("guest") => Ok(Some(Role::Guest)),
+            Some(_) => Err(Error::Damaged("a role")),
+        }
+    }
+}
+
+/// Adds a member unless there is one, whose role then stays.
+pub(super) async fn add_member(
+    tx: &mut Tx,
+    network: &NetworkId,
+    subject: &Subject,
+    role: &str,
+    now: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO members (network, subject, role, created) VALUES (?, ?, ?, ?)
+         ON CONFLICT (network, subject) DO NOTHING",
+    )
+    .bind(network.as_str())
+    .bind(subject.as_str())
+    .bind(role)
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn next_revision(
+    tx: &mut Tx,
+    network: &NetworkId,
+    mark: Mark,
+    now: u64,
+) -> Result<Revision, Error> {
+    let number: i64 = sqlx::query_scalar(
+        "UPDATE networks SET revision = revision + 1, mark = ? WHERE id = ? RETURNING revision",
+    )
+    .bind(mark.0.as_slice())
+    .bind(network.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    sqlx::query("INSERT INTO changes (network, revision, mark, at) VALUES (?, ?, ?, ?)")
+        .bind(network.as_str())
+        .bind(number)
+        .bind(mark.0.as_slice())
+        .bind(signed(now)?)
+        .execute(&mut **tx)
+        .await?;
+    let number = unsigned(number)?;
+    Ok(Revision { number, mark })
+}
+
+async fn network_state(tx: &mut Tx, row: &SqliteRow) -> Result<NetworkState, Error> {
+    let id: NetworkId = text(row, "id")?;
+    let query = format!("SELECT {NODE_COLUMNS} FROM nodes WHERE network = ? ORDER BY key");
+    let nodes = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(id.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
+    let history =
+        sqlx::query("SELECT revision, mark FROM changes WHERE network = ? ORDER BY revision")
+            .bind(id.as_str())
+            .fetch_all(&mut **tx)
+            .await?;
+    let seed = fixed(row.try_get("seed")?)?;
+    Ok(NetworkState {
+        id,
+        issuer: SigningKey::from_bytes(&seed),
+        revision: revision(row)?,
+        history: history.iter().map(revision).collect::<Result<_, _>>()?,
+        nodes: nodes.iter().map(node).collect::<Result<_, _>>()?,
+    })
+}
