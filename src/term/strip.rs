@@ -1,10 +1,13 @@
 //! Plain text out of terminal output: escape sequences are dropped, also those that arrive in
-//! pieces; text, newlines and tabs stay. Carriage returns before a newline go too.
+//! pieces; text, newlines and tabs stay. Carriage returns go where they change nothing: at the
+//! start of a line and before a newline.
 
 /// A machine that drops escape sequences from a stream.
 #[derive(Debug, Default)]
 pub struct Strip {
     state: State,
+    /// Whether something stands on the line.
+    inked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +31,11 @@ impl Strip {
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         for &byte in bytes {
+            let before = out.len();
             self.step(byte, &mut out);
+            if let Some(last) = out.get(before..).and_then(<[u8]>::last) {
+                self.inked = *last != b'\n';
+            }
         }
         out
     }
@@ -50,6 +57,7 @@ impl Strip {
                 out.push(b'\r');
                 text(byte, out)
             }
+            (State::Text, b'\r') if !self.inked => State::Text,
             (State::Text, byte) => text(byte, out),
             (State::Escape | State::StringEscape, b'[') => State::Csi,
             (State::Escape | State::StringEscape, b']' | b'P' | b'X' | b'^' | b'_') => State::Text0,
@@ -87,6 +95,14 @@ mod tests {
             let out = [strip.feed(&input[..cut]), strip.feed(&input[cut..])].concat();
             assert_eq!(out, expected, "{cut}");
         }
+    }
+
+    #[test]
+    fn a_return_at_the_start_of_a_line_goes() {
+        assert_eq!(
+            Strip::default().feed(b"\x1b[?2004l\rhello\r\n\r\rx"),
+            b"hello\nx"
+        );
     }
 
     #[test]
