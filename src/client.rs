@@ -136,7 +136,7 @@ pub async fn gone(keeper: Option<u32>) -> Result<()> {
         return Ok(());
     };
     let deadline = Instant::now() + START;
-    while rustix::process::test_kill_process(keeper).is_ok() {
+    while rustix::process::test_kill_process(keeper).is_ok() && !is_zombie(keeper) {
         if Instant::now() > deadline {
             return Err(Error::new(
                 "timeout",
@@ -146,6 +146,17 @@ pub async fn gone(keeper: Option<u32>) -> Result<()> {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// Whether a process has ended and only its parent has not asked yet, which may take a while
+/// where the parent is some container's first process.
+fn is_zombie(pid: rustix::process::Pid) -> bool {
+    // The state stands behind the name, which is in parentheses and may contain anything.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.starts_with(" Z"))
+    })
 }
 
 /// The process that holds the directory, as it wrote into the lock.
