@@ -1,10 +1,12 @@
 //! Ending a session and everything it has started.
 //!
-//! SIGTERM and SIGHUP go to every process of the session, each of them found in `/proc`
+//! SIGTERM goes to every process of the session, each of them found in `/proc`
 //! by its session id or its parents and held by a descriptor, so that no signal
-//! can hit a stranger who got a number that became free. Who is left after the
-//! grace gets SIGKILL, also those that were started meanwhile. Where there is
-//! no `/proc`, signals go to the process group of the program.
+//! can hit a stranger who got a number that became free. Those that ignore it,
+//! as interactive shells do, get SIGHUP instead; those that handle it have the
+//! whole grace to do so. Who is left after that gets SIGKILL, also those that
+//! were started meanwhile. Where there is no `/proc`, signals go to the process
+//! group of the program.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -61,9 +63,7 @@ impl Inner {
 async fn kill_tree(terminal: Arc<Terminal>, grace: Duration) {
     let mut exit = terminal.exit();
     let mut tree = look(Tree::new(&terminal)).await;
-    tree.signal(Signal::TERM);
-    // An interactive shell ignores SIGTERM and heeds the loss of its terminal.
-    tree.signal(Signal::HUP);
+    tree.ask_to_end();
     // A stopped process hears SIGTERM only when it goes on.
     tree.signal(Signal::CONT);
     let deadline = Instant::now() + grace;
@@ -154,6 +154,19 @@ impl Tree {
 
     fn is_alive(&self) -> bool {
         !self.members.is_empty() || self.terminal.exit().borrow().is_none()
+    }
+
+    /// SIGTERM, or to those that ignore it SIGHUP. Both at once would not do:
+    /// SIGHUP is heard first, and ends programs that would have used the grace.
+    fn ask_to_end(&self) {
+        if self.members.is_empty() {
+            self.signal(Signal::TERM);
+        }
+        for (pid, fd) in &self.members {
+            let deaf = platform::ignores(*pid, Signal::TERM);
+            let signal = if deaf { Signal::HUP } else { Signal::TERM };
+            send(*pid, fd.as_ref(), signal);
+        }
     }
 
     fn signal(&self, signal: Signal) {
