@@ -19,6 +19,46 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     borrowed.try_clone_to_owned()
 }
 
+/// The other side of a terminal, for a program.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_slave(
+    master: &OwnedFd,
+    _: impl FnOnce() -> Option<std::path::PathBuf>,
+) -> io::Result<OwnedFd> {
+    use rustix::pty::OpenptFlags;
+    // Needs no name, which may mean another terminal in another namespace.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    Ok(rustix::pty::ioctl_tiocgptpeer(master, flags)?)
+}
+
+/// The other side of a terminal, for a program: here it is found by its name.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open_slave(
+    _: &OwnedFd,
+    name: impl FnOnce() -> Option<std::path::PathBuf>,
+) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let name = name().ok_or(io::ErrorKind::Unsupported)?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(name, flags, Mode::empty())?)
+}
+
+/// Makes a program the leader of a new session whose controlling terminal is
+/// its standard input.
+pub(crate) fn lead_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let lead = || {
+        rustix::process::setsid()?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "no other way to act in the child")]
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe {
+        command.pre_exec(lead);
+    }
+}
+
 /// Allows as many open files as this user may have; a session needs about six.
 /// Returns the former limit, which programs in sessions are given back.
 pub(crate) fn raise_file_limit() -> Rlimit {
@@ -301,6 +341,18 @@ impl Stat {
             exit_code: exit_code.unwrap_or(0),
         })
     }
+}
+
+/// Whether a process ignores a signal; not known, and so false, where there is
+/// no `/proc`.
+pub(crate) fn ignores(pid: u32, signal: rustix::process::Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal.as_raw() - 1).unwrap_or(u32::MAX);
+    mask.unwrap_or(0) & 1_u64.checked_shl(bit).unwrap_or(0) != 0
 }
 
 /// Every process there is; nothing where there is no `/proc`.

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Rlimit, Signal};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
+};
 
 use super::fds::{Fds, FrameReader, Outbox};
 use super::hold::Sessions;
@@ -297,8 +299,13 @@ impl Signals {
         let interrupt = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGTERM, Arc::clone(&terminate))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&interrupt))?;
-        // A terminal that closes is not a reason to end: hang-ups only wake us.
-        for signal in [SIGTERM, SIGINT, SIGHUP, SIGCHLD] {
+        // A terminal that closes is not a reason to end: other signals only wake
+        // us. A signal that has a handler is not ignored by programs that we
+        // start, even if it was by us (`nohup`).
+        let others = [
+            SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU,
+        ];
+        for signal in [SIGTERM, SIGINT, SIGCHLD].into_iter().chain(others) {
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
         Ok(Self {
