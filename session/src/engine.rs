@@ -394,3 +394,306 @@ impl Engine {
         Some((ask.to, place))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Size;
+
+    /// An engine and the logs that it would have written.
+    #[derive(Default)]
+    struct World {
+        engine: Engine,
+        logs: Vec<(Event, Place)>,
+        random: u8,
+    }
+
+    impl World {
+        fn write(&mut self, event: Event) -> Vec<MessageId> {
+            let offset = self.logs.len() as u64;
+            let place = Place { offset, len: 1 };
+            let abandoned = self.engine.apply(&event, place);
+            self.logs.push((event, place));
+            abandoned
+        }
+
+        fn launch(&mut self, name: &str) -> Result<SessionId, Error> {
+            let created = Created {
+                command: vec!["sh".into()],
+                working_dir: "/".into(),
+                tags: Vec::new(),
+                name: (!name.is_empty()).then(|| name.parse().unwrap()),
+                size: Size::default(),
+            };
+            let event = self.engine.handle_launch(created, 1)?;
+            let id = event.session;
+            self.write(event);
+            self.engine.handle_started(id);
+            Ok(id)
+        }
+
+        fn end(&mut self, id: SessionId) -> Vec<MessageId> {
+            let exit = self.engine.handle_exit(id, Outcome::Code(0), (0, 0), 9);
+            self.write(exit.unwrap().unwrap())
+        }
+
+        fn id(&mut self, kind: MessageKind) -> MessageId {
+            self.random += 1;
+            MessageId::new(kind, [self.random; 16])
+        }
+
+        fn send(
+            &mut self,
+            kind: MessageKind,
+            from: Party,
+            to: SessionId,
+        ) -> Result<MessageId, Error> {
+            let id = self.id(kind);
+            let (to, body) = (to.into(), "body".into());
+            match self.engine.handle_draft(Draft { id, from, to, body }, 2)? {
+                Delivery::New(events) => events.into_iter().for_each(|event| {
+                    self.write(event);
+                }),
+                Delivery::Known { .. } => panic!("known"),
+            }
+            Ok(id)
+        }
+
+        fn reply(&mut self, request: MessageId, by: Option<SessionId>) -> Result<usize, Error> {
+            let id = self.id(MessageKind::Reply);
+            let events = self.engine.handle_reply(request, by, id, "42".into(), 3)?;
+            let count = events.len();
+            for event in events {
+                self.write(event);
+            }
+            Ok(count)
+        }
+
+        /// The same from its logs, session by session.
+        fn reborn(&self) -> Engine {
+            let mut engine = Engine::default();
+            let mut logs = self.logs.clone();
+            logs.sort_by_key(|(event, _)| event.session);
+            for (event, place) in &logs {
+                engine.apply(event, *place);
+            }
+            engine
+        }
+    }
+
+    fn name(text: &str) -> SessionRef {
+        SessionRef::Name(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_live_session_and_is_free_again() {
+        let mut world = World::default();
+        let first = world.launch("coder").unwrap();
+        let error = world.launch("coder").unwrap_err();
+        assert_eq!(error.code(), "name_taken");
+        assert!(error.to_string().contains("session 1"));
+        world.end(first);
+        assert_eq!(world.engine.resolve(&name("coder")).unwrap(), first);
+        let second = world.launch("coder").unwrap();
+        assert_eq!(world.engine.resolve(&name("coder")).unwrap(), second);
+        world.end(second);
+        assert_eq!(world.engine.resolve(&name("coder")).unwrap(), second);
+        assert_eq!(world.reborn().resolve(&name("coder")).unwrap(), second);
+    }
+
+    #[test]
+    fn a_live_session_wins_over_newer_dead_ones() {
+        let mut world = World::default();
+        let old = world.launch("coder").unwrap();
+        world.end(old);
+        let new = world.launch("coder").unwrap();
+        let other = world.launch("other").unwrap();
+        world.end(other);
+        assert_eq!(world.engine.resolve(&name("coder")).unwrap(), new);
+    }
+
+    #[test]
+    fn numbers_are_not_used_twice_and_failed_launches_leave_no_name() {
+        let mut world = World::default();
+        world.engine.handle_used_id(SessionId(41));
+        assert_eq!(world.launch("a").unwrap(), SessionId(42));
+        world.engine.handle_launch_failed(SessionId(42));
+        assert!(world.engine.resolve(&name("a")).is_err());
+        assert_eq!(world.launch("a").unwrap(), SessionId(43));
+    }
+
+    #[test]
+    fn a_session_that_is_starting_is_hidden() {
+        let mut engine = Engine::default();
+        let created = Created {
+            command: vec!["sh".into()],
+            working_dir: "/".into(),
+            tags: Vec::new(),
+            name: Some("coder".parse().unwrap()),
+            size: Size::default(),
+        };
+        let event = engine.handle_launch(created.clone(), 1).unwrap();
+        engine.apply(&event, Place { offset: 0, len: 1 });
+        assert_eq!(engine.iter().count(), 0);
+        assert!(engine.resolve(&name("coder")).is_err());
+        assert!(engine.resolve(&event.session.into()).is_err());
+        // Its name is taken already.
+        let error = engine.handle_launch(created, 1).unwrap_err();
+        assert_eq!(error.code(), "name_taken");
+        engine.handle_started(event.session);
+        assert_eq!(engine.iter().count(), 1);
+    }
+
+    #[test]
+    fn only_the_session_that_was_asked_may_reply_and_only_once() {
+        let mut world = World::default();
+        let asker = world.launch("asker").unwrap();
+        let asked = world.launch("asked").unwrap();
+        let from = Party::local(asker, None);
+        let request = world.send(MessageKind::Request, from, asked).unwrap();
+        for by in [Some(asker), None, Some(SessionId(99))] {
+            let error = world.reply(request, by).unwrap_err();
+            assert_eq!(error.code(), "not_addressee");
+            let text = error.to_string();
+            assert!(
+                text.contains("may only be replied to by session 2"),
+                "{text}"
+            );
+        }
+        assert_eq!(world.engine.get(asked).unwrap().pending_requests, 1);
+        assert_eq!(world.reply(request, Some(asked)).unwrap(), 2);
+        assert_eq!(world.engine.get(asked).unwrap().pending_requests, 0);
+        let state = Some(RequestState::Answered);
+        assert_eq!(world.engine.request_state(request), state);
+        assert_eq!(world.reborn().request_state(request), state);
+        let error = world.reply(request, Some(asked)).unwrap_err();
+        assert_eq!(error.code(), "request_not_found");
+        let text = format!("no pending request with ID \"{request}\"");
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn a_pending_request_is_pending_after_a_restart() {
+        let mut world = World::default();
+        let asked = world.launch("asked").unwrap();
+        let owner = Party::owner();
+        let request = world.send(MessageKind::Request, owner, asked).unwrap();
+        world.engine = world.reborn();
+        assert_eq!(world.engine.get(asked).unwrap().pending_requests, 1);
+        assert_eq!(world.reply(request, Some(asked)).unwrap(), 1);
+    }
+
+    #[test]
+    fn requests_to_a_session_that_ends_are_abandoned() {
+        let mut world = World::default();
+        let asked = world.launch("asked").unwrap();
+        let owner = Party::owner();
+        let request = world
+            .send(MessageKind::Request, owner.clone(), asked)
+            .unwrap();
+        assert_eq!(world.end(asked), [request]);
+        assert_eq!(
+            world.reborn().request_state(request),
+            Some(RequestState::Abandoned)
+        );
+        let error = world.reply(request, Some(asked)).unwrap_err();
+        assert_eq!(error.code(), "request_not_found");
+        let error = world.send(MessageKind::Direct, owner, asked).unwrap_err();
+        assert_eq!(error.code(), "session_ended");
+    }
+
+    #[test]
+    fn a_reply_that_reached_one_log_only_is_found_missing() {
+        let mut world = World::default();
+        let asker = world.launch("asker").unwrap();
+        let asked = world.launch("asked").unwrap();
+        let from = Party::local(asker, None);
+        let request = world.send(MessageKind::Request, from, asked).unwrap();
+        let reply = world.id(MessageKind::Reply);
+        let events = world
+            .engine
+            .handle_reply(request, Some(asked), reply, "42".into(), 3)
+            .unwrap();
+        world.write(events[0].clone());
+        let missing = [(asked, asker, reply)];
+        assert_eq!(world.reborn().missing_replies(), missing);
+        world.write(events[1].clone());
+        assert_eq!(world.reborn().missing_replies(), []);
+        // Once more changes nothing.
+        world.write(events[1].clone());
+        assert_eq!(world.engine.get(asker).unwrap().inbox.tail(10).len(), 2);
+    }
+
+    #[test]
+    fn a_message_is_delivered_once_by_its_id() {
+        let mut world = World::default();
+        let to = world.launch("coder").unwrap();
+        let draft = Draft {
+            id: world.id(MessageKind::Direct),
+            from: Party {
+                node: Some("dev-1".into()),
+                session: None,
+            },
+            to: to.into(),
+            body: "hi".into(),
+        };
+        let Ok(Delivery::New(events)) = world.engine.handle_draft(draft.clone(), 2) else {
+            panic!("not new");
+        };
+        assert_eq!(events.len(), 1);
+        world.write(events[0].clone());
+        world.end(to);
+        for engine in [&world.engine, &world.reborn()] {
+            let again = engine.handle_draft(draft.clone(), 5).unwrap();
+            assert!(matches!(again, Delivery::Known { session, .. } if session == to));
+        }
+    }
+
+    #[test]
+    fn copies_for_the_sender_stop_when_its_inbox_is_full() {
+        let mut world = World::default();
+        let sender = world.launch("sender").unwrap();
+        let to = world.launch("to").unwrap();
+        let big = crate::inbox::MAX_BYTES as u32;
+        let id = world.id(MessageKind::Direct);
+        let fill = Message {
+            id,
+            at_ms: 0,
+            kind: MessageKind::Direct,
+            from: Party::owner(),
+            to: Party::local(sender, None),
+            body: String::new(),
+            request_id: None,
+        };
+        let kind = EventKind::Message(fill);
+        let event = world.engine.handle_happened(sender, kind, 1).unwrap();
+        let place = Place {
+            offset: 0,
+            len: big,
+        };
+        world.engine.apply(&event, place);
+        let error = world
+            .send(MessageKind::Direct, Party::owner(), sender)
+            .unwrap_err();
+        assert_eq!(error.code(), "inbox_full");
+        let from = Party::local(sender, None);
+        world.send(MessageKind::Direct, from, to).unwrap();
+        assert_eq!(world.engine.get(sender).unwrap().inbox.tail(9).len(), 1);
+        assert_eq!(world.engine.get(to).unwrap().inbox.tail(9).len(), 1);
+    }
+
+    #[test]
+    fn killed_is_remembered_until_the_end() {
+        let mut world = World::default();
+        let id = world.launch("").unwrap();
+        let killed = world.engine.handle_kill(id, 4).unwrap().unwrap();
+        world.write(killed);
+        assert!(world.engine.handle_kill(id, 5).unwrap().is_none());
+        world.end(id);
+        assert_eq!(world.engine.get(id).unwrap().status().word(), "killed");
+        let again = world.engine.handle_exit(id, Outcome::Unknown, (0, 0), 9);
+        assert!(again.unwrap().is_none());
+        let error = world.engine.handle_kill(id, 9).unwrap_err();
+        assert_eq!(error.code(), "session_not_running");
+    }
+}

@@ -419,3 +419,201 @@ impl Recovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(seq: u64, kind: EventKind) -> Event {
+        Event {
+            seq,
+            at_ms: 1_767_225_599_042,
+            session: SessionId(7),
+            kind,
+        }
+    }
+
+    fn message(body: &str) -> Message {
+        Message {
+            id: MessageId::new(MessageKind::Reply, [7; 16]),
+            at_ms: 1_767_225_599_042,
+            kind: MessageKind::Reply,
+            from: Party::local(SessionId(7), Some("coder".parse().unwrap())),
+            to: Party {
+                node: Some("dev-1".into()),
+                session: Some((SessionId(3), None)),
+            },
+            body: body.into(),
+            request_id: Some(MessageId::new(MessageKind::Request, [9; 16])),
+        }
+    }
+
+    fn one_of_each() -> Vec<Event> {
+        let ended = |outcome| {
+            EventKind::Exited(Exited {
+                outcome,
+                killed: false,
+                duration_ms: 5,
+                output_bytes: 12,
+                output_lines: 1,
+            })
+        };
+        let kinds = vec![
+            EventKind::Created(Created {
+                command: vec!["sh".into(), "-c".into(), "echo 'a\nb'".into()],
+                working_dir: "/tmp".into(),
+                tags: vec!["worker".parse().unwrap()],
+                name: Some("coder".parse().unwrap()),
+                size: Size { cols: 80, rows: 24 },
+            }),
+            EventKind::Attached { client: 1 },
+            EventKind::Input {
+                source: "input".into(),
+                bytes: 3,
+            },
+            EventKind::Detached { client: 1 },
+            EventKind::Restored {
+                torn_bytes: 9,
+                damaged_lines: 2,
+            },
+            EventKind::Killed,
+            ended(Outcome::Code(42)),
+            ended(Outcome::Signal(9)),
+            ended(Outcome::Unknown),
+            EventKind::Message(message("hello \"you\"\n\u{1b}[0m ü")),
+        ];
+        kinds
+            .into_iter()
+            .zip(1..)
+            .map(|(kind, seq)| event(seq, kind))
+            .collect()
+    }
+
+    #[test]
+    fn the_format_on_disk_stays() {
+        let created = &one_of_each()[0];
+        let line = String::from_utf8(encode(created)).unwrap();
+        let expected = concat!(
+            r#"{"seq":1,"timestamp":"2025-12-31T23:59:59.042Z","type":"session.created","data":"#,
+            r#"{"command":["sh","-c","echo 'a\nb'"],"working_dir":"/tmp","tags":["worker"],"#,
+            r#""name":"coder","size":{"cols":80,"rows":24}}}"#,
+            "\n"
+        );
+        assert_eq!(line, expected);
+        let reply = event(2, EventKind::Message(message("hi")));
+        let line = String::from_utf8(encode(&reply)).unwrap();
+        let expected = concat!(
+            r#"{"seq":2,"timestamp":"2025-12-31T23:59:59.042Z","type":"message.reply","data":"#,
+            r#"{"message_id":"rpl_BwcHBwcHBwcHBwcHBwcHBw","request_id":"req_CQkJCQkJCQkJCQkJCQkJCQ","#,
+            r#""from":7,"from_name":"coder","to":3,"to_node":"dev-1","body":"hi"}}"#,
+            "\n"
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn every_event_reads_back_as_it_was() {
+        for event in one_of_each() {
+            let line = encode(&event);
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(decode(SessionId(7), &line).unwrap(), Some(event));
+        }
+    }
+
+    /// Recovers a file that comes in pieces of `piece` bytes.
+    fn recover(file: &[u8], piece: usize) -> (Vec<(Event, Place)>, Repair) {
+        let mut events = Vec::new();
+        let mut recovery = Recovery::new(SessionId(7));
+        for part in file.chunks(piece.max(1)) {
+            recovery.handle_bytes(part, |event, place| events.push((event, place)));
+        }
+        let repair = recovery.finish(|event, place| events.push((event, place)));
+        (events, repair)
+    }
+
+    #[test]
+    fn a_last_line_torn_at_any_byte_costs_that_line_only() {
+        let events = one_of_each();
+        let lines: Vec<_> = events.iter().map(encode).collect();
+        let file = lines.concat();
+        for torn in 1..=lines.len() {
+            let whole = lines[..torn - 1].concat().len();
+            let last = lines[torn - 1].len();
+            for kept in 0..=last {
+                let (found, repair) = recover(&file[..whole + kept], 64);
+                // Only the line feed is missing: the event is whole.
+                let complete = kept >= last - 1;
+                let expected = if complete { torn } else { torn - 1 };
+                assert_eq!(found.len(), expected, "line {torn}, byte {kept}");
+                for ((event, place), wanted) in found.iter().zip(&events) {
+                    assert_eq!(event, wanted);
+                    let start = place.offset as usize;
+                    let end = start + place.len as usize;
+                    assert_eq!(&file[start..end], encode(wanted));
+                }
+                assert_eq!(repair.missing_end, kept == last - 1);
+                assert_eq!(repair.damaged_lines, 0);
+                let intact = if complete { whole + kept } else { whole };
+                assert_eq!(repair.intact as usize, intact);
+                let rest = if complete { 0 } else { kept };
+                assert_eq!(repair.torn_bytes as usize, rest);
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_and_unknown_lines_do_not_hide_the_others() {
+        let events = one_of_each();
+        let mut file = encode(&events[0]);
+        file.extend_from_slice(b"\0\0\0\0\n");
+        file.extend_from_slice(br#"{"seq":2,"timestamp":"2026-01-01T00:00:00Z","type":"new"}"#);
+        file.push(b'\n');
+        file.extend_from_slice(br#"{"seq":3,"timestamp":"yesterday","type":"session.killed"}"#);
+        file.push(b'\n');
+        let last = file.len() as u64;
+        file.extend(encode(&events[5]));
+        let (found, repair) = recover(&file, 7);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].1.offset, last);
+        assert_eq!(repair.damaged_lines, 2);
+        assert_eq!(repair.torn_bytes, 0);
+        assert_eq!(repair.intact, file.len() as u64);
+    }
+
+    #[test]
+    fn an_endless_line_is_skipped_without_being_kept() {
+        let events = one_of_each();
+        let mut file = encode(&events[0]);
+        file.extend(std::iter::repeat_n(b'x', 2 * MAX_LINE + 10));
+        file.push(b'\n');
+        file.extend(encode(&events[5]));
+        let (found, repair) = recover(&file, 1024 * 1024);
+        assert_eq!(found.len(), 2);
+        let place = found[1].1;
+        assert_eq!(&file[place.offset as usize..], encode(&events[5]));
+        assert_eq!(repair.damaged_lines, 1);
+    }
+
+    #[test]
+    fn the_largest_body_fits_in_a_line() {
+        let worst = "\u{1}".repeat(crate::MAX_BODY);
+        let line = encode(&event(1, EventKind::Message(message(&worst))));
+        assert!(line.len() <= MAX_LINE, "{}", line.len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(file in prop::collection::vec(any::<u8>(), 0..300), piece in 1..50_usize) {
+            let (_, repair) = recover(&file, piece);
+            prop_assert!(repair.intact + repair.torn_bytes <= file.len() as u64);
+        }
+
+        #[test]
+        fn any_body_reads_back(body in ".{0,200}") {
+            let event = event(1, EventKind::Message(message(&body)));
+            prop_assert_eq!(decode(SessionId(7), &encode(&event)).unwrap(), Some(event));
+        }
+    }
+}

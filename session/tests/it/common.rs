@@ -4,8 +4,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use session::io::{Chunk, From, LaunchSpec, Options, Sessions, keeper::Link};
-use session::{Info, SessionId, Size, Status};
+use session::io::keeper::Link;
+use session::io::{Chunk, From, LaunchSpec, Notice, Options, Sessions, Subscription};
+use session::{Event, Info, SessionId, Size, Status};
 
 /// The keeper and node of `tests/support`.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_session-under-test");
@@ -42,6 +43,18 @@ impl Home {
 
     pub(crate) async fn open(&self) -> Sessions {
         self.try_open().await.unwrap()
+    }
+
+    /// Opens the directory again after the former keeper, which had the lock,
+    /// has ended.
+    pub(crate) async fn reopen(&self) -> Sessions {
+        loop {
+            match self.try_open().await {
+                Ok(sessions) => return sessions,
+                Err(error) if error.code() == "locked" => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     pub(crate) async fn try_open(&self) -> Result<Sessions, session::Error> {
@@ -123,4 +136,18 @@ pub(crate) async fn wait_for_end(sessions: &Sessions, id: SessionId) -> Info {
     let mut reader = sessions.reader(id, From::End).unwrap();
     while !matches!(reader.next().await.unwrap(), Chunk::End { .. }) {}
     sessions.find(&id.into()).unwrap()
+}
+
+/// The same without what the file system knows only roughly.
+pub(crate) fn roughly(mut info: Info) -> Info {
+    info.last_output_ms = None;
+    info
+}
+
+/// The next event; none may be missed.
+pub(crate) async fn next_event(events: &mut Subscription) -> Event {
+    match events.next().await {
+        Some(Notice::Event(event)) => *event,
+        other => panic!("{other:?}"),
+    }
 }

@@ -11,7 +11,7 @@ const COUNT: &str = "trap 'stop=1' USR1; i=0; \
     while [ -z \"$stop\" ]; do echo $i; i=$((i+1)); done; echo end; exit 7";
 
 /// Waits to be told how to end.
-const WAIT: &str = "trap 'exit 42' USR1; while :; do read x; done";
+const WAIT: &str = "trap 'exit 42' USR1; echo ready; while :; do read x; done";
 
 /// The numbers are all there, each once and in order.
 fn check_numbers(output: &[u8]) {
@@ -62,7 +62,7 @@ fn a_killed_node_loses_nothing() {
         let lines = output.iter().filter(|byte| **byte == b'\n').count();
         assert_eq!(ended["output_lines"].as_u64(), Some(lines as u64));
         // Numbers go on.
-        assert_eq!(world.launch("", "true").0, "3");
+        assert_eq!(world.launch("", "echo next").0, "3");
     }
 }
 
@@ -150,7 +150,7 @@ fn when_both_die_sessions_end_as_unknown() {
     let found = world.call(&["find", &id]);
     assert_eq!(found["status"], "completed (unknown)");
     assert_eq!(world.call(&["inbox", "gone"])[0]["body"], "keep this");
-    let (next, _) = world.launch("gone", "true");
+    let (next, _) = world.launch("gone", "echo next");
     assert_eq!(next, "2");
     drop(world);
     second.unwrap().wait().unwrap();

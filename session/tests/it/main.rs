@@ -6,6 +6,10 @@ mod common;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod world;

@@ -58,11 +58,13 @@ impl World {
         serde_json::from_str(&answer).ok()
     }
 
-    /// Launches a shell command.
+    /// Launches a shell command and waits for its first word.
     pub(crate) fn launch(&self, name: &str, script: &str) -> (String, u32) {
         let said = self.call(&["launch", name, "/bin/sh", "-c", script]);
         let id = said["id"].as_u64().unwrap_or_else(|| panic!("{said}"));
-        (id.to_string(), said["pid"].as_u64().unwrap() as u32)
+        let id = id.to_string();
+        self.wait_for_output(&id, 0);
+        (id, said["pid"].as_u64().unwrap() as u32)
     }
 
     /// The output of a session so far.
