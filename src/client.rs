@@ -14,6 +14,8 @@ use crate::verb::{Call, Reply};
 
 /// How long a node may take to start or to go, before that is an error.
 const START: Duration = Duration::from_secs(10);
+/// How much of the end of the log is looked through for the cause, in bytes.
+const LAST_WORDS: usize = 4096;
 /// The exit status of a keeper that found the directory taken.
 const LOCKED: i32 = 6;
 /// Between two looks whether it has.
@@ -76,6 +78,8 @@ pub async fn ensure(home: &Home) -> Result<bool> {
 /// When two commands race, the second keeper finds the directory locked and ends, and both
 /// commands find the first one's node.
 async fn start(home: &Home) -> Result<Channel> {
+    // What the node would stumble over is told here, where it is read.
+    crate::config::Config::load(home)?;
     home.create()?;
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -168,10 +172,17 @@ pub fn keeper(home: &Home) -> Option<u32> {
         .ok()
 }
 
+/// The last thing that the node said goes into the error: mostly that is the cause.
 fn failed(home: &Home, why: &str) -> Error {
+    let log = std::fs::read(home.node_log()).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log[log.len().saturating_sub(LAST_WORDS)..]).into_owned();
+    let last = log
+        .lines()
+        .rfind(|line| line.starts_with("cw: "))
+        .unwrap_or_default();
     Error::new(
         "node_start_failed",
-        format!("the node did not start: {why}"),
+        format!("the node did not start: {why} {last}"),
     )
     .hint(format!("see {}", home.node_log().display()))
 }

@@ -28,6 +28,8 @@ pub struct Host {
     /// Its keys.
     pub identity: Arc<Identity>,
     network: RwLock<Option<Arc<Network>>>,
+    /// Why there is no network although one was joined.
+    no_network: RwLock<Option<Error>>,
     /// Joining is done by one at a time.
     joining: tokio::sync::Mutex<()>,
     stopped: watch::Sender<bool>,
@@ -51,6 +53,7 @@ impl Host {
             sessions,
             identity,
             network: RwLock::new(None),
+            no_network: RwLock::new(None),
             joining: tokio::sync::Mutex::new(()),
             stopped: watch::Sender::new(false),
         }))
@@ -71,7 +74,17 @@ impl Host {
     ///
     /// `no_network`.
     pub fn network(&self) -> Result<Arc<Network>> {
-        self.network.read().clone().ok_or_else(super::no_network)
+        let network = self.network.read().clone();
+        network.ok_or_else(|| {
+            self.no_network
+                .read()
+                .clone()
+                .unwrap_or_else(super::no_network)
+        })
+    }
+
+    pub(super) fn set_no_network(&self, why: Error) {
+        *self.no_network.write() = Some(why);
     }
 
     pub(super) fn set_network(&self, network: Arc<Network>) {

@@ -99,7 +99,11 @@ pub(super) async fn resume(host: &Arc<Host>) {
         Err(error) => Err(error),
     };
     if let Err(error) = started {
-        tracing::warn!(file = %path.display(), error, "the network cannot be taken up; join it again");
+        let what = format!("{} cannot be taken up: {error}", path.display());
+        tracing::warn!("{what}");
+        host.set_no_network(
+            Error::new("corrupt", what).hint("join the network again with a new invite"),
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 //! | caller | may |
 //! |---|---|
 //! | the owner, here or on another node of the same owner | everything |
-//! | a session of this node | what its owner may, as itself: no other inbox, not stop the node |
+//! | a session of the owner, here or there | what its owner may, as itself: no other inbox, not change the node |
 //! | a member's node in the same network | list, message and ask |
 //!
 //! A session may start and manage sessions, because agents that run other agents are what the
@@ -44,7 +44,7 @@ pub enum Action {
 /// # Errors
 ///
 /// `denied`, with who and what.
-pub fn check(caller: &Caller, action: &Action) -> Result<()> {
+pub(super) fn check(caller: &Caller, action: &Action) -> Result<()> {
     let allowed = match caller {
         Caller::Owner => true,
         Caller::Session(id, name) => match action {
@@ -62,8 +62,20 @@ pub fn check(caller: &Caller, action: &Action) -> Result<()> {
             | Action::Network => true,
         },
         Caller::Peer {
-            same_owner: true, ..
-        } => !matches!(action, Action::Network | Action::Administer),
+            same_owner: true,
+            session,
+            ..
+        } => match action {
+            Action::Network | Action::Administer => false,
+            // A session has no inbox on another node than its own.
+            Action::ReadInbox(_) | Action::Listen(_) => session.is_none(),
+            Action::Greet
+            | Action::List
+            | Action::Manage
+            | Action::Watch
+            | Action::Message
+            | Action::Reply => true,
+        },
         Caller::Peer {
             same_owner: false, ..
         } => matches!(action, Action::Greet | Action::List | Action::Message),
@@ -120,10 +132,10 @@ mod tests {
             Action::Network,
             Action::Administer,
         ];
-        let peer = |same_owner| Caller::Peer {
+        let peer = |same_owner, session| Caller::Peer {
             node: "dev-2".into(),
             same_owner,
-            session: None,
+            session,
         };
         for (caller, row) in [
             (Caller::Owner, ".............."),
@@ -131,8 +143,9 @@ mod tests {
                 Caller::Session(SessionId(1), "planner".parse().ok()),
                 "........x.xx.x",
             ),
-            (peer(true), "............xx"),
-            (peer(false), "..xx.xxxxxxxxx"),
+            (peer(true, None), "............xx"),
+            (peer(true, Some((SessionId(1), None))), "......xxxxxxxx"),
+            (peer(false, None), "..xx.xxxxxxxxx"),
         ] {
             let got: String = actions
                 .iter()

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::network::Network;
 use crate::error::{Error, Result};
 use crate::rpc::frame::Kind;
-use crate::rpc::{Channel, Coding, Incoming};
+use crate::rpc::{Channel, Coding, Incoming, Receiver, Sender};
 use crate::verb::{Call, Failure, Reply};
 
 /// How long it may take to reach a node that the relay holds for online.
@@ -18,7 +18,7 @@ const OPEN: Duration = Duration::from_secs(10);
 
 /// The first frame between nodes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, bincode::Encode, bincode::Decode)]
-pub struct Envelope {
+pub(super) struct Envelope {
     /// The session that asks, with the name it has; none for the owner in no session.
     pub session: Option<(u32, Option<String>)>,
     /// The question, naming no node.
@@ -31,7 +31,7 @@ pub struct Envelope {
 ///
 /// `node_unknown`, `node_down`, `node_unreachable`, `connection_lost`. What the other node
 /// answers, errors too, has been relayed and is not one.
-pub async fn forward(
+pub(super) async fn forward(
     network: &Network,
     node: &str,
     envelope: Envelope,
@@ -55,11 +55,14 @@ pub async fn forward(
     let mut far = Channel::new(recv, send, Coding::Binary);
     far.sender.send(&envelope).await?;
     let mut answered = false;
+    // Kept over all rounds: what was read from the caller and not yet sent is in it.
+    let steering = steer(&mut near.receiver, &mut far.sender);
+    tokio::pin!(steering);
     loop {
         let frame = tokio::select! {
             frame = far.receiver.next_frame() => frame,
             // Dropping the stream is what tells the peer that the caller is gone.
-            steering = steer(near, &mut far.sender), if steered => return steering,
+            steered = &mut steering, if steered => return steered,
         };
         let frame = match frame {
             Ok(Some(frame)) => frame,
@@ -92,8 +95,8 @@ fn steers(call: &Call) -> bool {
 }
 
 /// Relays what the caller says until it has gone.
-async fn steer(near: &mut Channel, far: &mut crate::rpc::Sender) -> Result<()> {
-    while let Some(incoming) = near.receiver.next::<Call>().await? {
+async fn steer(near: &mut Receiver, far: &mut Sender) -> Result<()> {
+    while let Some(incoming) = near.next::<Call>().await? {
         match incoming {
             Incoming::Data(bytes) => far.send_data(&bytes).await?,
             Incoming::Control(call) => far.send(&call).await?,

@@ -8,7 +8,7 @@ use crate::verb::Call;
 
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
+pub(super) enum Route {
     /// To this node.
     Here,
     /// To the node of this name.
@@ -21,7 +21,7 @@ pub enum Route {
 /// # Errors
 ///
 /// `node_unknown`; `locator_invalid` for a word before `--` that names nothing.
-pub fn route(call: &mut Call, me: &str, knows: impl Fn(&str) -> bool) -> Result<Route> {
+pub(super) fn route(call: &mut Call, me: &str, knows: impl Fn(&str) -> bool) -> Result<Route> {
     match call {
         Call::Launch(launch) => place(launch, me, &knows)?,
         // Only its own node speaks for a session, so that is where a reply goes.

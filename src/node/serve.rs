@@ -154,7 +154,7 @@ async fn answer(
                 .is_some_and(|network| network.peer(node).is_ok())
         };
         let place = route(&mut call, &me, knows).map_err(|error| match &network {
-            None if error.code == "node_unknown" => super::no_network(),
+            None if error.code == "node_unknown" => host.network().err().unwrap_or(error),
             _ => error,
         })?;
         match (place, network) {

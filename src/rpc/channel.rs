@@ -1,7 +1,8 @@
 //! A typed channel: control messages and raw bytes over any stream, in both directions.
 //!
-//! Reading is safe to cancel: bytes that have come stay in the buffer. Writing is one write per
-//! frame, so a frame is either queued whole in the kernel or the stream is given up.
+//! Both directions are safe to cancel. Bytes that have come stay in the receiver's buffer. A frame
+//! whose sending was given up halfway stays in the sender's, and its rest goes out in front of the
+//! next one: the other end never sees a torn frame.
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -37,6 +38,8 @@ pub struct Receiver {
 /// The writing half.
 pub struct Sender {
     writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+    /// What is still to be written, at most one frame more than the stream took.
+    out: BytesMut,
     coding: Coding,
 }
 
@@ -55,6 +58,7 @@ impl Channel {
             },
             sender: Sender {
                 writer: Box::new(writer),
+                out: BytesMut::new(),
                 coding,
             },
         }
@@ -160,10 +164,15 @@ impl Sender {
     }
 
     async fn write(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(frame::HEADER + payload.len());
-        bytes.extend_from_slice(&frame::header(kind, payload.len())?);
-        bytes.extend_from_slice(payload);
-        self.writer.write_all(&bytes).await.map_err(|_| lost())?;
+        self.out
+            .extend_from_slice(&frame::header(kind, payload.len())?);
+        self.out.extend_from_slice(payload);
+        while !self.out.is_empty() {
+            self.writer
+                .write_buf(&mut self.out)
+                .await
+                .map_err(|_| lost())?;
+        }
         self.writer.flush().await.map_err(|_| lost())
     }
 }
@@ -198,6 +207,29 @@ mod tests {
             );
             assert!(there.receiver.next::<String>().await.unwrap().is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_send_that_was_given_up_tears_no_frame() {
+        let (here, there) = tokio::io::duplex(16);
+        let (reader, writer) = tokio::io::split(here);
+        let mut near = Channel::new(reader, writer, Coding::Json);
+        let (reader, writer) = tokio::io::split(there);
+        let mut far = Channel::new(reader, writer, Coding::Json);
+        // The stream takes 16 bytes; the rest of the frame has to wait, and is not waited for.
+        let sent = near.sender.send_data(&[7; 100]);
+        tokio::select! {
+            biased;
+            _ = sent => panic!("nobody reads yet"),
+            () = std::future::ready(()) => {}
+        }
+        let (sent, got) = tokio::join!(near.sender.send(&"next".to_owned()), async {
+            let first = far.receiver.next::<String>().await.unwrap();
+            (first, far.receiver.next::<String>().await.unwrap())
+        });
+        sent.unwrap();
+        assert!(matches!(got.0, Some(Incoming::Data(bytes)) if bytes.len() == 100));
+        assert!(matches!(got.1, Some(Incoming::Control(text)) if text == "next"));
     }
 
     #[tokio::test]

@@ -73,7 +73,7 @@ mod target {
         let session = wire
             .id
             .map(Session::Id)
-            .or(wire.to_name.map(Session::Name))
+            .or_else(|| wire.to_name.map(Session::Name))
             .ok_or_else(|| D::Error::custom("session id or name required"))?;
         Ok(Locator {
             node: wire.node,

@@ -136,7 +136,7 @@ impl Launch {
             size: self
                 .size
                 .as_deref()
-                .map_or(Ok(Size::default()), parse_size)?,
+                .map_or_else(|| Ok(Size::default()), parse_size)?,
             input: self.stdin_data.map(|data| data.0.into()),
             argv: self.command,
         };

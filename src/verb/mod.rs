@@ -7,6 +7,7 @@
 
 pub mod attach;
 pub mod completion;
+pub mod health;
 pub mod hello;
 pub mod inbox;
 pub mod info;
