@@ -56,8 +56,10 @@ pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(8);
 /// within [`DEAD_AFTER`].
 pub(crate) const SNAPSHOT_PEERS: usize = 128;
 
-/// How far the clock of a joining node may be off, seconds either way.
-pub(crate) const JOIN_WINDOW: u64 = 600;
+/// How far the clock of a joining node may be off, seconds either way. Less
+/// than a record may be ahead of the reader's clock: who could join must be
+/// able to believe the answer.
+pub(crate) const JOIN_WINDOW: u64 = 240;
 
 /// The body of `POST /api/v1/join`.
 #[derive(Serialize, Deserialize)]

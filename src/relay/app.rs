@@ -70,10 +70,13 @@ impl TokenHash {
     }
 }
 
-/// How often one address may try what.
+/// How often one address may try what. Each has a count of its own: machines
+/// that hold an outdated membership and try in a loop must not lock out the
+/// person who sits at the same address.
 pub(crate) struct Guards {
     joins: Mutex<Limiter>,
-    failures: Mutex<Limiter>,
+    tokens: Mutex<Limiter>,
+    hellos: Mutex<Limiter>,
 }
 
 impl Guards {
@@ -82,28 +85,41 @@ impl Guards {
             // A rack of machines behind one address joins at once; each join
             // costs a signature check and a transaction.
             joins: Mutex::new(Limiter::new(128, 2.0)),
-            // Somebody mistypes a token, or a machine with an old one tries
-            // in a loop; a guesser gets nowhere.
-            failures: Mutex::new(Limiter::new(30, 0.5)),
+            // Wrong ones. Somebody mistypes; a guesser gets nowhere.
+            tokens: Mutex::new(Limiter::new(30, 0.5)),
+            // Wrong ones. They cannot be guessed, but cost a signature check.
+            hellos: Mutex::new(Limiter::new(256, 16.0)),
         }
     }
 
     /// Counts a join; an error when the address has to wait.
     pub(crate) fn join(&self, address: IpAddr) -> Result<(), ApiError> {
-        let may = self.joins.lock().take(address, Instant::now());
-        may.then_some(()).ok_or_else(ApiError::rate_limited)
+        allowed(self.joins.lock().take(address, Instant::now()))
     }
 
-    /// An error when too many credentials from this address were wrong.
-    pub(crate) fn check(&self, address: IpAddr) -> Result<(), ApiError> {
-        let may = self.failures.lock().has(address, Instant::now());
-        may.then_some(()).ok_or_else(ApiError::rate_limited)
+    /// An error when too many tokens from this address were wrong.
+    pub(crate) fn may_show_token(&self, address: IpAddr) -> Result<(), ApiError> {
+        allowed(self.tokens.lock().has(address, Instant::now()))
     }
 
-    /// Counts a wrong credential.
-    pub(crate) fn failed(&self, address: IpAddr) {
-        self.failures.lock().take(address, Instant::now());
+    /// Counts a wrong token.
+    pub(crate) fn wrong_token(&self, address: IpAddr) {
+        self.tokens.lock().take(address, Instant::now());
     }
+
+    /// An error when too many hellos from this address were wrong.
+    pub(crate) fn may_say_hello(&self, address: IpAddr) -> Result<(), ApiError> {
+        allowed(self.hellos.lock().has(address, Instant::now()))
+    }
+
+    /// Counts a wrong hello.
+    pub(crate) fn wrong_hello(&self, address: IpAddr) {
+        self.hellos.lock().take(address, Instant::now());
+    }
+}
+
+fn allowed(may: bool) -> Result<(), ApiError> {
+    may.then_some(()).ok_or_else(ApiError::rate_limited)
 }
 
 impl App {

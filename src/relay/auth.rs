@@ -36,12 +36,12 @@ impl FromRequestParts<Arc<App>> for User {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let Remote(remote) = Remote::from_request_parts(parts, app).await?;
-        app.guards.check(remote.ip())?;
+        app.guards.may_show_token(remote.ip())?;
         let token = bearer(parts).ok_or_else(ApiError::unauthorized)?;
         if app.is_admin(token) {
             return Ok(Self(Subject::admin()));
         }
-        app.guards.failed(remote.ip());
+        app.guards.wrong_token(remote.ip());
         Err(ApiError::unauthorized())
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn coordinate(
     if headers.contains_key(header::ORIGIN) {
         return ApiError::forbidden().into_response();
     }
-    if let Err(wait) = app.guards.check(remote.0.ip()) {
+    if let Err(wait) = app.guards.may_say_hello(remote.0.ip()) {
         return wait.into_response();
     }
     if *app.stop.borrow() {
@@ -117,7 +117,7 @@ async fn enter(
     };
     let judged = judge(app, &nonce, &hello).await;
     if matches!(judged, Err(("unauthorized", _))) {
-        app.guards.failed(remote.0.ip());
+        app.guards.wrong_hello(remote.0.ip());
     }
     Some(judged)
 }
@@ -244,18 +244,20 @@ async fn tell(
     let mut ping = interval(KEEPALIVE);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next = Instant::now();
+    // Kept apart from the waiting, so that a ping in between loses nothing.
+    let mut rung = false;
     loop {
-        let rung = async {
-            let rung = bell.changed().await;
-            sleep_until(next).await;
-            rung
-        };
         let message = tokio::select! {
             _ = ping.tick() => Message::Ping(Vec::new().into()),
-            rung = rung => {
-                if rung.is_err() {
+            changed = bell.changed(), if !rung => {
+                if changed.is_err() {
                     return;
                 }
+                rung = true;
+                continue;
+            }
+            () = sleep_until(next), if rung => {
+                rung = false;
                 let Some((news, after)) = app.hub.news(&node.network, cursor) else {
                     continue;
                 };

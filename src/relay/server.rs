@@ -1,7 +1,7 @@
 //! Sockets: the HTTP listener, TLS in front of it, STUN, start and stop.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -350,13 +350,31 @@ async fn until_stopped(mut stop: watch::Receiver<bool>, work: impl Future<Output
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
+    let listener = match TcpListener::bind(address).await {
+        Err(error) if is_without_v6(address, &error) => TcpListener::bind(v4_of(address)).await,
+        listener => listener,
+    };
     listener.map_err(|error| taken("HTTP", address, &error))
 }
 
 async fn bind_udp(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(address).await;
+    let socket = match UdpSocket::bind(address).await {
+        Err(error) if is_without_v6(address, &error) => UdpSocket::bind(v4_of(address)).await,
+        socket => socket,
+    };
     socket.map_err(|error| taken("STUN", address, &error))
+}
+
+/// "Every interface" was meant, on a system without IPv6.
+fn is_without_v6(address: SocketAddr, error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    let no_v6 = matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL));
+    address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_v6
+}
+
+fn v4_of(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())
 }
 
 fn taken(what: &str, address: SocketAddr, error: &std::io::Error) -> Error {

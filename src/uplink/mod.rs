@@ -13,7 +13,7 @@
 
 pub mod api;
 mod cache;
-mod dial;
+pub(crate) mod dial;
 pub(crate) mod http;
 mod join;
 mod link;

@@ -4,3 +4,5 @@ mod enrol;
 mod hostile;
 mod live;
 mod rig;
+mod start;
+mod tls;

@@ -1,0 +1,70 @@
+//! HTTPS, with a certificate for `localhost` that nobody trusts.
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::rig::{config, limited};
+use crate::relay::server::Relay;
+use crate::uplink::dial::dial;
+use crate::uplink::tls::config_with;
+
+const CERT: &[u8] = include_bytes!("localhost.cert.pem");
+const KEY: &[u8] = include_bytes!("localhost.key.pem");
+
+#[tokio::test]
+async fn the_relay_speaks_tls_to_those_who_trust_it() {
+    limited(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        std::fs::write(&cert, CERT).unwrap();
+        std::fs::write(&key, KEY).unwrap();
+        let mut config = config(dir.path().join("relay"), "127.0.0.1:0");
+        config.tls_cert = Some(cert);
+        config.tls_key = Some(key);
+        let relay = Relay::start(&config).await.unwrap();
+        let url = format!("https://127.0.0.1:{}", relay.http().port());
+        let url = url.parse().unwrap();
+
+        let stranger = config_with(RootCertStore::empty()).unwrap();
+        assert!(dial(&url, Some(&stranger)).await.is_err());
+        let mut plain = TcpStream::connect(relay.http()).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        // An alert, or nothing; in any case the connection ends.
+        let _ = plain.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"));
+
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(CERT).unwrap())
+            .unwrap();
+        let trusting = config_with(roots).unwrap();
+        let (mut stream, _) = dial(&url, Some(&trusting)).await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(answer.ends_with("ok"), "{answer}");
+        relay.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_an_error_with_its_name() {
+    limited(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.pem");
+        std::fs::write(&path, b"nothing").unwrap();
+        let mut config = config(dir.path().join("relay"), "127.0.0.1:0");
+        config.tls_cert = Some(path.clone());
+        config.tls_key = Some(path);
+        let error = Relay::start(&config).await.err().unwrap();
+        assert_eq!(error.code, "config_invalid");
+        assert!(error.message.contains("x.pem"), "{}", error.message);
+    })
+    .await;
+}
