@@ -40,7 +40,9 @@ pub struct Attach {
 }
 
 /// A terminal's size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, bincode::Encode, bincode::Decode,
+)]
 pub struct Resize {
     /// Columns.
     pub cols: u16,
@@ -74,9 +76,20 @@ impl Attach {
         }
         let mut attachment = context.host.sessions.attach(info.id)?;
         let offset = attachment.reader.offset();
-        context.channel.sender.send(&Reply::Attached(Attached { id: info.id.0, offset })).await?;
+        context
+            .channel
+            .sender
+            .send(&Reply::Attached(Attached {
+                id: info.id.0,
+                offset,
+            }))
+            .await?;
         if self.include_history.unwrap_or(!self.no_history) && !attachment.repaint.is_empty() {
-            context.channel.sender.send_data(&attachment.repaint).await?;
+            context
+                .channel
+                .sender
+                .send_data(&attachment.repaint)
+                .await?;
         }
         let (input, inputs) = tokio::sync::mpsc::channel(16);
         let typed = type_in(context.host.sessions.clone(), info.id, inputs);
@@ -113,7 +126,11 @@ async fn show(reader: &mut session::io::Reader, sender: &mut Sender) -> Result<(
     loop {
         match reader.next().await? {
             Chunk::Bytes { bytes, .. } => sender.send_data(&bytes).await?,
-            Chunk::Gap { .. } => sender.send_data(b"\r\n[cw] older output is gone\r\n").await?,
+            Chunk::Gap { .. } => {
+                sender
+                    .send_data(b"\r\n[cw] older output is gone\r\n")
+                    .await?
+            }
             Chunk::End { .. } => return Ok(()),
         }
     }
@@ -132,10 +149,18 @@ async fn steer(
             // When the session takes no more, its end is on the way.
             Some(Incoming::Data(bytes)) => drop(input.send(bytes).await),
             Some(Incoming::Control(Call::Resize(size))) => {
-                let _ = host.sessions.resize(id, session::Size { cols: size.cols, rows: size.rows });
+                let _ = host.sessions.resize(
+                    id,
+                    session::Size {
+                        cols: size.cols,
+                        rows: size.rows,
+                    },
+                );
             }
             Some(Incoming::Control(_)) => {
-                return Err(Error::bad_request("only Detach and Resize go with an attachment"));
+                return Err(Error::bad_request(
+                    "only Detach and Resize go with an attachment",
+                ));
             }
         }
     }
@@ -158,5 +183,11 @@ async fn type_in(
 
 fn resize(context: &Context<'_>, id: session::SessionId, size: Resize) {
     // A session that has just ended has no size; the attachment will say so itself.
-    let _ = context.host.sessions.resize(id, session::Size { cols: size.cols, rows: size.rows });
+    let _ = context.host.sessions.resize(
+        id,
+        session::Size {
+            cols: size.cols,
+            rows: size.rows,
+        },
+    );
 }

@@ -157,7 +157,10 @@ impl Launch {
             .or_else(|| std::env::var("HOME").ok())
             .unwrap_or_else(|| "/".to_owned());
         let base = std::path::PathBuf::from(base);
-        let dir = self.dir.as_ref().map_or_else(|| base.clone(), |dir| base.join(dir));
+        let dir = self
+            .dir
+            .as_ref()
+            .map_or_else(|| base.clone(), |dir| base.join(dir));
         dir.to_str()
             .map(str::to_owned)
             .ok_or_else(|| Error::new("dir_not_found", "the directory's name is not UTF-8"))

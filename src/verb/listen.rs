@@ -66,7 +66,10 @@ mod one {
         deserializer: D,
     ) -> Result<Option<Session>, D::Error> {
         let wire = Wire::deserialize(deserializer)?;
-        Ok(wire.id.map(Session::Id).or_else(|| wire.name.map(Session::Name)))
+        Ok(wire
+            .id
+            .map(Session::Id)
+            .or_else(|| wire.name.map(Session::Name)))
     }
 }
 

@@ -147,14 +147,26 @@ pub struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { message: error.message, code: error.code, hint: error.hint }
+        Self {
+            message: error.message,
+            code: error.code,
+            hint: error.hint,
+        }
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let code = if failure.code.is_empty() { "failed".to_owned() } else { failure.code };
-        Self { code, message: failure.message, hint: failure.hint }
+        let code = if failure.code.is_empty() {
+            "failed".to_owned()
+        } else {
+            failure.code
+        };
+        Self {
+            code,
+            message: failure.message,
+            hint: failure.hint,
+        }
     }
 }
 
@@ -187,8 +199,13 @@ impl Call {
             Self::MsgRequest(call) => &mut call.to.node,
             Self::MsgReply(call) => &mut call.node,
             Self::MsgListen(call) => &mut call.node,
-            Self::Hello(_) | Self::Detach | Self::Resize(_) | Self::ListNodes(_)
-            | Self::PingNode(_) | Self::JoinNetwork(_) | Self::StopNode(_) => return None,
+            Self::Hello(_)
+            | Self::Detach
+            | Self::Resize(_)
+            | Self::ListNodes(_)
+            | Self::PingNode(_)
+            | Self::JoinNetwork(_)
+            | Self::StopNode(_) => return None,
         })
     }
 
@@ -210,8 +227,12 @@ impl Call {
         match self {
             Self::Hello(_) | Self::Detach | Self::Resize(_) => Action::Greet,
             Self::ListSessions(_) => Action::List,
-            Self::Attach(_) | Self::Launch(_) | Self::SendInput(_) | Self::Kill(_)
-            | Self::KillAll(_) | Self::KillByTags(_) => Action::Manage,
+            Self::Attach(_)
+            | Self::Launch(_)
+            | Self::SendInput(_)
+            | Self::Kill(_)
+            | Self::KillAll(_)
+            | Self::KillByTags(_) => Action::Manage,
             Self::Logs(_) | Self::GetStatus(_) => Action::Watch,
             Self::MsgSend(_) | Self::MsgRequest(_) => Action::Message,
             Self::MsgReply(_) => Action::Reply,

@@ -149,7 +149,9 @@ impl Network {
 impl Access {
     fn url(&self, cli: &Cli) -> Result<String> {
         let named = self.relay_url.clone();
-        named.or(Config::load(&cli.home)?.relay_url).ok_or_else(no_relay)
+        named
+            .or(Config::load(&cli.home)?.relay_url)
+            .ok_or_else(no_relay)
     }
 
     /// A client of the relay as this person.
@@ -186,8 +188,7 @@ fn chosen(cli: &Cli, network: Option<NetworkId>) -> Result<NetworkId> {
         return Ok(network);
     }
     let selected = Config::load(&cli.home)?.network.ok_or_else(|| {
-        Error::new("no_network", "no network selected")
-            .hint("'cw network use <name>' selects one")
+        Error::new("no_network", "no network selected").hint("'cw network use <name>' selects one")
     })?;
     Ok(selected.parse()?)
 }
@@ -235,7 +236,12 @@ async fn list(cli: &Cli, access: &Access) -> Result<()> {
 impl Invite {
     async fn run(self, cli: &Cli) -> Result<()> {
         let network = chosen(cli, self.network)?;
-        let new = NewInvite { network, uses: self.uses, ttl: self.ttl, mine: self.mine };
+        let new = NewInvite {
+            network,
+            uses: self.uses,
+            ttl: self.ttl,
+            mine: self.mine,
+        };
         let invite = self.access.api(cli)?.create_invite(&new).await?;
         let token = invite
             .token
@@ -244,7 +250,10 @@ impl Invite {
         cli.print(&format!("{token}\n"))?;
         cli.note(&format!("Uses: {}", invite.uses_remaining));
         cli.note(&format!("Expires: {}", invite.expires_at));
-        cli.note(&format!("Join: cw network join --relay-url {} {token}", self.access.url(cli)?));
+        cli.note(&format!(
+            "Join: cw network join --relay-url {} {token}",
+            self.access.url(cli)?
+        ));
         if self.mine {
             cli.note("What joins with it is yours: keep the invite to yourself.");
         }
