@@ -223,7 +223,8 @@ mod tests {
             _ = sent => panic!("nobody reads yet"),
             () = std::future::ready(()) => {}
         }
-        let (sent, got) = tokio::join!(near.sender.send(&"next".to_owned()), async {
+        let next = "next".to_owned();
+        let (sent, got) = tokio::join!(near.sender.send(&next), async {
             let first = far.receiver.next::<String>().await.unwrap();
             (first, far.receiver.next::<String>().await.unwrap())
         });
