@@ -56,7 +56,7 @@ pub async fn connect(home: &Home) -> Result<Channel> {
 /// `node_start_failed` with the place of its log.
 pub async fn connect_or_start(home: &Home) -> Result<Channel> {
     match connect(home).await {
-        Err(error) if error.code == "node_not_running" => start(home).await,
+        Err(error) if is_absent(&error) => start(home).await,
         other => other,
     }
 }
@@ -69,9 +69,15 @@ pub async fn connect_or_start(home: &Home) -> Result<Channel> {
 pub async fn ensure(home: &Home) -> Result<bool> {
     match connect(home).await {
         Ok(_) => Ok(false),
-        Err(error) if error.code == "node_not_running" => start(home).await.map(|_| true),
+        Err(error) if is_absent(&error) => start(home).await.map(|_| true),
         Err(error) => Err(error),
     }
+}
+
+/// Whether there is nobody to talk to. A node that dies takes connections until its last thread
+/// is gone; nothing but a greeting has been said by then.
+fn is_absent(error: &Error) -> bool {
+    error.code == "node_not_running" || error.code == "connection_lost"
 }
 
 /// Starts a keeper in a process group and session of its own, and waits until its node answers.
@@ -108,7 +114,7 @@ async fn start(home: &Home) -> Result<Channel> {
     let deadline = Instant::now() + START;
     loop {
         match connect(home).await {
-            Err(error) if error.code == "node_not_running" || error.code == "connection_lost" => {}
+            Err(error) if is_absent(&error) => {}
             other => return other,
         }
         // A keeper that lost the race for the directory ends with a status of its own.
