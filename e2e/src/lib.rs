@@ -1,1 +1,34 @@
-//! Stub.
+//! Drives `cw` as users do, from outside: command lines, a terminal, the local socket.
+//!
+//! A *scenario* is what people do, written once: it types commands on hosts, waits for what they
+//! must lead to, and records a trace in which everything that differs from run to run has been
+//! replaced. A *substrate* is where the hosts are: processes on this machine, or network
+//! namespaces with links between them that can be cut ([`substrate::Substrate`]). The same
+//! scenario leaves the same trace on each of them.
+//!
+//! Nothing here sleeps and hopes. Whatever is not told by an event is probed by [`wait_until`]
+//! until it holds or its time is up. Every command has a limit. What was started is ended by its
+//! process number when the test ends, also when it fails, and the logs of relay and nodes are
+//! then printed. A line of level ERROR in a log fails a test that otherwise passed.
+
+pub mod capture;
+pub mod case;
+pub mod cw;
+pub mod home;
+pub mod local;
+pub mod netns;
+pub mod processes;
+pub mod pty;
+pub mod relay;
+pub mod running;
+pub mod scenario;
+pub mod steps;
+pub mod substrate;
+pub mod trace;
+mod wait;
+pub mod wire;
+
+pub use case::case;
+pub use cw::{Cw, Done};
+pub use local::Local;
+pub use wait::{PATIENCE, wait_until};

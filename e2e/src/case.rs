@@ -1,0 +1,57 @@
+//! One test: runs it, prints the logs when it fails, ends everything, and looks for errors in the
+//! logs when it passed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Something that a test has set up.
+pub trait Setting {
+    /// The logs, each with its name.
+    fn logs(&self) -> Vec<(String, String)>;
+
+    /// Ends everything. Never panics; may be called twice.
+    fn tear_down(&self);
+
+    /// Parts of lines of level ERROR that this test provokes.
+    fn expected_errors(&self) -> &[&str] {
+        &[]
+    }
+}
+
+/// Runs a test in its setting.
+///
+/// # Panics
+///
+/// As the test does; or when a log has an error that was not expected.
+#[track_caller]
+pub fn case<S: Setting + ?Sized>(setting: &S, test: impl FnOnce(&S)) {
+    let ended = catch_unwind(AssertUnwindSafe(|| test(setting)));
+    setting.tear_down();
+    let logs = setting.logs();
+    if let Err(panic) = ended {
+        print(&logs);
+        resume_unwind(panic);
+    }
+    let errors: Vec<&str> = logs
+        .iter()
+        .flat_map(|(_, log)| log.lines())
+        .filter(|line| line.contains(" ERROR ") || line.contains("panicked at"))
+        .filter(|line| {
+            !setting
+                .expected_errors()
+                .iter()
+                .any(|part| line.contains(part))
+        })
+        .collect();
+    if !errors.is_empty() {
+        print(&logs);
+        panic!("the logs have errors:\n{}", errors.join("\n"));
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the only way to see why a test failed")]
+fn print(logs: &[(String, String)]) {
+    for (name, log) in logs {
+        eprintln!("----- {name}\n{}", log.trim_end());
+    }
+    eprintln!("-----");
+}

@@ -1,0 +1,130 @@
+//! Substrate: relay and nodes are processes of this machine, each in a directory of its own.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::case::Setting;
+use crate::cw::Cw;
+use crate::home::Home;
+use crate::local::temporary;
+use crate::relay::Relay;
+use crate::substrate::{Host, Substrate, Way};
+
+/// The substrate.
+pub struct Processes {
+    way: Way,
+    relay: Relay,
+    homes: [Home; 2],
+    _dir: TempDir,
+}
+
+impl Processes {
+    /// A relay on the loopback interface and two nodes that may reach each other, or may not:
+    /// then they are told not to try. `program` is `cw`.
+    #[must_use]
+    pub fn new(program: &str, way: Way) -> Self {
+        let direct = match way {
+            Way::Direct => "1",
+            Way::Relayed => "0",
+        };
+        Self::build(program, way, "127.0.0.1:0", |_, cw| {
+            cw.env("CODEWIRE_DIRECT", direct)
+        })
+    }
+
+    /// The same with a relay at some address, and every command changed by `place`; the host is
+    /// none for the relay.
+    pub(crate) fn build(
+        program: &str,
+        way: Way,
+        listen: &str,
+        place: impl Fn(Option<Host>, Cw) -> Cw,
+    ) -> Self {
+        let dir = temporary();
+        let program = Path::new(program);
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).expect("a directory of our own can be written");
+            path
+        };
+        let relay_home = make("r");
+        let relay = place(None, Cw::new(program, &relay_home));
+        let homes = [(Host::Dev1, "1"), (Host::Dev2, "2")].map(|(host, short)| {
+            let path = make(short);
+            let cw = Cw::new(program, &path).env("CODEWIRE_NODE_NAME", host.name());
+            Home::new(&path, place(Some(host), cw))
+        });
+        Self {
+            way,
+            relay: Relay::new(relay, &relay_home.join("data"), listen),
+            homes,
+            _dir: dir,
+        }
+    }
+}
+
+impl Substrate for Processes {
+    fn label(&self) -> &'static str {
+        "processes"
+    }
+
+    fn way(&self) -> Way {
+        self.way
+    }
+
+    fn home(&self, host: Host) -> &Home {
+        let [first, second] = &self.homes;
+        match host {
+            Host::Dev1 => first,
+            Host::Dev2 => second,
+        }
+    }
+
+    fn start_relay(&self) {
+        self.relay.start();
+    }
+
+    fn stop_relay(&self) {
+        self.relay.stop();
+    }
+
+    fn kill_relay(&self) {
+        self.relay.kill();
+    }
+
+    fn relay_url(&self) -> String {
+        self.relay.url()
+    }
+
+    fn relay_log(&self) -> String {
+        self.relay.log()
+    }
+
+    fn tear_down(&self) {
+        for home in &self.homes {
+            home.tear_down();
+        }
+        self.relay.kill();
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        Substrate::tear_down(self);
+    }
+}
+
+impl Setting for dyn Substrate + '_ {
+    fn logs(&self) -> Vec<(String, String)> {
+        let mut logs = vec![(format!("relay ({})", self.label()), self.relay_log())];
+        for host in Host::ALL {
+            logs.push((host.name().to_owned(), self.home(host).log()));
+        }
+        logs
+    }
+
+    fn tear_down(&self) {
+        Substrate::tear_down(self);
+    }
+}

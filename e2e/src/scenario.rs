@@ -1,0 +1,269 @@
+//! The scenario: three sessions on two nodes, everything typed that people type, most of it on
+//! `dev-1`. Written once; [`crate::substrate`] says where it may run.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::pty::Terminal;
+use crate::running::Running;
+use crate::steps::{self, ECHO, SLEEPER};
+use crate::substrate::{Host, Substrate, Way};
+use crate::trace::Trace;
+use crate::{Cw, PATIENCE, wait_until};
+
+/// How long a direct path may take to be found. Until then packets go by the relay.
+const PATH: Duration = Duration::from_secs(30);
+
+/// How often the path is looked at, where it must never be direct.
+const LOOKS: usize = 5;
+
+/// Plays the scenario, and returns what was seen.
+#[track_caller]
+pub fn play(substrate: &dyn Substrate) -> Trace {
+    let mut trace = steps::join_both(substrate);
+    let stage = Stage {
+        here: substrate.cw(Host::Dev1),
+        there: substrate.cw(Host::Dev2),
+    };
+    steps::wait_until_online(substrate);
+    stage.launches(&mut trace);
+    stage.lists(&mut trace);
+    stage.way(substrate.way());
+    stage.messages(&mut trace);
+    stage.listens(&mut trace);
+    stage.asks(&mut trace);
+    stage.is_discreet();
+    stage.types(&mut trace);
+    stage.attaches(&mut trace);
+    stage.kills(&mut trace);
+    trace
+}
+
+/// `cw` on both hosts.
+struct Stage {
+    here: Cw,
+    there: Cw,
+}
+
+impl Stage {
+    /// `planner` on dev-1; `coder` and `reviewer` on dev-2, by commands typed on dev-1.
+    #[track_caller]
+    fn launches(&self, trace: &mut Trace) {
+        for (target, command) in [
+            ("planner", SLEEPER),
+            ("dev-2:coder", ECHO),
+            ("dev-2:reviewer", SLEEPER),
+        ] {
+            let done = steps::launch(&self.here, target, &command);
+            trace.step(&format!("dev-1: launch {target}"), &done.stderr);
+        }
+    }
+
+    #[track_caller]
+    fn lists(&self, trace: &mut Trace) {
+        for arguments in [vec!["list"], vec!["list", "dev-2"]] {
+            trace.step(
+                &format!("dev-1: {}", arguments.join(" ")),
+                &self.here.ok(&arguments),
+            );
+        }
+        assert_eq!(self.there.ok(&["list"]), self.here.ok(&["list", "dev-2"]));
+        let nodes = self.here.ok(&["node", "list"]);
+        // Path and round trip are the substrate's affair.
+        let seen: Vec<String> = nodes
+            .lines()
+            .map(|line| {
+                line.split_whitespace()
+                    .filter(|word| *word != "*")
+                    .take(2)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect();
+        trace.step("dev-1: node list", &seen.join("\n"));
+    }
+
+    /// Packets take the way that they have to take here, and where that is the relay no other.
+    #[track_caller]
+    fn way(&self, way: Way) {
+        let path = |cw: &Cw, node: &str| {
+            let known = |entry: &Value| entry["path"] != "-";
+            let entry = steps::wait_for_node(cw, node, "reached", known);
+            entry["path"].as_str().unwrap_or_default().to_owned()
+        };
+        for (cw, node) in [(&self.here, "dev-2"), (&self.there, "dev-1")] {
+            match way {
+                Way::Direct => wait_until(&format!("{node} is reached directly"), PATH, || {
+                    let path = path(cw, node);
+                    if path.starts_with(way.word()) {
+                        Ok(())
+                    } else {
+                        Err(path)
+                    }
+                }),
+                Way::Relayed => {
+                    for _ in 0..LOOKS {
+                        assert_eq!(path(cw, node), way.word());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A message of `planner` is in the inbox of `coder`, and says who sent it.
+    #[track_caller]
+    fn messages(&self, trace: &mut Trace) {
+        let words = ["msg", "-f", "planner", "dev-2:coder", "hello from planner"];
+        trace.step("dev-1: msg", &self.here.run(&words).ok().stderr);
+        let inbox = steps::inbox(&self.there, "coder");
+        let [message] = inbox.as_slice() else {
+            panic!("one message, not {inbox:?}")
+        };
+        assert_eq!(message["type"], "direct.message");
+        assert_eq!(message["from_name"], "dev-1:planner");
+        assert_eq!(message["body"], "hello from planner");
+        trace.step("dev-2: inbox coder", &self.there.ok(&["inbox", "coder"]));
+        trace.step(
+            "dev-1: inbox dev-2:coder",
+            &self.here.ok(&["inbox", "dev-2:coder"]),
+        );
+    }
+
+    /// Who listens hears the next message, from the other machine too.
+    #[track_caller]
+    fn listens(&self, trace: &mut Trace) {
+        let near = self.there.start(&["listen", "--session", "coder"]);
+        let far = self.here.start(&["listen", "--session", "dev-2:coder"]);
+        for listener in [&near, &far] {
+            let _ = listener.stderr.line("listening", PATIENCE);
+        }
+        let _ = self
+            .here
+            .run(&["msg", "-f", "planner", "dev-2:coder", "listen-check"])
+            .ok();
+        for (listener, host) in [(&near, "dev-2"), (&far, "dev-1")] {
+            let line = listener.stdout.line("listen-check", PATIENCE);
+            trace.step(&format!("{host}: listen"), &line);
+        }
+    }
+
+    /// A request waits for the reply of exactly the session that was asked.
+    #[track_caller]
+    fn asks(&self, trace: &mut Trace) {
+        let question = "ready for review?";
+        let request = self.here.start(&[
+            "request",
+            "-f",
+            "planner",
+            "dev-2:coder",
+            question,
+            "--timeout",
+            "60",
+        ]);
+        let id = wait_until("coder has the request", PATIENCE, || {
+            let inbox = steps::inbox(&self.there, "coder");
+            let pending = |message: &&Value| message["state"] == "pending";
+            let Some(message) = inbox.iter().find(pending) else {
+                return Err(format!("{inbox:?}"));
+            };
+            assert_eq!(message["type"], "message.request");
+            assert_eq!(message["from_name"], "dev-1:planner");
+            assert_eq!(message["body"], question);
+            Ok(message["request_id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned())
+        });
+        trace.step("dev-2: inbox coder", &self.there.ok(&["inbox", "coder"]));
+
+        let refused = self
+            .there
+            .run(&["reply", &id, "no", "-f", "reviewer"])
+            .fails("not_addressee");
+        assert!(
+            refused.stderr.contains("may only be replied to by session"),
+            "{refused}"
+        );
+        trace.step("dev-2: reply as reviewer", &refused.stderr);
+
+        let replied = self
+            .there
+            .run(&["reply", &id, "approved", "-f", "coder"])
+            .ok();
+        trace.step("dev-2: reply as coder", &replied.stderr);
+        let done = answered(request);
+        trace.step("dev-1: request", &done);
+        trace.step("dev-2: inbox coder", &self.there.ok(&["inbox", "coder"]));
+    }
+
+    /// Nobody else has got any of it.
+    #[track_caller]
+    fn is_discreet(&self) {
+        let inbox = steps::inbox(&self.there, "reviewer");
+        assert!(inbox.is_empty(), "reviewer has got {inbox:?}");
+    }
+
+    #[track_caller]
+    fn types(&self, trace: &mut Trace) {
+        let sent = self.here.run(&["send", "dev-2:coder", "one"]).ok();
+        trace.step("dev-1: send", &sent.stderr);
+        let log = steps::wait_for_output(&self.here, "dev-2:coder", "got:one");
+        trace.step("dev-1: logs", &log);
+        let followed = self.here.start(&["logs", "-f", "dev-2:coder"]);
+        let _ = self.here.run(&["send", "dev-2:coder", "two"]).ok();
+        let _ = followed.stdout.line("got:two", PATIENCE);
+    }
+
+    /// A terminal types, sees the echo, lets go, and is as it was.
+    #[track_caller]
+    fn attaches(&self, trace: &mut Trace) {
+        let mut terminal = Terminal::run(&self.here, &["attach", "dev-2:coder"]);
+        // What was there before the terminal came.
+        terminal.shows("got:two", PATIENCE);
+        terminal.type_in("three\r");
+        terminal.shows("got:three", PATIENCE);
+        let attached = steps::status(&self.there, "coder");
+        assert_eq!(attached["attached_count"], 1, "{attached}");
+        terminal.type_in("\x02d");
+        assert_eq!(terminal.ends(PATIENCE), 0, "{}", terminal.text());
+        terminal.restored().unwrap_or_else(|why| panic!("{why}"));
+        let status = wait_until("nobody is attached", PATIENCE, || {
+            let status = steps::status(&self.here, "dev-2:coder");
+            if status["attached_count"] == 0 {
+                Ok(status)
+            } else {
+                Err(status.to_string())
+            }
+        });
+        trace.step(
+            "dev-1: attach, detach",
+            status["status"].as_str().unwrap_or_default(),
+        );
+    }
+
+    #[track_caller]
+    fn kills(&self, trace: &mut Trace) {
+        let killed = self.here.run(&["kill", "dev-2:coder"]).ok();
+        trace.step("dev-1: kill dev-2:coder", &killed.stderr);
+        for (cw, session) in [(&self.here, "dev-2:coder"), (&self.there, "coder")] {
+            assert_eq!(steps::status(cw, session)["status"], "killed");
+        }
+        let text = self.here.ok(&["status", "dev-2:coder"]);
+        let rows = ["Session", "Name:", "Command:", "Status:", "Attached:"];
+        let seen: Vec<&str> = text
+            .lines()
+            .filter(|line| rows.iter().any(|row| line.trim_start().starts_with(row)))
+            .collect();
+        trace.step("dev-1: status dev-2:coder", &seen.join("\n"));
+        trace.step("dev-2: list", &self.there.ok(&["list"]));
+    }
+}
+
+/// The end of a request that was answered.
+#[track_caller]
+fn answered(request: Running) -> String {
+    let done = request.wait(PATIENCE).ok();
+    assert_eq!(done.stdout, "[reply from coder] approved\n", "{done}");
+    done.stdout
+}

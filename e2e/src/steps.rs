@@ -1,0 +1,163 @@
+//! What more than one scenario does.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cw::{Cw, Done};
+use crate::relay::TOKEN;
+use crate::substrate::{Host, Substrate};
+use crate::trace::Trace;
+use crate::{PATIENCE, wait_until};
+
+/// The network of every test.
+pub const NETWORK: &str = "alpha";
+
+/// How long a node may need to be reached again after a fault is over.
+pub const RECOVERY: Duration = Duration::from_secs(10);
+
+/// A command that runs until it is killed.
+pub const SLEEPER: [&str; 3] = ["sh", "-c", "sleep 1000"];
+
+/// A command that answers each line that is typed with the same line after `got:`.
+pub const ECHO: [&str; 3] = [
+    "sh",
+    "-c",
+    "while read -r line; do echo \"got:$line\"; done",
+];
+
+/// Starts the relay, makes the network, and lets both nodes join with invites of their owner's.
+#[track_caller]
+pub fn join_both(substrate: &dyn Substrate) -> Trace {
+    let mut trace = Trace::default();
+    substrate.start_relay();
+    let url = substrate.relay_url();
+    let admin = admin(substrate);
+    let done = admin
+        .run(&["network", "create", NETWORK, "--relay-url", &url])
+        .ok();
+    trace.step("dev-1: network create", &done.stderr);
+    for host in Host::ALL {
+        let done = admin
+            .run(&["network", "invite", "--mine", "--relay-url", &url])
+            .ok();
+        assert_eq!(done.stdout.lines().count(), 1, "the invite alone: {done}");
+        let invite = done.stdout.trim();
+        assert!(invite.starts_with("CW-INV-"), "{done}");
+        let done = join(substrate, host, invite).ok();
+        trace.step(&format!("{}: network join", host.name()), &done.stderr);
+    }
+    trace
+}
+
+/// `cw` on `dev-1` with the token of the relay's administrator.
+#[must_use]
+pub fn admin(substrate: &dyn Substrate) -> Cw {
+    substrate
+        .cw(Host::Dev1)
+        .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
+}
+
+/// Joins a host to the network of an invite.
+#[track_caller]
+#[must_use]
+pub fn join(substrate: &dyn Substrate, host: Host, invite: &str) -> Done {
+    let url = substrate.relay_url();
+    substrate
+        .cw(host)
+        .run(&["network", "join", "--relay-url", &url, invite])
+}
+
+/// An invite with some options, from the administrator.
+#[track_caller]
+#[must_use]
+pub fn invite(substrate: &dyn Substrate, options: &[&str]) -> String {
+    let url = substrate.relay_url();
+    let arguments = [&["network", "invite", "--relay-url", &url], options].concat();
+    admin(substrate).ok(&arguments).trim().to_owned()
+}
+
+/// Starts a session with a name on the node that is asked, or on the one before the colon.
+#[track_caller]
+pub fn launch(cw: &Cw, name: &str, command: &[&str]) -> Done {
+    cw.run(&[&["launch", name, "--"], command].concat()).ok()
+}
+
+/// Waits until `of` sees `host` as it should be, and returns what `cw node list` says of it.
+#[track_caller]
+pub fn wait_for_node(cw: &Cw, node: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    wait_until(&format!("{node} is {what}"), PATIENCE, || {
+        let done = cw.run(&["node", "list", "--json"]);
+        let list: Value = serde_json::from_str(&done.stdout).map_err(|_| done.to_string())?;
+        let nodes = list["nodes"].as_array().cloned().unwrap_or_default();
+        match nodes.into_iter().find(|entry| entry["name"] == node) {
+            Some(entry) if holds(&entry) => Ok(entry),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
+/// Waits until each node sees the other online.
+#[track_caller]
+pub fn wait_until_online(substrate: &dyn Substrate) {
+    for (here, there) in [(Host::Dev1, Host::Dev2), (Host::Dev2, Host::Dev1)] {
+        wait_for_node(&substrate.cw(here), there.name(), "online", |node| {
+            node["online"] == true
+        });
+    }
+}
+
+/// Waits until a message from one host reaches a session of the other without anybody's help.
+#[track_caller]
+pub fn wait_until_heard(cw: &Cw, session: &str, body: &str) {
+    wait_until(&format!("a message reaches {session}"), RECOVERY, || {
+        let done = cw.run(&["msg", session, body]);
+        if done.status == Some(0) {
+            Ok(())
+        } else {
+            Err(done.to_string())
+        }
+    });
+}
+
+/// The messages of a session.
+#[track_caller]
+#[must_use]
+pub fn inbox(cw: &Cw, session: &str) -> Vec<Value> {
+    let text = cw.ok(&["inbox", session, "--json", "--tail", "1000"]);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+/// The state of a session.
+#[track_caller]
+#[must_use]
+pub fn status(cw: &Cw, session: &str) -> Value {
+    let text = cw.ok(&["status", session, "--json"]);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+/// Waits until a session's log has `part`, and returns the log.
+#[track_caller]
+pub fn wait_for_output(cw: &Cw, session: &str, part: &str) -> String {
+    wait_until(&format!("{session} prints {part:?}"), PATIENCE, || {
+        let log = cw.ok(&["logs", session]);
+        if log.contains(part) {
+            Ok(log)
+        } else {
+            Err(log)
+        }
+    })
+}
+
+/// Waits until a session has ended, and returns its status.
+#[track_caller]
+pub fn wait_for_end(cw: &Cw, session: &str) -> Value {
+    wait_until(&format!("{session} ends"), PATIENCE, || {
+        let status = status(cw, session);
+        if status["status"] == "running" {
+            Err(status.to_string())
+        } else {
+            Ok(status)
+        }
+    })
+}

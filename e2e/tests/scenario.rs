@@ -1,0 +1,46 @@
+//! The scenario on every substrate; the trace is the same on each.
+
+use e2e::case;
+use e2e::netns::Netns;
+use e2e::processes::Processes;
+use e2e::scenario;
+use e2e::substrate::{Substrate, Way};
+
+const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
+
+/// What people see, whatever lies between the machines.
+const TRACE: &str = include_str!("scenario.trace");
+
+#[test]
+fn processes() {
+    play(&Processes::new(CW, Way::Direct));
+}
+
+#[test]
+fn processes_relayed() {
+    play(&Processes::new(CW, Way::Relayed));
+}
+
+#[test]
+fn netns_direct() {
+    in_namespaces(Way::Direct);
+}
+
+#[test]
+fn netns_relayed() {
+    in_namespaces(Way::Relayed);
+}
+
+fn in_namespaces(way: Way) {
+    match Netns::new(CW, way) {
+        Ok(substrate) => play(&substrate),
+        Err(why) => println!("skipped: {why}"),
+    }
+}
+
+#[track_caller]
+fn play(substrate: &dyn Substrate) {
+    case(substrate, |substrate| {
+        scenario::play(substrate).must_be(TRACE);
+    });
+}
