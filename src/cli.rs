@@ -151,9 +151,13 @@ impl CommandLine {
                 verb: Some(Node::Serve),
             } => crate::node::serve_until_stopped(cli.home),
             Verb::Relay { verb } => threads()?.block_on(verb.run()).map(|()| ExitCode::SUCCESS),
-            verb => one_thread()?
-                .block_on(client(verb, &cli))
-                .map(|()| ExitCode::SUCCESS),
+            verb => {
+                let runtime = one_thread()?;
+                let done = runtime.block_on(client(verb, &cli));
+                // A read of the keyboard cannot be called off; the next key must not be waited for.
+                runtime.shutdown_background();
+                done.map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }
