@@ -44,7 +44,6 @@ impl Trace {
 #[must_use]
 pub fn normal(line: &str) -> String {
     let mut words: Vec<String> = line.split_whitespace().map(word).collect();
-    // `3 s ago` is written `3s ago`.
     for at in 1..words.len() {
         if words[at] == "ago" {
             words[at - 1] = "<age>".to_owned();
@@ -119,7 +118,7 @@ mod tests {
             ),
             (
                 "1    coder          sh      running        12s ago",
-                "1 coder sh running <age>",
+                "1 coder sh running <age> ago",
             ),
             ("  Created:      2026-01-02T03:04:05Z", "Created: <time>"),
             (

@@ -179,8 +179,8 @@ fn damaged_files_are_told_and_survived() {
         assert_eq!(steps::status(cw, "coder")["status"], "completed (0)");
         assert_eq!(cw.ok(&["logs", "coder"]), "printed\n");
         cw.run(&["msg", "dev-2:coder", "hi"])
-            .fails("no_network")
-            .hints("cw network join");
+            .fails("corrupt")
+            .hints("join the network again");
         assert!(
             local.home().log().contains("membership.json"),
             "the log says why"

@@ -219,7 +219,7 @@ fn sessions_write_to_each_other() {
             "[reply from coder] yes\n"
         );
         cw.run(&["reply", &id, "again", "-f", "coder"])
-            .fails("request_answered");
+            .fails("request_not_found");
 
         let asked = cw.run(&[
             "request",

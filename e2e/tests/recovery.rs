@@ -1,6 +1,8 @@
 //! Faults while it is used: the relay, the nodes and the network go away and come back, and
 //! everything works again without anybody's help.
 
+use std::time::Duration;
+
 use e2e::home::Part;
 use e2e::netns::Netns;
 use e2e::processes::Processes;
@@ -9,6 +11,9 @@ use e2e::substrate::{Host, Substrate, Way};
 use e2e::{case, wait_until};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
+
+/// How long a call may wait for a host of which nothing is heard any more.
+const VANISHED: Duration = Duration::from_secs(45);
 
 /// How often a node is killed in a row.
 const KILLS: usize = 10;
@@ -171,27 +176,51 @@ fn a_request_outlives_the_node_that_was_asked() {
 }
 
 #[test]
-fn netns_a_cable_is_pulled_and_plugged_in() {
-    for way in [Way::Direct, Way::Relayed] {
-        let substrate = match Netns::new(CW, way) {
-            Ok(substrate) => substrate,
-            Err(why) => return println!("skipped: {why}"),
-        };
-        case(&substrate as &dyn Substrate, |substrate| {
-            ready(substrate);
-            let here = substrate.cw(Host::Dev1);
-            assert!(substrate.cut(Host::Dev2));
-            let away = here.run(&["msg", "dev-2:coder", "into the void"]);
-            assert_ne!(away.status, Some(0), "{away}");
-            substrate.heal(Host::Dev2);
-            speak(substrate, "plugged in");
-            // What failed was not delivered behind anybody's back, or it was once.
-            let inbox = steps::inbox(&substrate.cw(Host::Dev2), "coder");
-            let void = inbox
-                .iter()
-                .filter(|message| message["body"] == "into the void")
-                .count();
-            assert!(void <= 1, "{inbox:?}");
+fn netns_direct_cable_is_pulled_and_plugged_in() {
+    pull_and_plug(Way::Direct);
+}
+
+#[test]
+fn netns_relayed_cable_is_pulled_and_plugged_in() {
+    pull_and_plug(Way::Relayed);
+}
+
+fn pull_and_plug(way: Way) {
+    let substrate = match Netns::new(CW, way) {
+        Ok(substrate) => substrate,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    case(&substrate as &dyn Substrate, |substrate| {
+        ready(substrate);
+        assert!(substrate.cut(Host::Dev2));
+        let waiting = substrate.cw(Host::Dev1).start(&["msg", "dev-2:coder", "into the void"]);
+        steps::wait_for_node(&substrate.cw(Host::Dev1), "dev-2", "offline", |node| {
+            node["online"] == false
         });
-    }
+        substrate.heal(Host::Dev2);
+        speak(substrate, "plugged in");
+        // What was said meanwhile has arrived once, or the sender knows that it may not have.
+        let done = waiting.wait(e2e::PATIENCE);
+        let inbox = steps::inbox(&substrate.cw(Host::Dev2), "coder");
+        let arrived = inbox.iter().filter(|message| message["body"] == "into the void").count();
+        assert!(arrived <= 1 && (arrived == 1 || done.status != Some(0)), "{done}, {inbox:?}");
+        steps::wait_until_online(substrate);
+    });
+}
+
+#[test]
+fn netns_relayed_call_to_a_host_that_vanished_ends() {
+    let substrate = match Netns::new(CW, Way::Relayed) {
+        Ok(substrate) => substrate,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    case(&substrate as &dyn Substrate, |substrate| {
+        ready(substrate);
+        let here = substrate.cw(Host::Dev1);
+        assert!(substrate.cut(Host::Dev2));
+        let done = here.start(&["msg", "dev-2:coder", "anybody?"]).wait(VANISHED);
+        assert_eq!(done.status, Some(5), "{done}");
+        // By then everybody knows.
+        here.run(&["msg", "dev-2:coder", "anybody?"]).fails("node_down");
+    });
 }
