@@ -1,0 +1,186 @@
+//! Whole commands of the program, from start to exit, as a user waits for them.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+
+use crate::report::{Samples, row};
+
+/// Alternating rounds.
+const ROUNDS: usize = 40;
+const TOKEN: &str = "bench-token";
+
+/// A relay and two nodes; ended when dropped.
+struct Rig {
+    program: PathBuf,
+    dir: tempfile::TempDir,
+    url: String,
+    relay: Child,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for node in ["dev-1", "dev-2"] {
+            let _ = self.cw(node, &["stop", "--grace", "1"]).output();
+        }
+        let _ = self.relay.kill();
+        let _ = self.relay.wait();
+    }
+}
+
+impl Rig {
+    fn start(program: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let url = format!("http://127.0.0.1:{port}");
+        let relay = Command::new(program)
+            .args(["relay", "serve", "--base-url", &url, "--stun-listen", ""])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(dir.path().join("relay"))
+            .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
+            .stderr(Stdio::null())
+            .spawn()?;
+        let rig = Self {
+            program: program.to_path_buf(),
+            dir,
+            url,
+            relay,
+        };
+        rig.wait(|| rig.ok("dev-1", &["network", "create", "bench"]))?;
+        for node in ["dev-1", "dev-2"] {
+            let invite = rig.out("dev-1", &["network", "invite", "--mine"])?;
+            rig.out(node, &["network", "join", invite.trim()])?;
+        }
+        rig.out("dev-1", &["launch", "planner", "--", "cat"])?;
+        rig.out("dev-2", &["launch", "coder", "--", "cat"])?;
+        rig.wait(|| {
+            rig.out("dev-1", &["node", "list"])
+                .is_ok_and(|text| text.contains("direct"))
+        })?;
+        Ok(rig)
+    }
+
+    fn cw(&self, node: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .env("CODEWIRE_HOME", self.dir.path().join(node))
+            .env("CODEWIRE_NODE_NAME", node)
+            .env("CODEWIRE_RELAY_URL", &self.url)
+            .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn ok(&self, node: &str, arguments: &[&str]) -> bool {
+        self.cw(node, arguments)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+
+    fn out(&self, node: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.cw(node, arguments).output()?;
+        ensure!(
+            output.status.success(),
+            "cw {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn wait(&self, done: impl Fn() -> bool) -> Result<()> {
+        for _ in 0..200 {
+            if done() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the rig did not come up within ten seconds")
+    }
+
+    fn timed(&self, arguments: &[&str]) -> Result<Duration> {
+        let start = Instant::now();
+        ensure!(self.ok("dev-1", arguments), "cw {arguments:?} failed");
+        Ok(start.elapsed())
+    }
+
+    /// From the start of `cw attach` to the first byte of the session on the terminal.
+    fn attach(&self, session: &str) -> Result<Duration> {
+        let pty = native_pty_system().openpty(PtySize {
+            rows: 40,
+            cols: 120,
+            pixel_width: 0,
+            pixel_height: 0,
+        })?;
+        let mut command = CommandBuilder::new(&self.program);
+        command.args(["attach", session]);
+        command.env("CODEWIRE_HOME", self.dir.path().join("dev-1"));
+        let mut reader = pty.master.try_clone_reader()?;
+        let start = Instant::now();
+        let mut child = pty.slave.spawn_command(command)?;
+        drop(pty.slave);
+        let mut seen = Vec::new();
+        let mut buffer = [0; 4096];
+        while !seen.windows(5).any(|window| window == b"MARK!") {
+            let count = reader.read(&mut buffer).context("the terminal closed")?;
+            ensure!(count > 0, "attach ended early");
+            seen.extend_from_slice(&buffer[..count]);
+        }
+        let time = start.elapsed();
+        pty.master.take_writer()?.write_all(b"\x02d")?;
+        child.wait()?;
+        Ok(time)
+    }
+}
+
+use std::io::Write;
+
+/// Measures and prints.
+pub fn run(program: &str) -> Result<()> {
+    let rig = Rig::start(&std::path::absolute(program)?)?;
+    rig.out("dev-1", &["send", "planner", "MARK!"])?;
+    rig.out("dev-2", &["send", "coder", "MARK!"])?;
+    let mut figures: [Samples; 6] = Default::default();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        Command::new("true").status()?;
+        figures[0].time(start.elapsed());
+        figures[1].time(rig.timed(&["list"])?);
+        figures[2].time(rig.timed(&["msg", "planner", "hello"])?);
+        figures[3].time(rig.timed(&["msg", "-f", "planner", "dev-2:coder", "hello"])?);
+        figures[4].time(rig.attach("planner")?);
+        figures[5].time(rig.attach("dev-2:coder")?);
+    }
+    let [nothing, list, local, remote, attach, far] = &figures;
+    let peer = Some(("true(1)", nothing));
+    row("cw list, whole command", "us", list, peer, "<= 3 ms");
+    row("cw msg, local, whole command", "us", local, peer, "");
+    row(
+        "cw msg, remote, whole command",
+        "us",
+        remote,
+        Some(("cw msg local", local)),
+        "",
+    );
+    row(
+        "cw attach to first byte, local",
+        "us",
+        attach,
+        peer,
+        "<= 6 ms",
+    );
+    row(
+        "cw attach to first byte, remote",
+        "us",
+        far,
+        Some(("attach local", attach)),
+        "",
+    );
+    Ok(())
+}
