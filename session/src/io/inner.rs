@@ -2,6 +2,7 @@
 //! in which something becomes true.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,7 +19,7 @@ use super::messages::Waiters;
 use super::runtime::Runtime;
 use super::subscribe::{NEWS, Pointer};
 use super::terminal::Terminal;
-use super::{platform, pump, unix_ms_now};
+use super::{disk, platform, pump, unix_ms_now};
 use crate::engine::Engine;
 use crate::{Error, Event, EventKind, Info, Outcome, SessionId, SessionRef, Status, record};
 
@@ -28,6 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) dir: PathBuf,
+    /// `<dir>/sessions`, to be synced when sessions are added.
+    pub(super) sessions_dir: Arc<File>,
     pub(super) engine: Mutex<Engine>,
     pub(super) desks: RwLock<BTreeMap<SessionId, Arc<Desk>>>,
     pub(super) client: Client,
@@ -50,8 +53,12 @@ impl Inner {
         client: Client,
         flusher: Flusher,
     ) -> Result<Arc<Self>, Error> {
+        let sessions = dir.join("sessions");
+        let sessions_dir =
+            File::open(&sessions).map_err(|error| disk::failed("open", &sessions, error))?;
         Ok(Arc::new(Self {
             dir,
+            sessions_dir: Arc::new(sessions_dir),
             engine: Mutex::new(engine),
             desks: RwLock::new(desks),
             client,
@@ -145,12 +152,7 @@ impl Inner {
     }
 
     /// Moves the output of a session until its end, and records that.
-    async fn look_after(
-        inner: Weak<Self>,
-        desk: Arc<Desk>,
-        terminal: Arc<Terminal>,
-        file: std::fs::File,
-    ) {
+    async fn look_after(inner: Weak<Self>, desk: Arc<Desk>, terminal: Arc<Terminal>, file: File) {
         let mut exit = terminal.exit();
         let pumped = pump::run(terminal, Arc::clone(&desk.log), file).await;
         let outcome = match pumped {

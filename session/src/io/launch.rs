@@ -77,12 +77,11 @@ impl Inner {
             self.undo(id);
         }
         let (desk, mut flush, pointer) = written?;
-        for above in [dir.as_path(), dir.parent().unwrap_or(&dir)] {
-            // The names of new files are kept by the disk only with their directory.
-            if let Ok(above) = std::fs::File::open(above) {
-                flush = self.flusher.mark(&Arc::new(above));
-            }
+        // The names of new files are kept by the disk only with their directory.
+        if let Ok(dir) = std::fs::File::open(&dir) {
+            self.flusher.mark(&Arc::new(dir));
         }
+        flush = flush.max(self.flusher.mark(&self.sessions_dir));
         Ok((desk, flush, pointer))
     }
 

@@ -60,6 +60,8 @@ pub(super) async fn run(
         end: log.state().end,
         counted: 0,
         lines: 0,
+        // A node before us may have left something there.
+        in_pipe: None,
         held: Vec::new(),
         copying: false,
         file,
@@ -83,6 +85,8 @@ struct Pump {
     /// Bytes whose lines are counted.
     counted: u64,
     lines: u64,
+    /// Bytes in the pipe, once that is known.
+    in_pipe: Option<usize>,
     /// Bytes on their way, when they are copied.
     held: Vec<u8>,
     copying: bool,
@@ -108,7 +112,7 @@ impl Pump {
             if ended.is_some() && (linger.is_none() || was_full) {
                 linger = Some(Instant::now() + LINGER);
             }
-            let taken = self.take()?;
+            let taken = self.take(ended.is_some())?;
             if let Some(outcome) = ended {
                 let enough = match taken {
                     Taken::Some => linger.is_some_and(|until| Instant::now() >= until),
@@ -154,14 +158,17 @@ impl Pump {
         }
     }
 
-    /// Takes something from the terminal into the pipe.
-    fn take(&mut self) -> Result<Taken, Error> {
+    /// Takes something from the terminal into the pipe. With `at_once`, the
+    /// kernel is asked without waiting to be told: when the program has ended,
+    /// its answer is final, for all that the program has written is there, and
+    /// if nobody else has the terminal open it says so.
+    fn take(&mut self, at_once: bool) -> Result<Taken, Error> {
         let fds = self.terminal.fds();
         let taken = if self.copying {
             let mut buffer = vec![0; 64 * 1024];
             let read = self
                 .terminal
-                .try_read(|| Ok(rustix::io::read(&fds.master, &mut buffer)?));
+                .try_read(at_once, || Ok(rustix::io::read(&fds.master, &mut buffer)?));
             if let Ok(len) = read {
                 buffer.truncate(len);
                 self.held = buffer;
@@ -169,11 +176,16 @@ impl Pump {
             read
         } else {
             self.terminal
-                .try_read(|| platform::splice_in(&fds.master, &fds.pipe_w))
+                .try_read(at_once, || platform::splice_in(&fds.master, &fds.pipe_w))
         };
         match taken {
             Ok(0) => Ok(Taken::Closed),
-            Ok(_) => Ok(Taken::Some),
+            Ok(len) => {
+                if !self.copying {
+                    self.in_pipe = self.in_pipe.map(|before| before + len);
+                }
+                Ok(Taken::Some)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Nothing),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Taken::Some),
             Err(error) if is_unsupported(&error) && !self.copying => {
@@ -191,11 +203,13 @@ impl Pump {
     async fn store(&mut self) -> bool {
         let mut was_full = false;
         let before = self.end;
-        loop {
+        while self.in_pipe != Some(0) || !self.held.is_empty() {
             match self.store_some() {
-                Ok(0) => break,
+                Ok(0) => self.in_pipe = Some(0),
                 Ok(stored) => self.end += stored as u64,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.in_pipe = Some(0);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if !was_full {
@@ -223,30 +237,37 @@ impl Pump {
         was_full
     }
 
+    /// Moves a part of what is on its way into the file; 0 when there is none.
     fn store_some(&mut self) -> io::Result<usize> {
-        if !self.held.is_empty() {
-            let stored = self.file.write_at(&self.held, self.end)?;
-            self.held.drain(..stored);
-            return Ok(stored);
-        }
-        let pipe = &self.terminal.fds().pipe_r;
-        match platform::splice_out(pipe, &self.file, self.end) {
-            Err(error) if is_unsupported(&error) => {}
-            other => return other,
-        }
-        // The pipe blocks; ask first whether it has something.
-        if !platform::is_readable(pipe) {
-            return Ok(0);
-        }
-        self.held = vec![0; 64 * 1024];
-        match rustix::io::read(pipe, &mut self.held) {
-            Ok(read) => self.held.truncate(read),
-            Err(errno) => {
-                self.held.clear();
-                return Err(errno.into());
+        if self.held.is_empty() {
+            let pipe = &self.terminal.fds().pipe_r;
+            match platform::splice_out(pipe, &self.file, self.end) {
+                Err(error) if is_unsupported(&error) => self.hold_from_pipe()?,
+                Err(error) => return Err(error),
+                Ok(stored) => {
+                    self.in_pipe = self.in_pipe.map(|before| before.saturating_sub(stored));
+                    return Ok(stored);
+                }
             }
         }
-        self.store_some()
+        let stored = self.file.write_at(&self.held, self.end)?;
+        self.held.drain(..stored);
+        Ok(stored)
+    }
+
+    /// Takes a part of the pipe in hand, where the file cannot be spliced to.
+    fn hold_from_pipe(&mut self) -> io::Result<()> {
+        let pipe = &self.terminal.fds().pipe_r;
+        // It blocks; ask first whether it has something.
+        if !platform::is_readable(pipe) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut buffer = vec![0; 64 * 1024];
+        let read = rustix::io::read(pipe, &mut buffer)?;
+        buffer.truncate(read);
+        self.held = buffer;
+        self.in_pipe = self.in_pipe.map(|before| before.saturating_sub(read));
+        Ok(())
     }
 
     /// Counts the lines that have come since the last time.

@@ -97,15 +97,18 @@ impl Terminal {
             .map_err(|error| Error::io("wait for a terminal", error))
     }
 
-    /// Reads by `read`; when there is nothing, [`Terminal::readable`] waits.
+    /// Reads by `read` if we were told that there is something, or `at_once`.
+    /// When there is nothing, [`Terminal::readable`] waits.
     pub(super) fn try_read(
         &self,
+        at_once: bool,
         mut read: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
-        // Asking first would miss what came before we were told of it.
-        match read() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            other => return other,
+        if at_once {
+            match read() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
         }
         self.master.try_io(Interest::READABLE, |_| read())
     }
