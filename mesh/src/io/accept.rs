@@ -65,7 +65,9 @@ impl Inside {
 
     /// Hands out the streams of a connection until it is over.
     pub(super) fn serve(self: &Arc<Self>, entry: &Arc<Entry>, connection: Connection) {
-        let inside = Arc::clone(self);
+        let Some(accepted) = self.incoming() else {
+            return;
+        };
         let entry = Arc::clone(entry);
         self.spawn(async move {
             let error = loop {
@@ -73,7 +75,7 @@ impl Inside {
                     Ok((send, recv)) => {
                         let peer = entry.key;
                         let incoming = Incoming { peer, send, recv };
-                        if inside.incoming.send(incoming).await.is_err() {
+                        if accepted.send(incoming).await.is_err() {
                             return;
                         }
                     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use quinn::Endpoint;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::node::Node;
 use super::tls::Tls;
@@ -19,8 +21,9 @@ pub(super) struct Inside {
     pub(super) node: Arc<Node>,
     pub(super) endpoint: Endpoint,
     pub(super) tls: Tls,
-    pub(super) incoming: mpsc::Sender<Incoming>,
+    incoming: Mutex<Option<mpsc::Sender<Incoming>>>,
     stopped: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Inside {
@@ -35,8 +38,9 @@ impl Inside {
             node: Arc::clone(&node),
             endpoint,
             tls,
-            incoming,
+            incoming: Mutex::new(Some(incoming)),
             stopped: watch::Sender::default(),
+            tasks: Mutex::default(),
         });
         inside.spawn(Arc::clone(&node).run_timers());
         inside.spawn(Arc::clone(&node).run_flush());
@@ -48,26 +52,30 @@ impl Inside {
 
     /// Runs a task until it or the node ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stopped = self.stopped();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stopped => {}
-                () = task => {}
-            }
-        });
+        let mut tasks = self.tasks.lock();
+        // Those that have ended keep their memory until they are asked for.
+        while tasks.try_join_next().is_some() {}
+        if !*self.stopped.borrow() {
+            tasks.spawn(task);
+        }
     }
 
-    /// Ends all tasks.
+    /// Where streams that peers open go; `None` when the node has ended.
+    pub(super) fn incoming(&self) -> Option<mpsc::Sender<Incoming>> {
+        self.incoming.lock().clone()
+    }
+
+    /// Ends all tasks, and with them the node.
     pub(super) fn stop(&self) {
         self.stopped.send_replace(true);
+        self.tasks.lock().abort_all();
+        // Whoever waits for a stream waits for the last sender.
+        *self.incoming.lock() = None;
     }
 
     /// Resolves when the node has ended.
-    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut stopped = self.stopped.subscribe();
-        async move {
-            // An error means that the node is gone, which is an end, too.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        }
+    pub(super) async fn stopped(&self) {
+        // An error means that the node is gone, which is an end, too.
+        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 }

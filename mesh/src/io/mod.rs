@@ -198,7 +198,7 @@ impl Mesh {
         // The common case: a connection that works, and room for a stream.
         let live = entry.links.lock().live().cloned();
         if let Some(connection) = live
-            && let Ok(Ok(streams)) = timeout(Duration::ZERO, connection.open_bi()).await
+            && let Some(Ok(streams)) = now_or_never(connection.open_bi()).await
         {
             return Ok(streams);
         }
@@ -210,10 +210,7 @@ impl Mesh {
 
     /// The next stream a peer opens; `None` once the mesh is closed.
     pub async fn accept(&self) -> Option<Incoming> {
-        tokio::select! {
-            incoming = async { self.owner.accepted.lock().await.recv().await } => incoming,
-            () = self.inside().stopped() => None,
-        }
+        self.owner.accepted.lock().await.recv().await
     }
 
     /// What is known about the way to a peer; `None` for strangers.
@@ -326,6 +323,15 @@ impl Mesh {
 
     fn inside(&self) -> &Arc<Inside> {
         &self.owner.inside
+    }
+}
+
+/// What a future gives at once.
+async fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
     }
 }
 
