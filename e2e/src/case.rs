@@ -55,3 +55,37 @@ fn print(logs: &[(String, String)]) {
     }
     eprintln!("-----");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Log(&'static str);
+
+    impl Setting for Log {
+        fn logs(&self) -> Vec<(String, String)> {
+            vec![("log".to_owned(), self.0.to_owned())]
+        }
+
+        fn tear_down(&self) {}
+
+        fn expected_errors(&self) -> &[&str] {
+            &["the disk is full"]
+        }
+    }
+
+    fn passes(log: &'static str, test: fn(&Log)) -> bool {
+        catch_unwind(AssertUnwindSafe(|| case(&Log(log), test))).is_ok()
+    }
+
+    #[test]
+    fn an_error_in_a_log_fails_a_test_that_passed() {
+        assert!(passes(
+            "t  INFO cw: fine\nt ERROR cw: the disk is full\n",
+            |_| {}
+        ));
+        assert!(!passes("t  INFO cw: fine\nt ERROR cw: torn\n", |_| {}));
+        assert!(!passes("thread 'main' panicked at src/x.rs\n", |_| {}));
+        assert!(!passes("t  INFO cw: fine\n", |_| panic!("failed")));
+    }
+}

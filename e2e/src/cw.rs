@@ -83,7 +83,7 @@ impl Cw {
     #[track_caller]
     #[must_use]
     pub fn run_with(&self, arguments: &[&str], input: &[u8], limit: Duration) -> Done {
-        Running::start(self.command(arguments), input).wait(limit)
+        self.start_with(arguments, input).wait(limit)
     }
 
     /// Runs it, and returns its standard output.
@@ -100,7 +100,14 @@ impl Cw {
     #[track_caller]
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Running {
-        Running::start(self.command(arguments), b"")
+        self.start_with(arguments, b"")
+    }
+
+    /// Starts it in the background with something on its standard input.
+    #[track_caller]
+    #[must_use]
+    pub fn start_with(&self, arguments: &[&str], input: &[u8]) -> Running {
+        Running::start(self.command(arguments), input)
     }
 
     /// The command, not started.

@@ -106,21 +106,21 @@ impl Home {
         pid
     }
 
-    /// Kills keeper and node as a crash of the machine would, the keeper first so that it does
-    /// not start another node.
+    /// Kills keeper and node as a crash of the machine would. The node is stopped first: it would
+    /// start another keeper before it dies.
+    ///
+    /// # Panics
+    ///
+    /// When one of them does not run.
     #[track_caller]
     pub fn kill_both(&self) {
-        let node = self.pid(Part::Node);
+        let node = self
+            .pid(Part::Node)
+            .unwrap_or_else(|| panic!("no node runs"));
+        let _ = kill_process(node, Signal::STOP);
         self.kill(Part::Keeper);
-        for pid in node.into_iter().chain(self.pid(Part::Node)) {
-            kill(pid);
-            gone(pid);
-        }
-        // The node may have started a keeper before it was killed.
-        if let Some(keeper) = self.pid(Part::Keeper) {
-            kill(keeper);
-            gone(keeper);
-        }
+        kill(node);
+        gone(node);
     }
 
     /// Ends everything that belongs to this directory: politely, then by force. Never panics.

@@ -65,6 +65,24 @@ impl Netns {
         Ok(Self { net, processes })
     }
 
+    /// The same for a test that is skipped, and says so, where it cannot be done.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
+    #[track_caller]
+    #[must_use]
+    pub fn or_skip(program: &str, way: Way) -> Option<Self> {
+        match Self::new(program, way) {
+            Ok(substrate) => Some(substrate),
+            Err(why) => {
+                println!("skipped: {why}");
+                None
+            }
+        }
+    }
+
     /// The namespaces of relay and nodes.
     #[must_use]
     pub fn namespaces(&self) -> [String; 3] {

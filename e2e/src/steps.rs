@@ -50,6 +50,25 @@ pub fn join_both(substrate: &dyn Substrate) -> Trace {
     trace
 }
 
+/// Starts the relay and makes the network, which nobody is in yet; returns `cw` of its owner.
+#[track_caller]
+pub fn network(substrate: &dyn Substrate) -> Cw {
+    substrate.start_relay();
+    let admin = admin(substrate);
+    let url = substrate.relay_url();
+    let _ = admin
+        .run(&["network", "create", NETWORK, "--relay-url", &url])
+        .ok();
+    admin
+}
+
+/// An ordinary command.
+#[track_caller]
+pub fn works(cw: &Cw) {
+    let list = cw.run(&["list"]).ok();
+    assert!(list.stderr.is_empty(), "{list}");
+}
+
 /// `cw` on `dev-1` with the token of the relay's administrator.
 #[must_use]
 pub fn admin(substrate: &dyn Substrate) -> Cw {
@@ -126,6 +145,18 @@ pub fn wait_until_heard(cw: &Cw, session: &str, body: &str) {
 pub fn inbox(cw: &Cw, session: &str) -> Vec<Value> {
     let text = cw.ok(&["inbox", session, "--json", "--tail", "1000"]);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+/// Waits until a session has a request to answer, and returns its id.
+#[track_caller]
+#[must_use]
+pub fn wait_for_request(cw: &Cw, session: &str) -> String {
+    wait_until(&format!("{session} is asked"), PATIENCE, || {
+        let inbox = inbox(cw, session);
+        let asked = inbox.iter().find(|message| message["state"] == "pending");
+        let id = asked.and_then(|message| message["request_id"].as_str());
+        id.map(str::to_owned).ok_or_else(|| format!("{inbox:?}"))
+    })
 }
 
 /// The state of a session.

@@ -178,6 +178,20 @@ impl Wire {
     }
 }
 
+/// Bytes that are nothing, the same ones each time.
+#[must_use]
+pub fn garbage(length: usize) -> Vec<u8> {
+    // Xorshift, from a constant.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
 fn is_end(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)

@@ -204,12 +204,7 @@ fn sessions_write_to_each_other() {
         );
 
         let request = cw.start(&["request", "-f", "planner", "coder", "ready?"]);
-        let id = wait_until("coder is asked", PATIENCE, || {
-            let inbox = steps::inbox(cw, "coder");
-            let asked = inbox.iter().find(|message| message["state"] == "pending");
-            let id = asked.and_then(|message| message["request_id"].as_str());
-            id.map(str::to_owned).ok_or_else(|| format!("{inbox:?}"))
-        });
+        let id = steps::wait_for_request(cw, "coder");
         cw.run(&["reply", &id, "no"])
             .fails("sender_required")
             .hints("-f");

@@ -155,12 +155,7 @@ fn a_request_outlives_the_node_that_was_asked() {
             ready(substrate);
             let (here, there) = (substrate.cw(Host::Dev1), substrate.cw(Host::Dev2));
             let request = here.start(&["request", "-f", "planner", "dev-2:coder", "still there?"]);
-            let id = wait_until("coder is asked", RECOVERY, || {
-                let inbox = steps::inbox(&there, "coder");
-                let asked = inbox.iter().find(|message| message["state"] == "pending");
-                let id = asked.and_then(|message| message["request_id"].as_str());
-                id.map(str::to_owned).ok_or_else(|| format!("{inbox:?}"))
-            });
+            let id = steps::wait_for_request(&there, "coder");
             substrate.home(Host::Dev2).kill(Part::Node);
             // Whoever waits is told, and may wait again or not; the request itself is not lost.
             let done = request.wait(e2e::PATIENCE);
@@ -186,14 +181,15 @@ fn netns_relayed_cable_is_pulled_and_plugged_in() {
 }
 
 fn pull_and_plug(way: Way) {
-    let substrate = match Netns::new(CW, way) {
-        Ok(substrate) => substrate,
-        Err(why) => return println!("skipped: {why}"),
+    let Some(substrate) = Netns::or_skip(CW, way) else {
+        return;
     };
     case(&substrate as &dyn Substrate, |substrate| {
         ready(substrate);
         assert!(substrate.cut(Host::Dev2));
-        let waiting = substrate.cw(Host::Dev1).start(&["msg", "dev-2:coder", "into the void"]);
+        let waiting = substrate
+            .cw(Host::Dev1)
+            .start(&["msg", "dev-2:coder", "into the void"]);
         steps::wait_for_node(&substrate.cw(Host::Dev1), "dev-2", "offline", |node| {
             node["online"] == false
         });
@@ -202,25 +198,33 @@ fn pull_and_plug(way: Way) {
         // What was said meanwhile has arrived once, or the sender knows that it may not have.
         let done = waiting.wait(e2e::PATIENCE);
         let inbox = steps::inbox(&substrate.cw(Host::Dev2), "coder");
-        let arrived = inbox.iter().filter(|message| message["body"] == "into the void").count();
-        assert!(arrived <= 1 && (arrived == 1 || done.status != Some(0)), "{done}, {inbox:?}");
+        let arrived = inbox
+            .iter()
+            .filter(|message| message["body"] == "into the void")
+            .count();
+        assert!(
+            arrived <= 1 && (arrived == 1 || done.status != Some(0)),
+            "{done}, {inbox:?}"
+        );
         steps::wait_until_online(substrate);
     });
 }
 
 #[test]
 fn netns_relayed_call_to_a_host_that_vanished_ends() {
-    let substrate = match Netns::new(CW, Way::Relayed) {
-        Ok(substrate) => substrate,
-        Err(why) => return println!("skipped: {why}"),
+    let Some(substrate) = Netns::or_skip(CW, Way::Relayed) else {
+        return;
     };
     case(&substrate as &dyn Substrate, |substrate| {
         ready(substrate);
         let here = substrate.cw(Host::Dev1);
         assert!(substrate.cut(Host::Dev2));
-        let done = here.start(&["msg", "dev-2:coder", "anybody?"]).wait(VANISHED);
+        let done = here
+            .start(&["msg", "dev-2:coder", "anybody?"])
+            .wait(VANISHED);
         assert_eq!(done.status, Some(5), "{done}");
         // By then everybody knows.
-        here.run(&["msg", "dev-2:coder", "anybody?"]).fails("node_down");
+        here.run(&["msg", "dev-2:coder", "anybody?"])
+            .fails("node_down");
     });
 }

@@ -32,9 +32,8 @@ fn netns_relayed() {
 }
 
 fn in_namespaces(way: Way) {
-    match Netns::new(CW, way) {
-        Ok(substrate) => play(&substrate),
-        Err(why) => println!("skipped: {why}"),
+    if let Some(substrate) = Netns::or_skip(CW, way) {
+        play(&substrate);
     }
 }
 

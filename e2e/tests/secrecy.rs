@@ -28,9 +28,8 @@ fn netns_relayed_shows_nothing() {
 }
 
 fn shows_nothing(way: Way) {
-    let substrate = match Netns::new(CW, way) {
-        Ok(substrate) => substrate,
-        Err(why) => return println!("skipped: {why}"),
+    let Some(substrate) = Netns::or_skip(CW, way) else {
+        return;
     };
     let namespaces = substrate.namespaces();
     case(&substrate as &dyn Substrate, |substrate| {

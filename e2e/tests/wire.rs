@@ -90,11 +90,29 @@ fn many_calls_on_one_connection() {
             }
         });
 
-        assert_eq!(launch(&mut wire, "sleeper", "sleep 1000"), 2);
+        let _ = wire.ask(&json!({"type": "ListSessions"}), "SessionList");
+    });
+}
+
+#[test]
+fn killing_and_what_is_not_there() {
+    case(&Local::new(CW), |local| {
+        let mut wire = connected(local);
+        let kill = |id: u64| json!({"type": "Kill", "id": id});
+        let id = launch(&mut wire, "sleeper", "sleep 1000");
+        assert_eq!(wire.ask(&kill(id), "Killed")["id"], id);
+        for name in ["one", "two"] {
+            let _ = launch(&mut wire, name, "sleep 1000");
+        }
         assert_eq!(
-            wire.ask(&json!({"type": "Kill", "id": 2}), "Killed")["id"],
+            wire.ask(&json!({"type": "KillAll"}), "KilledAll")["count"],
             2
         );
+        let list = wire.ask(
+            &json!({"type": "ListSessions", "status": "running"}),
+            "SessionList",
+        );
+        assert_eq!(list["sessions"], json!([]));
         let error = wire.ask(&json!({"type": "Kill", "id": 99}), "Error");
         assert_eq!(error["code"], "session_not_found");
         assert!(
@@ -364,7 +382,7 @@ fn a_process_in_a_session_is_that_session_whatever_it_says() {
             .map(|answer| {
                 answer["code"]
                     .as_str()
-                    .or(answer["type"].as_str())
+                    .or_else(|| answer["type"].as_str())
                     .unwrap_or_default()
             })
             .collect();
