@@ -32,6 +32,10 @@ use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, Revision, ToNode, T
 /// The longest message a node sends, bytes. A hello is below 1 KiB.
 const MAX_MESSAGE: usize = 16 * 1024;
 
+/// What a connection reads into, bytes: after the hello come pings only, and
+/// there are thousands of connections.
+const READ_BUFFER: usize = 1024;
+
 /// How long a node may take for its hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
@@ -68,6 +72,7 @@ pub(crate) async fn coordinate(
     upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
+        .read_buffer_size(READ_BUFFER)
         .on_upgrade(async move |socket| {
             serve(app, remote, socket).await;
             drop(place);

@@ -1,24 +1,19 @@
 //! The last known netmap, in a file, so that a node that starts while the
 //! relay is away still knows its peers.
 //!
-//! Losing it costs a snapshot, so it is written behind the news and without
-//! waiting for the disk; it is replaced whole, never half.
+//! Losing it costs a snapshot, so it is written without waiting for the disk;
+//! it is replaced whole, never half.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use super::netmap::Saved;
 
 /// The longest file that is read, bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
-
-/// News that come together are written together.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads the file; nothing if there is none, or none that can be read.
 pub(crate) fn read(path: &Path) -> Saved {
@@ -36,7 +31,6 @@ pub(crate) fn read(path: &Path) -> Saved {
 /// Writes what comes in, the newest, until the sender is gone.
 pub(crate) async fn keep(path: PathBuf, mut news: watch::Receiver<Option<Vec<u8>>>) {
     while news.changed().await.is_ok() {
-        sleep(PAUSE).await;
         let Some(bytes) = news.borrow_and_update().clone() else {
             continue;
         };

@@ -18,7 +18,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use mesh::{Identity, NodeRecord, SignedRecord};
 use rustls::ClientConfig;
 use tokio::sync::watch;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -46,8 +46,14 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// largest network is 670 KB.
 const MAX_FRAME: usize = 4 * 1024 * 1024;
 
+/// What is read at once, bytes.
+const READ_BUFFER: usize = 16 * 1024;
+
 /// How often peers are checked for records that ended.
 const EXPIRY_CHECK: Duration = Duration::from_secs(60);
+
+/// How long changes are collected before the cache is written.
+const SAVE_AFTER: Duration = Duration::from_millis(200);
 
 type Socket = WebSocketStream<Box<dyn Stream>>;
 
@@ -61,6 +67,8 @@ pub(crate) struct Link {
     stun: Option<SocketAddr>,
     view: watch::Sender<Arc<NetworkView>>,
     disk: watch::Sender<Option<Vec<u8>>>,
+    /// When to write what changed; changes that come together go together.
+    save_at: Option<Instant>,
 }
 
 /// Why a connection is over, or never was.
@@ -108,6 +116,7 @@ impl Link {
             stun: None,
             view,
             disk,
+            save_at: None,
         };
         Ok((link, seen))
     }
@@ -137,7 +146,11 @@ impl Link {
     /// One connection, from dialling to its end.
     async fn attempt(&mut self) -> End {
         match self.connect().await {
-            Ok(socket) => self.follow(socket).await,
+            Ok(socket) => {
+                let end = self.follow(socket).await;
+                self.save();
+                end
+            }
             Err(end) => end,
         }
     }
@@ -147,7 +160,8 @@ impl Link {
         let url = self.url.websocket("/api/v1/coordinate");
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
-            .max_frame_size(Some(MAX_FRAME));
+            .max_frame_size(Some(MAX_FRAME))
+            .read_buffer_size(READ_BUFFER);
         let handshake = async {
             let done = client_async_with_config(url, stream, Some(config)).await;
             done.map_err(io::Error::other)
@@ -203,6 +217,10 @@ impl Link {
             let frame = tokio::select! {
                 frame = timeout(DEAD_AFTER, stream.next()) => frame,
                 error = &mut pings => return End::Broken(error),
+                () = sleep_until(self.save_at.unwrap_or_else(Instant::now)), if self.save_at.is_some() => {
+                    self.save();
+                    continue;
+                }
                 _ = expiry.tick() => {
                     if self.netmap.handle_time(unix_now()) {
                         self.publish(None);
@@ -229,7 +247,7 @@ impl Link {
     }
 
     fn handle(&mut self, frame: ToNode) -> Result<(), End> {
-        let now = unix_now();
+        let (now, before) = (unix_now(), self.netmap.revision());
         let (complete, bad) = match frame {
             ToNode::Snapshot {
                 revision,
@@ -247,10 +265,20 @@ impl Link {
         }
         if complete {
             self.publish(None);
+        }
+        if self.netmap.revision() != before {
+            self.save_at
+                .get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+        }
+        Ok(())
+    }
+
+    /// Hands the netmap to the cache if it changed.
+    fn save(&mut self) {
+        if self.save_at.take().is_some() {
             let saved = serde_json::to_vec(&self.netmap.save()).ok();
             self.disk.send_replace(saved);
         }
-        Ok(())
     }
 
     /// Shows what is known now; connected if there is no error.

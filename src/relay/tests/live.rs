@@ -1,6 +1,7 @@
 //! Nodes that come, go and see each other.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -81,16 +82,18 @@ async fn a_node_knows_its_peers_while_the_relay_is_away() {
         let mut a = a_node.up();
         rig.join(&invite, "dev-2").await.unwrap();
         a.until_sees("dev-2", Some(false)).await;
+        // The cache is written behind the news.
+        let file = a_node.cache.clone();
+        let records = || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.matches("signature").count()
+        };
+        while records() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         drop(a);
         rig.stop().await;
 
-        // The cache is written behind the news.
-        let file = a_node.cache.clone();
-        while !std::fs::read_to_string(&file)
-            .is_ok_and(|text| text.matches("signature").count() == 2)
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
         let mut a = a_node.up();
         assert!(!a.now().connected);
         assert!(a.now().peers.contains_key(&node_name("dev-2")));
