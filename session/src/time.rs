@@ -24,7 +24,7 @@ pub fn format(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day_of_month:02}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z")
 }
 
-/// Reads what [`format`] writes, with any number of digits after the second,
+/// Reads what [`format()`] writes, with any number of digits after the second,
 /// none included. Other time zones than UTC are not read.
 #[must_use]
 pub fn parse(text: &str) -> Option<u64> {

@@ -131,12 +131,6 @@ impl Desk {
     pub(super) fn info(&self, session: &Session) -> Info {
         let log = self.log.state();
         let terminal = self.terminal();
-        // Readers still get the last bytes while the end is being recorded;
-        // until they have, it runs for everybody.
-        let status = match session.status() {
-            Status::Running => Status::Running,
-            exited @ Status::Exited { .. } => log.ended.unwrap_or(exited),
-        };
         Info {
             id: session.id,
             name: session.created.name.clone(),
@@ -145,7 +139,7 @@ impl Desk {
             cwd: PathBuf::from(&session.created.working_dir),
             size: *self.size.lock(),
             created_ms: session.created_ms,
-            status,
+            status: session.status(),
             attached: self.attached.load(Ordering::Relaxed),
             pid: terminal.map(|terminal| terminal.pid()),
             output_start: log.start,

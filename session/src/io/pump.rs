@@ -56,18 +56,7 @@ pub(super) async fn run(
     log: Arc<OutputLog>,
     file: File,
 ) -> Result<Outcome, Error> {
-    let mut pump = Pump {
-        end: log.state().end,
-        counted: 0,
-        lines: 0,
-        // A node before us may have left something there.
-        in_pipe: None,
-        held: Vec::new(),
-        copying: false,
-        file,
-        terminal,
-        log,
-    };
+    let mut pump = Pump::new(terminal, log, file);
     let outcome = pump.run().await;
     // The very last word: also syncs what readers were shown.
     if let Err(error) = pump.file.sync_data() {
@@ -102,6 +91,21 @@ enum Taken {
 }
 
 impl Pump {
+    fn new(terminal: Arc<Terminal>, log: Arc<OutputLog>, file: File) -> Self {
+        Self {
+            end: log.state().end,
+            counted: 0,
+            lines: 0,
+            // A node before us may have left something there.
+            in_pipe: None,
+            held: Vec::new(),
+            copying: false,
+            file,
+            terminal,
+            log,
+        }
+    }
+
     async fn run(&mut self) -> Result<Outcome, Error> {
         let mut exit = self.terminal.exit();
         let mut linger: Option<Instant> = None;
@@ -300,4 +304,61 @@ fn is_unsupported(error: &io::Error) -> bool {
         errno,
         Some(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::keeper::proto::Spawn;
+    use crate::io::{platform, pty};
+    use crate::{SessionId, Size};
+
+    /// Runs a program and pumps its output into a file that has some already.
+    async fn pumped(copying: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("output.log");
+        std::fs::write(&path, "in the file\r\n").unwrap();
+        let spawn = Spawn {
+            id: 1,
+            argv: ["sh", "-c", "seq 1 20000; exit 3"].map(Into::into).into(),
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            cwd: "/".into(),
+            size: Size::default(),
+        };
+        let (pid, fds) = pty::spawn(&spawn).unwrap();
+        // A node was killed between the two steps.
+        rustix::io::write(&fds.pipe_w, b"in the pipe\r\n").unwrap();
+
+        let id = SessionId(1);
+        let log = Arc::new(OutputLog::open(id, path.clone(), None).unwrap());
+        let (terminal, _typed) = Terminal::new(id, pid, fds).unwrap();
+        let reaper = Arc::clone(&terminal);
+        let reaping = tokio::task::spawn_blocking(move || {
+            let options = rustix::process::WaitOptions::empty();
+            let ended = rustix::process::waitpid(platform::pid(pid), options);
+            let (_, status) = ended.unwrap().unwrap();
+            reaper.handle_exit(Outcome::from_wait_status(status.as_raw()));
+        });
+        let file = log.writer().unwrap();
+        let mut pump = Pump::new(terminal, Arc::clone(&log), file);
+        pump.copying = copying;
+        assert_eq!(pump.run().await.unwrap(), Outcome::Code(3));
+        reaping.await.unwrap();
+
+        let numbers: String = (1..=20_000).map(|number| format!("{number}\r\n")).collect();
+        let expected = format!("in the file\r\nin the pipe\r\n{numbers}");
+        assert!(std::fs::read_to_string(path).unwrap() == expected);
+        let state = log.state();
+        assert_eq!((state.end, state.lines), (expected.len() as u64, 20_002));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_pipe_comes_first_and_nothing_is_lost() {
+        pumped(false).await;
+    }
+
+    #[tokio::test]
+    async fn copying_does_the_same() {
+        pumped(true).await;
+    }
 }

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
+use crate::common::PROGRAM;
 use crate::world::{World, signal};
 
 /// Writes numbers until told to stop.
@@ -166,8 +167,6 @@ fn start_keeper(home: &std::path::Path) -> std::process::Child {
         .unwrap()
 }
 
-use crate::common::PROGRAM;
-
 #[test]
 fn a_second_keeper_is_refused_whoever_holds_the_lock() {
     let mut world = World::start();
@@ -199,4 +198,23 @@ fn stopping_ends_sessions_and_exits_cleanly() {
     assert_eq!(list[0]["status"], "killed");
     let gone = rustix::process::Pid::from_raw(pid as i32).unwrap();
     assert!(rustix::process::test_kill_process(gone).is_err());
+}
+
+#[test]
+fn many_sessions_change_hands_at_once() {
+    let mut world = World::start();
+    let sessions: Vec<_> = (0..150).map(|_| world.launch("", WAIT)).collect();
+    world.kill_node();
+    world.kill_keeper();
+    world.kill_node();
+    let list = world.call(&["list"]);
+    let running = list.as_array().unwrap().iter();
+    let running = running.filter(|info| info["word"] == "running").count();
+    assert_eq!(running, sessions.len());
+    for (_, pid) in &sessions {
+        signal(*pid, Signal::USR1);
+    }
+    for (id, _) in &sessions {
+        assert_eq!(world.call(&["wait", id])["status"], "completed (42)");
+    }
 }

@@ -7,16 +7,17 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Link;
+use rustix::process::getppid;
+
 use super::fds::{Fds, FrameReader, send_blocking};
 use super::proto::{Spawn, ToKeeper, ToNode, VERSION};
+use super::{Keeper, Link};
 use crate::io::platform;
 use crate::{Error, SessionId};
 
@@ -81,10 +82,10 @@ impl Client {
         argv: Vec<OsString>,
         events: mpsc::UnboundedSender<FromKeeper>,
     ) -> Result<(Self, Vec<Holding>), Error> {
-        let Link { socket, started } = link;
-        let first = match started {
-            None => ToKeeper::Hello { version: VERSION },
-            Some(_) => takeover(),
+        let Link { socket, keeper } = link;
+        let first = match keeper {
+            Keeper::Parent(_) => ToKeeper::Hello { version: VERSION },
+            Keeper::Child(_) => takeover(),
         };
         let mut frames = FrameReader::default();
         let (lock, holdings) = greet(&socket, &mut frames, &first, None)?;
@@ -108,7 +109,7 @@ impl Client {
             shared: Arc::clone(&shared),
             socket,
             frames,
-            child: started,
+            keeper,
         };
         std::thread::Builder::new()
             .name("keeper".into())
@@ -184,7 +185,7 @@ struct Listener {
     shared: Arc<Shared>,
     socket: UnixStream,
     frames: FrameReader,
-    child: Option<Child>,
+    keeper: Keeper,
 }
 
 impl Listener {
@@ -193,6 +194,10 @@ impl Listener {
             match self.frames.read::<ToNode>(&self.socket) {
                 Ok(Some((message, fds))) => self.handle(message, fds),
                 Ok(None) => {}
+                // The next frame may be better.
+                Err(error) if error.kind() == io::ErrorKind::Other => {
+                    tracing::error!(%error, "the keeper is not understood");
+                }
                 Err(error) => {
                     if !self.replace(&error) {
                         return;
@@ -274,17 +279,26 @@ impl Listener {
         }
     }
 
-    /// Makes sure that a keeper which was our child is over.
+    /// Makes sure that the keeper is over: two of them would each start a node.
     fn bury(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+        match &mut self.keeper {
+            // Its children get another parent when it ends. If it has only
+            // hung up, it is about to end us.
+            Keeper::Parent(pid) => {
+                while pid.is_some() && getppid() == *pid {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            Keeper::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
         }
     }
 
     fn hand_over(&mut self) -> Result<(), Error> {
-        let Link { socket, started } = Link::start(&self.shared.argv)?;
-        self.child = started;
+        let Link { socket, keeper } = Link::start(&self.shared.argv)?;
+        self.keeper = keeper;
         let (lock, held) = {
             let state = self.shared.state.lock();
             (state.lock.clone(), state.held.clone())

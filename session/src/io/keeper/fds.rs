@@ -123,7 +123,8 @@ pub(crate) struct FrameReader {
 impl FrameReader {
     /// The next frame. On a socket that does not block, `None` when it has not
     /// arrived whole. The end of the stream is
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). A frame that is not
+    /// understood is [`Other`](io::ErrorKind::Other); the next can be read.
     pub(crate) fn read<T: DeserializeOwned>(
         &mut self,
         socket: impl AsFd,
@@ -134,7 +135,7 @@ impl FrameReader {
                 let message = serde_json::from_slice(&self.bytes[4..]);
                 self.bytes.clear();
                 let fds = std::mem::take(&mut self.fds);
-                return Ok(Some((message?, fds)));
+                return Ok(Some((message.map_err(io::Error::other)?, fds)));
             }
             match self.receive(&socket, missing) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -291,6 +292,18 @@ mod tests {
             }
         }
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_frame_that_is_not_understood_does_not_hide_the_next() {
+        let (left, right) = UnixStream::pair().unwrap();
+        send_blocking(&left, &"words", &[]).unwrap();
+        send_blocking(&left, &7, &[]).unwrap();
+        let mut frames = FrameReader::default();
+        let error = frames.read::<u32>(&right).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Other);
+        let (seven, _) = frames.read::<u32>(&right).unwrap().unwrap();
+        assert_eq!(seven, 7);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 pub(crate) use client::{Client, FromKeeper, Holding};
+use rustix::process::{Pid, getppid};
 
 use crate::Error;
 
@@ -32,6 +33,10 @@ use crate::Error;
 /// the socket: always standard input, which is inherited without a moment in
 /// which other programs could get it too.
 pub(crate) const NODE_ENV: &str = "CW_KEEPER_FD";
+
+/// Tells a keeper which process has started it. That process is its parent as
+/// long as it lives; a parent of another number is a stranger who takes orphans.
+const STARTER_ENV: &str = "CW_KEEPER_STARTER";
 
 /// Runs the keeper of a directory: takes its lock, starts the node
 /// (`node_argv`, the program first) as a child and starts it again when it
@@ -48,7 +53,7 @@ pub fn run(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error> {
 }
 
 /// Runs a keeper that a node has started because the former one died; its
-/// standard input is the socket to that node. Otherwise as [`run`]; without a
+/// standard input is the socket to that node. Otherwise as [`run()`]; without a
 /// `node_argv` it ends when that node does.
 ///
 /// # Errors
@@ -61,8 +66,16 @@ pub fn adopt(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error> {
 #[derive(Debug)]
 pub struct Link {
     socket: UnixStream,
-    /// The keeper, when this process started it.
-    started: Option<Child>,
+    keeper: Keeper,
+}
+
+/// The process at the other end.
+#[derive(Debug)]
+enum Keeper {
+    /// It started us.
+    Parent(Option<Pid>),
+    /// We started it.
+    Child(Child),
 }
 
 impl Link {
@@ -79,7 +92,7 @@ impl Link {
         }
         Ok(Self {
             socket: take_stdin()?,
-            started: None,
+            keeper: Keeper::Parent(getppid()),
         })
     }
 
@@ -97,6 +110,7 @@ impl Link {
         let child = Command::new(program)
             .args(arguments)
             .env_remove(NODE_ENV)
+            .env(STARTER_ENV, std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Keys typed at a terminal are for the node alone.
             .process_group(0)
@@ -104,7 +118,7 @@ impl Link {
             .map_err(unavailable)?;
         Ok(Self {
             socket: ours,
-            started: Some(child),
+            keeper: Keeper::Child(child),
         })
     }
 }
@@ -113,7 +127,7 @@ impl Link {
 fn take_stdin() -> Result<UnixStream, Error> {
     let taken = (|| {
         let stdin = rustix::stdio::stdin();
-        if rustix::net::sockopt::socket_domain(stdin)? != rustix::net::AddressFamily::UNIX {
+        if rustix::net::getsockname(stdin)?.address_family() != rustix::net::AddressFamily::UNIX {
             return Err(std::io::ErrorKind::InvalidInput.into());
         }
         let socket = rustix::io::fcntl_dupfd_cloexec(stdin, 3)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::NODE_ENV;
+use super::{NODE_ENV, STARTER_ENV};
 use crate::io::platform;
 
 /// First pause before a restart: a crash costs its users no more than this.
@@ -53,9 +53,9 @@ impl Node {
     }
 
     /// The node that started us, and already runs.
-    pub(super) fn running(argv: &[OsString], pid: Option<Pid>, now: Instant) -> Self {
+    pub(super) fn running(argv: &[OsString], pid: Pid, now: Instant) -> Self {
         let mut node = Self::due(argv, now);
-        node.process = pid.map(|pid| Process {
+        node.process = Some(Process {
             pid,
             pidfd: platform::open_process(pid),
             child: false,
@@ -92,6 +92,7 @@ impl Node {
         // it is open to any other program.
         let child = Command::new(program)
             .args(arguments)
+            .env_remove(STARTER_ENV)
             .env(NODE_ENV, "0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;

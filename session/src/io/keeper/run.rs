@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Rlimit, Signal};
+use rustix::process::{Pid, Rlimit, Signal};
 use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
 };
@@ -36,10 +36,21 @@ pub(super) fn run(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error>
 /// A keeper for the node at the other end of standard input.
 pub(super) fn adopt(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error> {
     let socket = super::take_stdin()?;
-    let node = Node::running(node_argv, rustix::process::getppid(), Instant::now());
+    let node = Node::running(node_argv, starter()?, Instant::now());
+    // Whoever was our parent while it was looked up is the process meant.
+    starter()?;
     let mut keeper = Keeper::new(dir, None, node)?;
     keeper.connect(socket)?;
     keeper.run()
+}
+
+/// The node that has started us, if it lives.
+fn starter() -> Result<Pid, Error> {
+    let told = std::env::var(super::STARTER_ENV).unwrap_or_default();
+    let told = told.parse().ok().and_then(platform::pid);
+    let parent = rustix::process::getppid();
+    told.filter(|told| parent == Some(*told))
+        .ok_or_else(|| Error::KeeperUnavailable("the node that started it is gone".into()))
 }
 
 struct Keeper {
@@ -148,6 +159,9 @@ impl Keeper {
             match link.frames.read::<ToKeeper>(&link.socket) {
                 Ok(Some((message, fds))) => self.handle(message, fds),
                 Ok(None) => break,
+                Err(error) if error.kind() == io::ErrorKind::Other => {
+                    tracing::error!(%error, "the node is not understood");
+                }
                 Err(error) => {
                     self.hang_up(&error);
                     return;
