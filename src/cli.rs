@@ -70,6 +70,8 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::relay::Relay,
     },
+    /// Say by the exit status whether the node, or a relay, answers; for health checks.
+    Health(verb::health::Health),
     /// Print a completion script for your shell.
     Completion(verb::completion::Completion),
     /// Holds the terminals of a node.
@@ -188,6 +190,7 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
             verb: Some(Node::Ping(verb)),
         } => verb.run(cli).await,
         Verb::Network { verb } => verb.run(cli).await,
+        Verb::Health(verb) => verb.run(cli).await,
         Verb::Completion(verb) => verb.run(cli),
         Verb::Keeper { .. } | Verb::Relay { .. } | Verb::Node { .. } => {
             Err(Error::internal("not a client's verb"))
