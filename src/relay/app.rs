@@ -6,6 +6,7 @@
 //! cannot leave the directory behind the store, and the directory sees the
 //! changes in the order of their revisions.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,12 +23,12 @@ use super::clock::unix_now;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
-use super::store::{Creation, Join, Joined, NewNetwork, Renewal, Revocation, Store};
+use super::store::{Creation, Join, Joined, NewNetwork, Renewal, Revocation, Sighting, Store};
 use crate::coord::{Mark, RelayInfo};
 
-/// How long a record is good for. A node that connects within its second half
-/// gets a new one, so this is also how long a node may be away and still be
-/// known to peers that have not heard of the relay since.
+/// How long a record is good for, seconds. In its second half the relay makes
+/// a new one; so a node that has not heard of the relay believes in its peers
+/// for between half of this and all of it.
 pub(crate) const RECORD_VALIDITY: u64 = 90 * 24 * 3600;
 
 /// See the module.
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) stop: watch::Receiver<bool>,
     token: TokenHash,
     commit: tokio::sync::Mutex<()>,
+    /// When nodes were last seen, as far as the store does not know yet.
+    seen: Mutex<HashMap<(NetworkId, NodeKey), u64>>,
 }
 
 /// What an [`App`] is made of.
@@ -134,6 +137,7 @@ impl App {
             stop: parts.stop,
             token: parts.token,
             commit: tokio::sync::Mutex::new(()),
+            seen: Mutex::default(),
         }
     }
 
@@ -238,7 +242,30 @@ impl App {
         }
     }
 
-    /// Renews what is due among the connected nodes and drops what is old.
+    /// Notes that a node is, or was until now, connected. The store hears of
+    /// it with the next [`App::flush_seen`]: when all nodes come back at once,
+    /// none waits for the disk because of it.
+    pub(crate) fn note_seen(&self, network: &NetworkId, key: &NodeKey) {
+        let now = unix_now();
+        self.hub.seen(network, key, now);
+        self.seen.lock().insert((network.clone(), *key), now);
+    }
+
+    /// Writes down what was noted.
+    pub(crate) async fn flush_seen(&self) {
+        let seen = std::mem::take(&mut *self.seen.lock()).into_iter();
+        let sightings: Vec<_> = seen
+            .map(|((network, key), at)| Sighting { network, key, at })
+            .collect();
+        if sightings.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.seen(sightings).await {
+            tracing::warn!(%error, "could not note who was seen");
+        }
+    }
+
+    /// Renews the records that are due and drops what is old.
     pub(crate) async fn keep_house(self: &Arc<Self>) {
         let now = unix_now();
         for (network, key) in self.hub.ending_before(now + RECORD_VALIDITY / 2) {

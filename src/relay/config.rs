@@ -59,7 +59,7 @@ pub struct Config {
         env = "CODEWIRE_RELAY_AUTH_TOKEN",
         hide_env_values = true
     )]
-    pub auth_token: Option<String>,
+    pub auth_token: Option<Token>,
 
     /// A file with the token; without any, one is made in the data directory
     #[arg(long, value_name = "FILE", conflicts_with = "auth_token")]
@@ -72,6 +72,24 @@ pub struct Config {
     /// Private key (PEM) of the certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+}
+
+/// A token in plain text, which does not print itself.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl std::str::FromStr for Token {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token([redacted])")
+    }
 }
 
 /// A configuration that makes sense.
@@ -122,7 +140,7 @@ impl Config {
 
     fn token(&self, data: &DataDir) -> Result<(TokenHash, Option<PathBuf>)> {
         let (token, made) = match (&self.auth_token, &self.auth_token_file) {
-            (Some(token), _) => (token.clone(), None),
+            (Some(token), _) => (token.0.clone(), None),
             (None, Some(file)) => (read_text(file)?, None),
             (None, None) => {
                 let path = data.path("auth-token");

@@ -92,11 +92,11 @@ async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
         }
         Ok(None) | Err(_) => return,
     };
-    let (id, seen) = (opened.id, unix_now());
-    note_seen(&app, &node, seen).await;
+    let id = opened.id;
+    app.note_seen(&node.network, &node.key);
     run(&app, &node, opened, socket).await;
     app.hub.close(&node.network, &node.key, id, unix_now());
-    note_seen(&app, &node, unix_now()).await;
+    app.note_seen(&node.network, &node.key);
 }
 
 /// A node that has proven who it is.
@@ -299,14 +299,6 @@ async fn farewell(mut sink: Sink, code: &str, message: String) {
     };
     // A node that does not listen is not owed more.
     let _ = timeout(FAREWELL_LIMIT, said).await;
-}
-
-async fn note_seen(app: &App, node: &Node, at: u64) {
-    app.hub.seen(&node.network, &node.key, at);
-    let noted = app.store.seen(node.network.clone(), node.key, at).await;
-    if let Err(error) = noted {
-        tracing::warn!(%error, "could not note when a node was seen");
-    }
 }
 
 fn text(frame: &ToNode) -> Message {

@@ -251,7 +251,9 @@ impl Directory {
         listed
     }
 
-    /// Connected nodes whose records end before `deadline`.
+    /// Live nodes whose records end before `deadline`, connected or not: only a
+    /// revocation takes a member out, while the end of a record bounds how long
+    /// a reader believes it without hearing from the relay.
     pub(crate) fn ending_before(&self, deadline: u64) -> Vec<(NetworkId, NodeKey)> {
         let networks = self.networks.iter();
         let nodes = networks.flat_map(|(id, network)| {
@@ -259,7 +261,7 @@ impl Directory {
             nodes.map(move |(key, node)| (id, key, node))
         });
         nodes
-            .filter(|(_, _, node)| node.connection.is_some() && node.row.revoked.is_none())
+            .filter(|(_, _, node)| node.row.revoked.is_none())
             .filter(|(_, _, node)| node.row.record.expires < deadline)
             .map(|(id, key, _)| (id.clone(), *key))
             .collect()
@@ -679,7 +681,7 @@ mod tests {
             }
         }
         me.catch_up(&directory);
-        let seen = me.netmap.peers().into_iter();
+        let seen = me.netmap.peers(NOW).into_iter();
         let seen: Vec<_> = seen.map(|(name, peer)| (name, peer.online)).collect();
         let listed = directory.list(&network()).into_iter();
         let listed: Vec<_> = listed

@@ -52,6 +52,9 @@ const TLS_LIMIT: Duration = Duration::from_secs(10);
 /// How long the relay waits for requests that are under way when it stops.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
+/// How often the store is told who was seen.
+const SEEN_FLUSH: Duration = Duration::from_secs(10);
+
 /// How often records are renewed and old rows dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 
@@ -84,6 +87,7 @@ pub(crate) struct Relay {
     http: SocketAddr,
     stun: Option<SocketAddr>,
     token_made: Option<PathBuf>,
+    app: Arc<App>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -110,7 +114,8 @@ impl Relay {
             _data: checked.data,
         };
         tasks.spawn(acceptor.run(listener));
-        tasks.spawn(until_stopped(stopped.clone(), keep_house(app)));
+        tasks.spawn(until_stopped(stopped.clone(), keep_house(Arc::clone(&app))));
+        tasks.spawn(until_stopped(stopped.clone(), flush_seen(Arc::clone(&app))));
         if let Some(udp) = udp {
             tasks.spawn(until_stopped(stopped, answer_stun(udp)));
         }
@@ -119,6 +124,7 @@ impl Relay {
             http,
             stun,
             token_made: checked.token_made,
+            app,
             stop,
             tasks,
         })
@@ -160,6 +166,7 @@ impl Relay {
         if ended.await.is_err() {
             self.tasks.shutdown().await;
         }
+        self.app.flush_seen().await;
     }
 }
 
@@ -339,6 +346,13 @@ async fn keep_house(app: Arc<App>) {
     loop {
         app.keep_house().await;
         sleep(HOUSEKEEPING).await;
+    }
+}
+
+async fn flush_seen(app: Arc<App>) {
+    loop {
+        sleep(SEEN_FLUSH).await;
+        app.flush_seen().await;
     }
 }
 

@@ -103,7 +103,7 @@ impl Link {
             me: netmap.me().clone(),
             connected: false,
             revision: netmap.revision(),
-            peers: netmap.peers(),
+            peers: netmap.peers(unix_now()),
             stun: None,
             last_error: None,
         }));
@@ -221,10 +221,8 @@ impl Link {
                     self.save();
                     continue;
                 }
-                _ = expiry.tick() => {
-                    if self.netmap.handle_time(unix_now()) {
-                        self.publish(None);
-                    }
+                _ = expiry.tick(), if self.view.borrow().connected => {
+                    self.publish(None);
                     continue;
                 }
             };
@@ -288,7 +286,7 @@ impl Link {
             me: self.netmap.me().clone(),
             connected: last_error.is_none(),
             revision: self.netmap.revision(),
-            peers: self.netmap.peers(),
+            peers: self.netmap.peers(unix_now()),
             stun: self.stun,
             last_error,
         };

@@ -64,15 +64,14 @@ impl Netmap {
     /// Takes up where an earlier process was. Records that are expired or not
     /// right are left out, and then a snapshot will be needed.
     pub(crate) fn restore(&mut self, saved: Saved, now: u64) {
-        let mut whole = true;
+        self.revision = saved.revision;
         for signed in saved.records {
             let peer = Peer {
                 record: signed,
                 online: false,
             };
-            whole &= self.put(peer, now).is_ok();
+            self.put_or_forget(peer, now);
         }
-        self.revision = saved.revision.filter(|_| whole);
     }
 
     /// What to keep on disk.
@@ -94,11 +93,12 @@ impl Netmap {
         self.revision
     }
 
-    /// The peers by name. Where two have one name, the one issued later has
-    /// it.
-    pub(crate) fn peers(&self) -> BTreeMap<NodeName, PeerView> {
+    /// The peers by name whose records hold at `now`. Where two have one name,
+    /// the one issued later has it.
+    pub(crate) fn peers(&self, now: u64) -> BTreeMap<NodeName, PeerView> {
         let mut peers = BTreeMap::<NodeName, PeerView>::new();
-        for entry in self.peers.values() {
+        let valid = self.peers.values();
+        for entry in valid.filter(|entry| entry.record.expires > now) {
             let record = &entry.record;
             let before = peers.get(&record.name);
             if before.is_none_or(|before| before.record.issued < record.issued) {
@@ -130,10 +130,11 @@ impl Netmap {
         if more {
             return (false, Vec::new());
         }
+        self.revision = Some(revision);
         let before = std::mem::take(&mut self.peers);
         let mut bad = Vec::new();
         for peer in std::mem::take(&mut self.staged) {
-            bad.extend(self.put(peer, now).err());
+            bad.extend(self.put_or_forget(peer, now));
         }
         for (key, entry) in &mut self.peers {
             // An older record of a peer that we knew better.
@@ -141,7 +142,6 @@ impl Netmap {
                 entry.keep_newer(known);
             }
         }
-        self.revision = Some(revision);
         (true, bad)
     }
 
@@ -162,10 +162,14 @@ impl Netmap {
                 }
             }
         }
-        let put = delta.upsert.into_iter().map(|peer| self.put(peer, now));
-        let bad = put.filter_map(Result::err).collect();
-        self.revision = Some(delta.revision);
-        bad
+        // A hole stays a hole until a snapshot fills it.
+        if delta.resumed || self.revision.is_some() {
+            self.revision = Some(delta.revision);
+        }
+        let upsert = delta.upsert.into_iter();
+        upsert
+            .filter_map(|peer| self.put_or_forget(peer, now))
+            .collect()
     }
 
     /// The relay's word on this node itself.
@@ -181,11 +185,15 @@ impl Netmap {
         self.put(peer, now)
     }
 
-    /// Drops peers whose records ended; whether there were any.
-    pub(crate) fn handle_time(&mut self, now: u64) -> bool {
-        let before = self.peers.len();
-        self.peers.retain(|_, entry| entry.record.expires > now);
-        self.peers.len() != before
+    /// Puts a peer in. One that cannot be believed leaves a hole: perhaps it
+    /// is this machine's clock that is wrong, so the next connection asks for
+    /// a snapshot.
+    fn put_or_forget(&mut self, peer: Peer, now: u64) -> Option<Unbelievable> {
+        let bad = self.put(peer, now).err();
+        if bad.is_some() {
+            self.revision = None;
+        }
+        bad
     }
 
     fn put(&mut self, peer: Peer, now: u64) -> Result<(), Unbelievable> {
@@ -278,7 +286,7 @@ mod tests {
     }
 
     fn names(map: &Netmap) -> Vec<String> {
-        map.peers().keys().map(ToString::to_string).collect()
+        map.peers(NOW).keys().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -331,6 +339,7 @@ mod tests {
     #[test]
     fn a_snapshot_counts_when_it_is_whole() {
         let mut map = new_map();
+        map.handle_snapshot(revision(1), vec![], false, NOW);
         map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
         let first = vec![peer(&record(3, "dev-3"))];
         assert!(!map.handle_snapshot(revision(5), first, true, NOW).0);
@@ -355,13 +364,14 @@ mod tests {
         for record in [&record(2, "dev-2"), &newer, &record(4, "dev-2")] {
             map.handle_delta(upsert(peer(record)), NOW);
         }
-        let peers = map.peers();
+        let peers = map.peers(NOW);
         assert_eq!(peers[&newer.name].record, newer);
     }
 
     #[test]
     fn what_was_saved_is_believed_only_by_its_signature() {
         let mut map = new_map();
+        map.handle_snapshot(revision(1), vec![], false, NOW);
         map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
         let saved = || serde_json::to_string(&map.save()).unwrap();
         let restored = |text: &str, now| {
@@ -378,11 +388,33 @@ mod tests {
     }
 
     #[test]
-    fn peers_whose_records_end_go() {
+    fn peers_whose_records_ended_are_hidden() {
         let mut map = new_map();
         map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
-        assert!(!map.handle_time(NOW + 999));
-        assert!(map.handle_time(NOW + 1_000));
-        assert!(names(&map).is_empty());
+        assert_eq!(map.peers(NOW + 999).len(), 1);
+        assert!(map.peers(NOW + 1_000).is_empty());
+        // The clock was wrong and was put right.
+        assert_eq!(map.peers(NOW).len(), 1);
+    }
+
+    #[test]
+    fn a_hole_is_filled_by_a_snapshot() {
+        let mut map = new_map();
+        map.handle_snapshot(revision(1), vec![], false, NOW);
+        assert_eq!(map.revision(), Some(revision(1)));
+        // By a clock that is a day late, the record is of the future.
+        let late = NOW - 86_400;
+        assert_eq!(
+            map.handle_delta(upsert(peer(&record(2, "dev-2"))), late)
+                .len(),
+            1
+        );
+        assert_eq!(map.revision(), None);
+        map.handle_delta(upsert(peer(&record(3, "dev-3"))), NOW);
+        assert_eq!(map.revision(), None);
+        let all = vec![peer(&record(2, "dev-2")), peer(&record(3, "dev-3"))];
+        map.handle_snapshot(revision(2), all, false, NOW);
+        assert_eq!(map.revision(), Some(revision(2)));
+        assert_eq!(names(&map), ["dev-2", "dev-3"]);
     }
 }

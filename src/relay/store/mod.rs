@@ -76,8 +76,8 @@ pub(crate) trait Store: Send + Sync {
     /// Revokes the live node of that name; `None` if there is none.
     fn revoke(&self, revocation: Revocation) -> Answer<'_, Option<Change>>;
 
-    /// Notes when a node was last connected.
-    fn seen(&self, network: NetworkId, key: NodeKey, at: u64) -> Answer<'_, ()>;
+    /// Notes when nodes were last connected.
+    fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()>;
 
     /// Drops invites long expired and marks nobody will ask for.
     fn purge(&self, now: u64) -> Answer<'_, ()>;
@@ -216,6 +216,13 @@ pub(crate) struct Revocation {
     pub(crate) name: NodeName,
     pub(crate) mark: Mark,
     pub(crate) now: u64,
+}
+
+/// A node was connected.
+pub(crate) struct Sighting {
+    pub(crate) network: NetworkId,
+    pub(crate) key: NodeKey,
+    pub(crate) at: u64,
 }
 
 /// A change of a network's membership: the node as it is now, and the

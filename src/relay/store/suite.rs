@@ -11,7 +11,7 @@ use mesh::{NetworkId, SignKey};
 
 use super::{
     Change, Creation, EXPIRED_INVITES_KEPT, Error, Join, Joined, MAX_INVITES, NewInvite,
-    NewNetwork, Refusal, Renewal, Revocation, Role, Store, Subject,
+    NewNetwork, Refusal, Renewal, Revocation, Role, Sighting, Store, Subject,
 };
 use crate::coord::{InviteHash, Mark, Revision};
 
@@ -317,10 +317,12 @@ pub(super) async fn revisions_grow_by_one_and_keep_their_marks(store: Arc<dyn St
     let record = &renewed.node.record;
     assert_eq!((record.issued, record.expires), (NOW + 7, NOW + 9_000));
     store.revoke(revocation(&home, "dev-1")).await.unwrap();
-    store
-        .seen(home, NodeKey::from_bytes([10; 32]), NOW + 8)
-        .await
-        .unwrap();
+    let sightings = [8, 3].map(|after| Sighting {
+        network: home.clone(),
+        key: NodeKey::from_bytes([10; 32]),
+        at: NOW + after,
+    });
+    store.seen(sightings.into()).await.unwrap();
 
     let networks = store.load().await.unwrap();
     let [away, home] = &networks[..] else {

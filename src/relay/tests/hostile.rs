@@ -384,3 +384,25 @@ async fn stun_tells_where_one_is() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn those_who_connect_and_say_nothing_do_not_keep_others_out() {
+    limited(async {
+        let rig = Rig::new().await;
+        let mut idle = Vec::new();
+        for n in 0..400 {
+            let mut stream = TcpStream::connect(rig.relay().http()).await.unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"GET /healthz HT").await.unwrap();
+            }
+            idle.push(stream);
+        }
+        rig.api().validate().await.unwrap();
+        // And they are sent away.
+        for stream in &mut idle {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    })
+    .await;
+}

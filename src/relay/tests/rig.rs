@@ -181,7 +181,7 @@ pub(super) fn config(data_dir: PathBuf, listen: &str) -> Config {
         stun_listen: "127.0.0.1:0".to_owned(),
         data_dir: Some(data_dir),
         auth_mode: "token".to_owned(),
-        auth_token: Some(TOKEN.to_owned()),
+        auth_token: Some(TOKEN.parse().unwrap()),
         auth_token_file: None,
         tls_cert: None,
         tls_key: None,

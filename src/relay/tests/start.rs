@@ -37,7 +37,7 @@ async fn what_is_not_built_is_said() {
             assert_eq!(start(&|c| c.listen = listen.into()).await, "config_invalid");
         }
         assert_eq!(
-            start(&|c| c.auth_token = Some(" ".into())).await,
+            start(&|c| c.auth_token = " ".parse().ok()).await,
             "config_invalid"
         );
         assert_eq!(start(&|_| ()).await, "ok");

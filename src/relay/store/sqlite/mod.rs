@@ -15,7 +15,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use derp::NodeKey;
 use futures_util::FutureExt as _;
 use mesh::NetworkId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
@@ -24,7 +23,8 @@ use sqlx::{Sqlite as Engine, Transaction};
 use self::row::signed;
 use super::{
     Answer, Change, Creation, EXPIRED_INVITES_KEPT, Error, InviteInfo, Join, Joined, MAX_CHANGES,
-    NetworkInfo, NetworkState, NewInvite, NewNetwork, Renewal, Revocation, Role, Store, Subject,
+    NetworkInfo, NetworkState, NewInvite, NewNetwork, Renewal, Revocation, Role, Sighting, Store,
+    Subject,
 };
 
 /// Each brings the schema one version further. Never edit one that was
@@ -170,8 +170,8 @@ impl Store for Sqlite {
         self.revoke_node(revocation).boxed()
     }
 
-    fn seen(&self, network: NetworkId, key: NodeKey, at: u64) -> Answer<'_, ()> {
-        self.note_seen(network, key, at).boxed()
+    fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()> {
+        self.note_seen(sightings).boxed()
     }
 
     fn purge(&self, now: u64) -> Answer<'_, ()> {

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 
 use super::networks::{add_member, next_revision};
 use super::row::{NODE_COLUMNS, fixed, node, number, signed, text};
-use super::{Change, Error, Join, Joined, Renewal, Revocation, Sqlite, Subject, Tx};
+use super::{Change, Error, Join, Joined, Renewal, Revocation, Sighting, Sqlite, Subject, Tx};
 use crate::coord::Revision;
 use crate::relay::store::{MAX_NODES, NodeRow, Refusal};
 
@@ -103,20 +103,19 @@ impl Sqlite {
         Ok(Some(Change { revision, node }))
     }
 
-    pub(super) async fn note_seen(
-        &self,
-        network: NetworkId,
-        key: NodeKey,
-        at: u64,
-    ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE nodes SET seen = max(coalesce(seen, 0), ?) WHERE network = ? AND key = ?",
-        )
-        .bind(signed(at)?)
-        .bind(network.as_str())
-        .bind(key.as_bytes().as_slice())
-        .execute(&self.pool)
-        .await?;
+    pub(super) async fn note_seen(&self, sightings: Vec<Sighting>) -> Result<(), Error> {
+        let mut tx = self.write().await?;
+        for Sighting { network, key, at } in sightings {
+            sqlx::query(
+                "UPDATE nodes SET seen = max(coalesce(seen, 0), ?) WHERE network = ? AND key = ?",
+            )
+            .bind(signed(at)?)
+            .bind(network.as_str())
+            .bind(key.as_bytes().as_slice())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 }
