@@ -24,6 +24,7 @@ mod packet;
 mod path;
 mod peer;
 mod record;
+mod stun;
 mod wg;
 
 pub use derp::{NodeKey, NodeSecret};

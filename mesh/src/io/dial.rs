@@ -20,6 +20,13 @@ use crate::Error;
 
 /// How long a call waits for a connection and a stream.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// A peer that the relay does not know may just be starting again; after that
+/// long it is away.
+const ABSENT: Duration = Duration::from_secs(5);
+/// The relay must have said so not before that (the handshake is repeated after
+/// 3.25 s, which asks it again).
+const ABSENT_STILL: Duration = Duration::from_secs(3);
+const ABSENT_CHECK: Duration = Duration::from_millis(250);
 /// How long one attempt may take: three round trips of a very slow path.
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// After a failed attempt.
@@ -41,9 +48,26 @@ impl Inside {
                 }
             }
         });
-        match opened.await {
-            Ok(result) => result,
-            Err(_) => Err(self.unreachable(entry)),
+        tokio::select! {
+            opened = opened => opened.unwrap_or_else(|_| Err(self.unreachable(entry))),
+            () = self.absent(entry) => {
+                Err(Error::PeerUnreachable("it is not connected to the relay".to_owned()))
+            }
+        }
+    }
+
+    /// Resolves when the relay keeps missing the peer, and there is no other way
+    /// to it.
+    async fn absent(&self, entry: &Entry) {
+        let started = Instant::now();
+        loop {
+            tokio::time::sleep(ABSENT_CHECK).await;
+            let missed = self.node.link.missed(&entry.key);
+            let still = missed.is_some_and(|at| at.into_std() >= started + ABSENT_STILL);
+            let session = entry.state.lock().core.has_session();
+            if started.elapsed() >= ABSENT && still && !session {
+                return;
+            }
         }
     }
 

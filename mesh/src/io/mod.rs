@@ -22,6 +22,7 @@ mod outbox;
 mod pack;
 mod platform;
 mod receive;
+mod reflect;
 mod relay;
 mod socket;
 mod table;
@@ -68,7 +69,7 @@ pub struct Relay {
     pub url: String,
     /// How to verify an `https` relay.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// The relay's STUN address; not used yet.
+    /// The relay's STUN server, which tells us our address as others see it.
     pub stun: Option<SocketAddr>,
 }
 
@@ -160,7 +161,10 @@ impl Mesh {
     /// Says which relay to stay connected to, or none. The connection is made,
     /// and made again whenever it is lost, in the background.
     pub fn set_relay(&self, relay: Option<Relay>) {
-        self.inside().node.link.set_target(relay);
+        let node = &self.inside().node;
+        node.reflection
+            .set_server(relay.as_ref().and_then(|relay| relay.stun));
+        node.link.set_target(relay);
     }
 
     /// Lets a peer in. With another signing key than before, its connections
@@ -281,6 +285,11 @@ impl Mesh {
     pub fn udp_ports(&self) -> (Option<u16>, Option<u16>) {
         let port = |family| self.inside().node.udp.as_ref()?.port(family);
         (port(udp::Family::V4), port(udp::Family::V6))
+    }
+
+    /// The UDP addresses that peers are told, the one seen from outside first.
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        self.inside().node.endpoints()
     }
 
     /// Says good-bye to the peers and stops. Waits until that is sent, for a

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::entry::{Entry, State};
 use super::gate::Gate;
+use super::reflect::Reflection;
 use super::relay::Link;
 use super::table::Table;
 use super::timers::Timers;
@@ -36,7 +37,8 @@ pub(super) struct Node {
     /// Peers whose outbox wants to be flushed soon.
     pub(super) flush: Mutex<Vec<Arc<Entry>>>,
     pub(super) flush_soon: Notify,
-    pub(super) endpoints: Mutex<Vec<SocketAddr>>,
+    endpoints: Mutex<Vec<SocketAddr>>,
+    pub(super) reflection: Reflection,
     events: Mutex<Vec<(Arc<Entry>, Event)>>,
     event_came: Notify,
     numbers: Numbers,
@@ -65,6 +67,7 @@ impl Node {
             flush: Mutex::default(),
             flush_soon: Notify::new(),
             endpoints: Mutex::default(),
+            reflection: Reflection::default(),
             events: Mutex::default(),
             event_came: Notify::new(),
             // 0 is taken by the state machine's own questions.
@@ -75,13 +78,16 @@ impl Node {
         Ok(node)
     }
 
-    /// Looks up the machine's addresses, and tells the peers' state machines if
+    /// Looks up the node's addresses, and tells the peers' state machines if
     /// they have changed.
     pub(super) fn refresh_endpoints(&self) {
         let Some(udp) = &self.udp else {
             return;
         };
-        let found = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
+        let mut found = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
+        found.retain(|addr| Some(*addr) != self.reflection.found());
+        // First, so that a machine with many interfaces does not cut it off.
+        found.splice(..0, self.reflection.found());
         {
             let mut known = self.endpoints.lock();
             if *known == found {
@@ -95,10 +101,14 @@ impl Node {
         }
     }
 
+    /// The node's addresses, as peers are told them.
+    pub(super) fn endpoints(&self) -> Vec<SocketAddr> {
+        self.endpoints.lock().clone()
+    }
+
     /// Lets a peer in, unless it is in with the same signing key. Returns the
     /// entry that it replaces.
     pub(super) fn upsert(&self, peer: &Peer) -> Option<Arc<Entry>> {
-        let endpoints = self.endpoints.lock().clone();
         let mut table = self.table.write();
         if table
             .by_key(&peer.key)
@@ -123,7 +133,7 @@ impl Node {
             direct: self.udp.is_some(),
             first_id: self.numbers.draw(),
         });
-        core.set_endpoints(&endpoints);
+        core.set_endpoints(&self.endpoints.lock());
         let old = table.remove(&peer.key);
         table.insert(&Arc::new(Entry::new(peer.key, peer.sign_key, index, core)));
         old
@@ -138,6 +148,14 @@ impl Node {
             IpAddr::V6(ip) => self.table.read().by_address(&ip).cloned(),
             IpAddr::V4(_) => None,
         }
+    }
+
+    /// An id for a question that only the one asked can answer.
+    pub(super) fn random_id(&self) -> [u8; 12] {
+        let mut id = [0; 12];
+        id[..8].copy_from_slice(&self.numbers.draw().to_le_bytes());
+        id[8..].copy_from_slice(&self.numbers.draw().to_le_bytes()[..4]);
+        id
     }
 
     pub(super) fn next_echo(&self) -> u64 {

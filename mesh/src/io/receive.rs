@@ -230,7 +230,12 @@ impl Inbox {
     /// Whose datagram it is.
     fn entry_of(&self, node: &Node, datagram: Datagram<'_>, now: Instant) -> Option<Arc<Entry>> {
         match (classify(datagram.bytes), datagram.relayed_from) {
-            (Class::Garbage, _) => None,
+            (Class::Garbage, _) => {
+                if let Via::Direct(source) = datagram.via {
+                    node.reflection.handle(source, datagram.bytes);
+                }
+                None
+            }
             (Class::For(index), from) => {
                 if let Some(last) = self.last.as_ref().filter(|last| last.index == index) {
                     return Some(Arc::clone(last));

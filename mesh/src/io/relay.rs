@@ -6,7 +6,7 @@
 //! it reads waits in a queue for the receive half; when that is full the task
 //! stops reading, and TCP holds the relay up.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -27,6 +27,8 @@ const STABLE: Duration = Duration::from_secs(5);
 const PING_AFTER: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Peers remembered as absent; what is forgotten is said again.
+const MAX_ABSENT: usize = 4096;
 /// Bytes that may wait for the receive half.
 const QUEUE_LEN: usize = 1 << 20;
 
@@ -41,6 +43,8 @@ pub(super) struct Link {
     drained: Notify,
     /// The relay has answered a ping.
     answered: Notify,
+    /// When the relay last said of a peer that it is not there.
+    absent: Mutex<HashMap<NodeKey, Instant>>,
 }
 
 #[derive(Default)]
@@ -71,6 +75,12 @@ impl Link {
             Some(Err(SendError::Full)) => Err(QueueFull),
             _ => Ok(()),
         }
+    }
+
+    /// When the relay last said that the peer is not there, if nothing has come
+    /// from it since.
+    pub(super) fn missed(&self, peer: &NodeKey) -> Option<Instant> {
+        self.absent.lock().get(peer).copied()
     }
 
     /// Waits until the relay takes packets again, or is another one, or none.
@@ -200,7 +210,14 @@ impl Link {
     async fn handle_event(&self, event: Event) {
         match event {
             Event::Packet { from, data } => self.enqueue(from, data).await,
-            Event::PeerGone { key, reason } => tracing::debug!(?key, reason, "not on the relay"),
+            Event::PeerGone { key, reason } => {
+                tracing::debug!(?key, reason, "not on the relay");
+                let mut absent = self.absent.lock();
+                if absent.len() >= MAX_ABSENT {
+                    absent.clear();
+                }
+                absent.insert(key, Instant::now());
+            }
             Event::Pong(_) => self.answered.notify_waiters(),
             Event::Health(text) if !text.is_empty() => tracing::info!(text, "the relay says"),
             _ => {}
@@ -208,6 +225,12 @@ impl Link {
     }
 
     async fn enqueue(&self, from: NodeKey, packet: Bytes) {
+        {
+            let mut absent = self.absent.lock();
+            if !absent.is_empty() {
+                absent.remove(&from);
+            }
+        }
         let full = {
             let mut queue = self.queue.lock();
             queue.len += packet.len();
@@ -224,6 +247,7 @@ impl Link {
 
     fn set_sender(&self, sender: Option<Sender>) {
         *self.sender.write() = sender;
+        self.absent.lock().clear();
         self.changed.notify_waiters();
     }
 }

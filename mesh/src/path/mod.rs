@@ -142,8 +142,15 @@ impl Agent {
 
     /// Says where this node can be reached, best first.
     pub(crate) fn set_endpoints(&mut self, endpoints: &[SocketAddr]) {
-        self.endpoints.clear();
-        self.endpoints.extend_from_slice(endpoints);
+        if self.endpoints == endpoints {
+            return;
+        }
+        self.endpoints = endpoints.to_vec();
+        // Worth telling soon, if the peer is still looking for us.
+        if let (None, Some(round)) = (&self.direct, self.round_at) {
+            let soon = round + ROUND_PAUSE;
+            self.next_round = self.next_round.map(|at| at.min(soon));
+        }
     }
 
     /// Where to send now. Counts as use of the path: something is about to be

@@ -105,3 +105,61 @@ async fn without_a_relay_and_a_path_the_error_says_so() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_the_relay_misses_is_given_up_early() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, false).await;
+        b.close().await;
+        let error = a.open(&identity(2).key()).await.unwrap_err();
+        assert_eq!(error.code(), "peer_unreachable");
+        assert!(error.to_string().contains("relay"), "{error}");
+    })
+    .await;
+}
+
+/// A node behind a NAT knows its address from STUN alone; here a server tells
+/// both nodes something that only it could know.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_from_stun_is_probed() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let stun = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let probed = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (a, b) = pair(&relay, true).await;
+        let _echo = echo(&b);
+        a.set_relay(Some(mesh::io::Relay {
+            stun: Some(stun.local_addr().unwrap()),
+            ..relay.relay()
+        }));
+        let mut request = [0; 100];
+        let (len, from) = stun.recv_from(&mut request).await.unwrap();
+        assert_eq!(len, 20);
+        let mut response = request[..20].to_vec();
+        response[..4].copy_from_slice(&[1, 1, 0, 12]);
+        response.extend([0, 1, 0, 8, 0, 1]);
+        response.extend(probed.local_addr().unwrap().port().to_be_bytes());
+        response.extend([127, 0, 0, 1]);
+        stun.send_to(&response, from).await.unwrap();
+        let outside = probed.local_addr().unwrap();
+        until(|| a.endpoints().first() == Some(&outside)).await;
+
+        // Nothing else works.
+        a.test_break_udp(true);
+        call(&a, 2, 1000).await.unwrap();
+        let mut datagram = [0; 2000];
+        loop {
+            // Probes or a handshake: either way the peer has tried it.
+            let receiving = probed.recv_from(&mut datagram);
+            tokio::select! {
+                received = receiving => {
+                    assert!(received.unwrap().0 >= 148);
+                    break;
+                }
+                () = call_until_ok(&a, 2) => {}
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,138 @@
+//! As much of STUN (RFC 8489) as it takes to ask a server "where do you see me?".
+//!
+//! A request is a header of 20 bytes: type 0x0001, length, the magic cookie
+//! 0x2112A442 and a transaction id of 12 bytes. A success response (0x0101)
+//! repeats cookie and id and has attributes, each a type, a length and a value
+//! padded to four bytes. The address is in XOR-MAPPED-ADDRESS (0x0020), or, from
+//! old servers, in MAPPED-ADDRESS (0x0001). No message of WireGuard begins like
+//! a response.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+const REQUEST: [u8; 2] = [0x00, 0x01];
+const RESPONSE: [u8; 2] = [0x01, 0x01];
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+const HEADER_LEN: usize = 20;
+const MAPPED: u16 = 0x0001;
+const XOR_MAPPED: u16 = 0x0020;
+
+/// Ties a response to its request; random, or anybody could answer.
+pub(crate) type Id = [u8; 12];
+
+/// A binding request.
+pub(crate) fn request(id: &Id) -> [u8; HEADER_LEN] {
+    let mut out = [0; HEADER_LEN];
+    out[..2].copy_from_slice(&REQUEST);
+    out[4..8].copy_from_slice(&COOKIE);
+    out[8..].copy_from_slice(id);
+    out
+}
+
+/// The id and the address in a success response.
+pub(crate) fn parse_response(bytes: &[u8]) -> Option<(Id, SocketAddr)> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
+    if header[..2] != RESPONSE || header[4..8] != COOKIE {
+        return None;
+    }
+    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let id = header.last_chunk::<12>()?;
+    let mut attributes = rest.get(..len)?;
+    let mut plain = None;
+    while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
+        let kind = u16::from_be_bytes([head[0], head[1]]);
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let value = rest.get(..len)?;
+        match kind {
+            XOR_MAPPED => return address(value, Some(id)).map(|addr| (*id, addr)),
+            MAPPED => plain = address(value, None),
+            _ => {}
+        }
+        attributes = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    plain.map(|addr| (*id, addr))
+}
+
+/// Reads an address: a zero, the family (1 or 2), port, address; the last two
+/// mixed with cookie and id if `xor` is given.
+fn address(value: &[u8], xor: Option<&Id>) -> Option<SocketAddr> {
+    let (head, ip) = value.split_first_chunk::<4>()?;
+    let mut mask = [0; 16];
+    if let Some(id) = xor {
+        mask[..4].copy_from_slice(&COOKIE);
+        mask[4..].copy_from_slice(id);
+    }
+    let port = u16::from_be_bytes([head[2] ^ mask[0], head[3] ^ mask[1]]);
+    let ip = match head[1] {
+        1 => {
+            let ip = ip.first_chunk::<4>()?;
+            let ip: [u8; 4] = std::array::from_fn(|at| ip[at] ^ mask[at]);
+            Ipv4Addr::from(ip).into()
+        }
+        2 => {
+            let ip = ip.first_chunk::<16>()?;
+            let ip: [u8; 16] = std::array::from_fn(|at| ip[at] ^ mask[at]);
+            Ipv6Addr::from(ip).into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 5769, 2.2 and 2.3: the ends of the sample responses.
+    const ID: Id = [
+        0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae,
+    ];
+
+    fn response(attributes: &[u8]) -> Vec<u8> {
+        let mut out = RESPONSE.to_vec();
+        out.extend((attributes.len() as u16).to_be_bytes());
+        out.extend(COOKIE);
+        out.extend(ID);
+        out.extend(attributes);
+        out
+    }
+
+    #[test]
+    fn the_samples_of_the_rfc_are_read() {
+        let v4 = [
+            0x00, 0x20, 0x00, 0x08, 0x00, 0x01, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43,
+        ];
+        // A SOFTWARE attribute of 11 bytes, padded, comes first.
+        let software = *b"\x80\x22\x00\x0btest vector ";
+        let both = [&software[..], &v4[..]].concat();
+        let addr = "192.0.2.1:32853".parse().unwrap();
+        assert_eq!(parse_response(&response(&both)), Some((ID, addr)));
+        let v6 = [
+            0x00, 0x20, 0x00, 0x14, 0x00, 0x02, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3,
+            0xf1, 0x79, 0xbc, 0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
+        ];
+        let addr = "[2001:db8:1234:5678:11:2233:4455:6677]:32853"
+            .parse()
+            .unwrap();
+        assert_eq!(parse_response(&response(&v6)), Some((ID, addr)));
+        let plain = [0, 1, 0, 8, 0, 1, 0, 80, 192, 0, 2, 1];
+        let addr = "192.0.2.1:80".parse().unwrap();
+        assert_eq!(parse_response(&response(&plain)), Some((ID, addr)));
+    }
+
+    #[test]
+    fn a_request_is_a_header_and_no_response() {
+        let request = request(&ID);
+        assert_eq!(request[..8], [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        assert_eq!(parse_response(&request), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_attributes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            parse_response(&response(&bytes));
+            parse_response(&bytes);
+        }
+    }
+}
