@@ -1,0 +1,122 @@
+//! Ending sessions with all that they have started, and knowing what belongs to
+//! them.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, test_kill_process};
+use session::{Outcome, Status};
+
+use crate::common::{Home, shell, timed, wait_for_end, wait_for_output};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_stays_killed_and_takes_the_family_along() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        // Child and grandchild ignore SIGTERM, one of them in a session of its own.
+        let script = "trap 'exit 0' TERM; \
+            sh -c 'trap \"\" TERM HUP; echo child $$; \
+                   sh -c \"echo grandchild \\$\\$; while :; do sleep 1; done\"' & \
+            setsid sh -c 'trap \"\" TERM HUP; echo stray $$; while :; do sleep 1; done' & \
+            while :; do wait; done";
+        let id = sessions.launch(shell(script)).await.unwrap().id;
+        for who in ["child", "grandchild", "stray"] {
+            wait_for_output(&sessions, id, &format!("{who} ")).await;
+        }
+        let text = wait_for_output(&sessions, id, "stray ").await;
+        let grace = Duration::from_millis(300);
+        let info = sessions.kill(id, grace).await.unwrap();
+        assert_eq!(info.status.word(), "killed");
+        // It answered SIGTERM with exit code 0; killed it is all the same.
+        assert_eq!(info.status.outcome(), Some(Outcome::Code(0)));
+        let mut checked = 0;
+        for line in text.lines() {
+            let Some(pid) = line.split(' ').nth(1).and_then(|pid| pid.parse().ok()) else {
+                continue;
+            };
+            assert!(is_gone(pid), "{line} is still there");
+            checked += 1;
+        }
+        assert!(checked >= 3, "{text}");
+        let again = sessions.kill(id, grace).await.unwrap_err();
+        assert_eq!(again.code(), "session_not_running");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ignores_sigterm_hears_sighup() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        let script = "trap '' TERM; trap 'exit 9' HUP; echo ready; while :; do read x; done";
+        let id = sessions.launch(shell(script)).await.unwrap().id;
+        wait_for_output(&sessions, id, "ready").await;
+        let info = sessions.kill(id, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(info.status.outcome(), Some(Outcome::Code(9)));
+        // Who handles SIGTERM hears nothing else.
+        let script = "trap 'exit 8' TERM; trap 'exit 9' HUP; echo ready; while :; do read x; done";
+        let id = sessions.launch(shell(script)).await.unwrap().id;
+        wait_for_output(&sessions, id, "ready").await;
+        let info = sessions.kill(id, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(info.status.outcome(), Some(Outcome::Code(8)));
+    })
+    .await;
+}
+
+/// Gone, or a zombie that nobody collects.
+fn is_gone(pid: i32) -> bool {
+    let gone = test_kill_process(Pid::from_raw(pid).unwrap()).is_err();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    gone || stat.contains(") Z ") || stat.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_ignores_everything_is_killed_after_the_grace() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        let script = "trap '' TERM HUP INT; echo ready; while :; do sleep 1; done";
+        let id = sessions.launch(shell(script)).await.unwrap().id;
+        wait_for_output(&sessions, id, "ready").await;
+        // The caller leaves; the end comes all the same.
+        let kill = sessions.kill(id, Duration::from_millis(100));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), kill)
+                .await
+                .is_err()
+        );
+        let info = wait_for_end(&sessions, id).await;
+        let outcome = Outcome::Signal(9);
+        let killed = true;
+        assert_eq!(info.status, Status::Exited { outcome, killed });
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_are_known_by_their_session() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        // A child, and an orphan of the same terminal.
+        let script =
+            "sleep 1000 & echo child $! ; (sleep 1000 & echo orphan $! ) ; echo ready; wait";
+        let info = sessions.launch(shell(script)).await.unwrap();
+        let text = wait_for_output(&sessions, info.id, "ready").await;
+        let leader = info.pid.unwrap();
+        assert_eq!(sessions.session_of_pid(leader), Some(info.id));
+        for line in text.lines().filter(|line| line.contains(' ')) {
+            let pid = line.split(' ').nth(1).unwrap().parse().unwrap();
+            assert_eq!(sessions.session_of_pid(pid), Some(info.id), "{line}");
+        }
+        assert_eq!(sessions.session_of_pid(std::process::id()), None);
+        assert_eq!(sessions.session_of_pid(u32::MAX), None);
+        sessions
+            .kill(info.id, Duration::from_secs(60))
+            .await
+            .unwrap();
+        assert_eq!(sessions.session_of_pid(leader), None);
+    })
+    .await;
+}
