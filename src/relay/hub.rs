@@ -12,7 +12,9 @@ use mesh::{NetworkId, SignKey, SignedRecord};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::directory::{ConnectionId, Directory, Greeting, Listed, NotLive, Standing, Tick};
+use super::directory::{
+    Census, ConnectionId, Directory, Greeting, Listed, NotLive, Standing, Tick,
+};
 use super::store::{Change, NetworkState};
 use crate::coord::{Revision, ToNode};
 
@@ -127,6 +129,11 @@ impl Hub {
     /// See [`Directory::list`].
     pub(crate) fn list(&self, network: &NetworkId) -> Vec<Listed> {
         self.inner.lock().directory.list(network)
+    }
+
+    /// See [`Directory::census`].
+    pub(crate) fn census(&self) -> Census {
+        self.inner.lock().directory.census()
     }
 
     /// See [`Directory::seen`].

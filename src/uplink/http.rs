@@ -109,11 +109,18 @@ impl Http {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
-        let mut why = error as &dyn std::error::Error;
+        let mut why = error as &(dyn std::error::Error + 'static);
+        let mut untrusted = is_about_trust(why);
         while let Some(cause) = why.source() {
             why = cause;
+            untrusted |= is_about_trust(why);
         }
         let base = &self.base;
+        if untrusted {
+            let message = format!("the certificate of {base} is not trusted");
+            return Error::new("relay_untrusted", message)
+                .hint("SSL_CERT_FILE may name a file with the certificates to trust");
+        }
         Error::new("relay_unreachable", format!("no answer from {base}: {why}"))
     }
 
@@ -125,4 +132,16 @@ impl Http {
         )
         .hint("check the relay's URL")
     }
+}
+
+/// Whether the certificate was the reason. TLS errors travel inside IO errors,
+/// and those inside each other.
+fn is_about_trust(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        return io.get_ref().is_some_and(|inner| is_about_trust(inner));
+    }
+    matches!(
+        error.downcast_ref(),
+        Some(rustls::Error::InvalidCertificate(_))
+    )
 }

@@ -4,6 +4,7 @@ mod account;
 mod body;
 mod invites;
 mod join;
+mod metrics;
 mod networks;
 mod nodes;
 mod page;
@@ -34,6 +35,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(account::healthz))
         .route("/readyz", get(account::readyz))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/v1/auth/config", get(account::config))
         .route("/api/v1/auth/validate", get(account::validate))
         .route(

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use reqwest::Method;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::rig::{Rig, limited, node_name};
 use crate::uplink::NetworkView;
+use crate::uplink::http::Http;
 
 #[tokio::test]
 async fn two_nodes_see_each_other_join_leave_and_come_back() {
@@ -30,6 +32,14 @@ async fn two_nodes_see_each_other_join_leave_and_come_back() {
         let view = b.until_sees("dev-1", Some(true)).await;
         let peer = &view.peers[&node_name("dev-1")];
         assert_eq!(peer.record, a.now().me);
+
+        let http = Http::new(rig.url(), None).unwrap();
+        let metrics = http.send_raw(http.request(Method::GET, "/metrics")).await;
+        let metrics = String::from_utf8(metrics.unwrap()).unwrap();
+        assert!(
+            metrics.contains("\ncodewire_relay_nodes_connected 2\n"),
+            "{metrics}"
+        );
 
         drop(b);
         a.until_sees("dev-2", Some(false)).await;

@@ -6,8 +6,9 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::rig::{config, limited};
+use super::rig::{code, config, limited};
 use crate::relay::server::Relay;
+use crate::uplink::api::Api;
 use crate::uplink::dial::dial;
 use crate::uplink::tls::config_with;
 
@@ -28,6 +29,8 @@ async fn the_relay_speaks_tls_to_those_who_trust_it() {
         let url = format!("https://127.0.0.1:{}", relay.http().port());
         let url = url.parse().unwrap();
 
+        let api = Api::new(&format!("https://127.0.0.1:{}", relay.http().port()), "x");
+        assert_eq!(code(api.unwrap().validate().await), "relay_untrusted");
         let stranger = config_with(RootCertStore::empty()).unwrap();
         assert!(dial(&url, Some(&stranger)).await.is_err());
         let mut plain = TcpStream::connect(relay.http()).await.unwrap();
