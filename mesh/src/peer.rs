@@ -164,6 +164,11 @@ impl Core {
         self.agent.current(now)
     }
 
+    /// Whether there is a direct path.
+    pub(crate) const fn has_direct(&self) -> bool {
+        self.agent.has_direct()
+    }
+
     /// Whether a session is up.
     pub(crate) fn has_session(&self) -> bool {
         self.tunnel

@@ -40,6 +40,8 @@ pub(super) struct Entry {
 pub(super) struct State {
     pub(super) core: Core,
     pub(super) scheduled: Option<Instant>,
+    /// Whether there was a direct path when last looked at.
+    pub(super) was_direct: bool,
 }
 
 impl Entry {
@@ -52,6 +54,7 @@ impl Entry {
             state: Mutex::new(State {
                 core,
                 scheduled: None,
+                was_direct: false,
             }),
             outbox: Mutex::default(),
             links: Mutex::default(),

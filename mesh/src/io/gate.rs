@@ -55,7 +55,14 @@ impl Node {
     /// Waits until sending is worth another attempt.
     pub(super) async fn unblocked(&self, blocked: Blocked) {
         match (blocked, &self.udp) {
-            (Blocked::Relay, _) => self.link.room().await,
+            (Blocked::Relay, _) => {
+                // A direct path found meanwhile will do as well.
+                let rerouted = self.rerouted.notified();
+                tokio::select! {
+                    () = self.link.room() => {}
+                    () = rerouted => {}
+                }
+            }
             (Blocked::Udp(family), Some(udp)) => udp.writable(family).await,
             (Blocked::Udp(_), None) => {}
         }

@@ -37,6 +37,8 @@ pub(super) struct Node {
     /// Peers whose outbox wants to be flushed soon.
     pub(super) flush: Mutex<Vec<Arc<Entry>>>,
     pub(super) flush_soon: Notify,
+    /// Some peer has got a direct path.
+    pub(super) rerouted: Notify,
     endpoints: Mutex<Vec<SocketAddr>>,
     pub(super) reflection: Reflection,
     events: Mutex<Vec<(Arc<Entry>, Event)>>,
@@ -66,6 +68,7 @@ impl Node {
             gate: Gate::default(),
             flush: Mutex::default(),
             flush_soon: Notify::new(),
+            rerouted: Notify::new(),
             endpoints: Mutex::default(),
             reflection: Reflection::default(),
             events: Mutex::default(),
@@ -169,7 +172,13 @@ impl Node {
         let transmits = take(&mut state, Core::poll_transmit);
         let events = take(&mut state, Core::poll_event);
         self.schedule(entry, &mut state);
+        let direct = state.core.has_direct();
+        let found = direct && !state.was_direct;
+        state.was_direct = direct;
         drop(state);
+        if found {
+            self.rerouted.notify_waiters();
+        }
         for Transmit { via, bytes } in transmits {
             self.transmit(entry, via, &bytes);
         }
@@ -216,7 +225,7 @@ impl Node {
         match (via, &self.udp) {
             (Via::Direct(to), Some(udp)) => udp.send(to, bytes),
             (Via::Direct(_), None) => {}
-            // With a full queue this is lost; whoever wants it repeats it.
+            // Without room this is lost; whoever wants it repeats it.
             (Via::Relay, _) => drop(self.link.send(&entry.key, bytes)),
         }
     }

@@ -6,8 +6,8 @@
 //! that flushes has its turn (right after the sender's). Less than a full hand
 //! is sent at once, so a single request never waits.
 //!
-//! When the socket or the relay's queue is full, what is already encrypted stays
-//! here, and quinn is told to wait.
+//! When the socket or the relay's queue is full, or the relay is not there, what
+//! is already encrypted stays here, and quinn is told to wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -181,6 +181,11 @@ impl Outbox {
         self.len = 0;
         self.count = 0;
         Ok(())
+    }
+
+    /// Gives up on what waits for the relay.
+    pub(super) fn forget_relayed(&mut self) {
+        self.relayed.clear();
     }
 
     /// Gives memory back, if nothing waits.

@@ -1,6 +1,6 @@
 //! The link to the relay, which is made again for ever.
 //!
-//! One task connects, reads, and connects again after 50 ms to 2 s. While
+//! One task connects, reads, and connects again after 50 ms to 1 s. While
 //! nothing comes in for 5 s it asks the relay with a ping; 3 s without an answer
 //! end the connection, since a relay that has vanished sends no farewell. What
 //! it reads waits in a queue for the receive half; when that is full the task
@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::Relay;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that held for that long was a success: begin anew.
 const STABLE: Duration = Duration::from_secs(5);
 const PING_AFTER: Duration = Duration::from_secs(5);
@@ -65,15 +65,17 @@ impl Link {
         self.sender.read().is_some()
     }
 
-    /// Sends a packet. Without a connection it is lost.
+    /// Sends a packet.
     ///
     /// # Errors
     ///
-    /// When the relay's queue is full: [`Link::room`] says when to try again.
-    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<(), QueueFull> {
+    /// When the relay's queue is full, or there is no connection: nothing was
+    /// sent, [`Link::room`] says when to try again. Who waits through a restart
+    /// of the relay goes on the moment it is back.
+    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<(), NoRoom> {
         match self.sender.read().as_ref().map(|s| s.try_send(to, packet)) {
-            Some(Err(SendError::Full)) => Err(QueueFull),
-            _ => Ok(()),
+            None | Some(Err(SendError::Full | SendError::Closed)) => Err(NoRoom),
+            Some(Ok(()) | Err(SendError::TooLarge)) => Ok(()),
         }
     }
 
@@ -83,14 +85,18 @@ impl Link {
         self.absent.lock().get(peer).copied()
     }
 
-    /// Waits until the relay takes packets again, or is another one, or none.
+    /// Waits until the relay takes packets.
     pub(super) async fn room(&self) {
-        let changed = self.changed.notified();
-        let sender = self.sender.read().clone();
-        if let Some(sender) = sender {
-            tokio::select! {
-                () = sender.room() => {}
-                () = changed => {}
+        loop {
+            let changed = self.changed.notified();
+            let sender = self.sender.read().clone();
+            if let Some(sender) = sender.filter(|sender| !sender.is_closed()) {
+                tokio::select! {
+                    () = sender.room() => return,
+                    () = changed => {}
+                }
+            } else {
+                changed.await;
             }
         }
     }
@@ -160,7 +166,7 @@ impl Link {
                 () = tokio::time::sleep(jittered(backoff)) => {}
                 _ = target.changed() => {}
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff = backoff.mul_f32(1.5).min(BACKOFF_MAX);
         }
     }
 
@@ -252,9 +258,9 @@ impl Link {
     }
 }
 
-/// The relay's queue is full.
+/// The relay takes no packets at the moment.
 #[derive(Debug)]
-pub(super) struct QueueFull;
+pub(super) struct NoRoom;
 
 /// Between half and all of a pause, so that a thousand nodes do not come back
 /// in the same moment.

@@ -14,14 +14,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::task::JoinSet;
 
 use super::entry::{Entry, inner_address};
 use super::gate::Poller;
 use super::node::Node;
-use super::outbox::{FULL_HAND, Outbox};
+use super::outbox::{Blocked, FULL_HAND, Outbox};
 use super::receive::Inbox;
 use crate::packet::{HEADER_LEN, SEAL_LEN};
 
@@ -139,24 +140,28 @@ impl Node {
         if outbox.is_empty() {
             return;
         }
-        if outbox.wants_more(hand)
-            || outbox
-                .flush(&entry.key, &self.link, self.udp.as_ref())
-                .is_err()
-        {
+        if outbox.wants_more(hand) || self.flush_outbox(entry, outbox).is_err() {
             self.flush_later(entry, outbox);
         }
     }
 
     /// Sends what waits, or tells the sender to wait for it.
     fn flush_now(&self, entry: &Arc<Entry>, outbox: &mut Outbox) -> io::Result<()> {
-        match outbox.flush(&entry.key, &self.link, self.udp.as_ref()) {
-            Ok(()) => Ok(()),
-            Err(blocked) => {
-                self.flush_later(entry, outbox);
-                Err(self.gate.refuse(blocked))
-            }
+        self.flush_outbox(entry, outbox).map_err(|blocked| {
+            self.flush_later(entry, outbox);
+            self.gate.refuse(blocked)
+        })
+    }
+
+    fn flush_outbox(&self, entry: &Entry, outbox: &mut Outbox) -> Result<(), Blocked> {
+        let result = outbox.flush(&entry.key, &self.link, self.udp.as_ref());
+        if result == Err(Blocked::Relay) && entry.state.lock().core.has_direct() {
+            // Rather a few repeated packets than waiting for a relay that is not
+            // needed any more.
+            outbox.forget_relayed();
+            return outbox.flush(&entry.key, &self.link, self.udp.as_ref());
         }
+        result
     }
 
     fn flush_later(&self, entry: &Arc<Entry>, outbox: &mut Outbox) {
@@ -169,30 +174,24 @@ impl Node {
     /// Flushes outboxes, each when its sender has had its turn, until the task
     /// is aborted.
     pub(super) async fn run_flush(self: Arc<Self>) {
+        let mut waiting = JoinSet::new();
         loop {
-            self.flush_soon.notified().await;
-            tokio::task::yield_now().await;
+            tokio::select! {
+                () = self.flush_soon.notified() => tokio::task::yield_now().await,
+                Some(_) = waiting.join_next() => {}
+            }
             let entries = std::mem::take(&mut *self.flush.lock());
             for entry in entries {
-                self.flush_outbox(entry);
-            }
-        }
-    }
-
-    fn flush_outbox(self: &Arc<Self>, entry: Arc<Entry>) {
-        let mut outbox: MutexGuard<'_, Outbox> = entry.outbox.lock();
-        match outbox.flush(&entry.key, &self.link, self.udp.as_ref()) {
-            Ok(()) => outbox.queued = false,
-            Err(blocked) => {
+                let mut outbox = entry.outbox.lock();
+                let Err(blocked) = self.flush_outbox(&entry, &mut outbox) else {
+                    outbox.queued = false;
+                    continue;
+                };
                 drop(outbox);
-                let node = Arc::downgrade(self);
-                tokio::spawn(async move {
-                    let Some(node) = node.upgrade() else {
-                        return;
-                    };
+                let node = Arc::clone(&self);
+                waiting.spawn(async move {
                     node.unblocked(blocked).await;
                     node.flush.lock().push(entry);
-                    node.flush_soon.notify_one();
                 });
             }
         }

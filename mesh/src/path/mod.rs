@@ -177,6 +177,11 @@ impl Agent {
         }
     }
 
+    /// Whether there is a direct path.
+    pub(crate) const fn has_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// The round-trip time of the direct path.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.direct.map(|direct| direct.rtt)
