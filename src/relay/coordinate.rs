@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use super::app::{App, random};
 use super::auth::Remote;
 use super::clock::unix_now;
-use super::directory::Tick;
+use super::directory::{ConnectionId, Tick};
 use super::error::ApiError;
 use super::hub::{Cut, Opened};
 use super::server::Place;
@@ -49,6 +49,7 @@ const PACE: Duration = Duration::from_millis(50);
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 type Sink = SplitSink<WebSocket, Message>;
+type Stream = SplitStream<WebSocket>;
 
 /// See the module.
 pub(crate) async fn coordinate(
@@ -87,16 +88,32 @@ async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
     let (node, opened) = match entered {
         Ok(Some(Ok(entered))) => entered,
         Ok(Some(Err((code, message)))) => {
-            let (sink, _) = socket.split();
-            return farewell(sink, code, message).await;
+            return farewell(socket.split(), code, &message).await;
         }
         Ok(None) | Err(_) => return,
     };
-    let id = opened.id;
     app.note_seen(&node.network, &node.key);
+    let _on_the_books = OnTheBooks {
+        app: &app,
+        node: &node,
+        id: opened.id,
+    };
     run(&app, &node, opened, socket).await;
-    app.hub.close(&node.network, &node.key, id, unix_now());
-    app.note_seen(&node.network, &node.key);
+}
+
+/// Takes a connection off the books, however it ends.
+struct OnTheBooks<'a> {
+    app: &'a App,
+    node: &'a Node,
+    id: ConnectionId,
+}
+
+impl Drop for OnTheBooks<'_> {
+    fn drop(&mut self) {
+        let Node { network, key } = self.node;
+        self.app.hub.close(network, key, self.id, unix_now());
+        self.app.note_seen(network, key);
+    }
 }
 
 /// A node that has proven who it is.
@@ -187,7 +204,7 @@ enum End {
 }
 
 async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let Opened {
         cut,
         bell,
@@ -202,25 +219,21 @@ async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
     }];
     first.extend(greeting.frames);
     let end = tokio::select! {
-        () = listen(stream) => End::Lost,
+        () = listen(&mut stream) => End::Lost,
         () = tell(app, node, first, greeting.cursor, bell, &mut sink) => End::Lost,
         why = cut_or_stop(cut, app.stop.clone()) => why,
     };
-    match end {
-        End::Lost => {}
-        End::Cut(Cut::Replaced) => {
-            let message = "this node has connected again from elsewhere";
-            farewell(sink, "replaced", message.to_owned()).await;
-        }
-        End::Cut(Cut::Revoked) => {
-            farewell(sink, "revoked", "this node was revoked".to_owned()).await;
-        }
-        End::Stopping => farewell(sink, "stopping", "the relay is stopping".to_owned()).await,
-    }
+    let (code, message) = match end {
+        End::Lost => return,
+        End::Cut(Cut::Replaced) => ("replaced", "this node has connected again from elsewhere"),
+        End::Cut(Cut::Revoked) => ("revoked", "this node was revoked"),
+        End::Stopping => ("stopping", "the relay is stopping"),
+    };
+    farewell((sink, stream), code, message).await;
 }
 
 /// Returns when the node closed the connection or was silent for too long.
-async fn listen(mut stream: SplitStream<WebSocket>) {
+async fn listen(stream: &mut Stream) {
     loop {
         match timeout(DEAD_AFTER, stream.next()).await {
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
@@ -284,10 +297,12 @@ async fn cut_or_stop(cut: oneshot::Receiver<Cut>, mut stop: watch::Receiver<bool
     }
 }
 
-async fn farewell(mut sink: Sink, code: &str, message: String) {
+/// Says why, and waits for the node to hang up: closing with something unread
+/// would take the last words back.
+async fn farewell((mut sink, mut stream): (Sink, Stream), code: &str, message: &str) {
     let error = ToNode::Error {
         code: code.to_owned(),
-        message,
+        message: message.to_owned(),
     };
     let close = Message::Close(Some(CloseFrame {
         code: close_code::NORMAL,
@@ -295,7 +310,9 @@ async fn farewell(mut sink: Sink, code: &str, message: String) {
     }));
     let said = async {
         sink.send(text(&error)).await?;
-        sink.send(close).await
+        sink.send(close).await?;
+        while let Some(Ok(_)) = stream.next().await {}
+        Ok::<_, axum::Error>(())
     };
     // A node that does not listen is not owed more.
     let _ = timeout(FAREWELL_LIMIT, said).await;
