@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(10);
 const LAST_WORDS: usize = 4096;
 /// The exit status of a keeper that found the directory taken.
 const LOCKED: i32 = 6;
+/// After this long without an answer, a keeper that found the directory taken is started again:
+/// whoever had it may have ended since.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -112,6 +115,7 @@ async fn start(home: &Home) -> Result<Channel> {
         .spawn()
         .map_err(|error| failed(home, &error.to_string()))?;
     let deadline = Instant::now() + START;
+    let mut again = Instant::now() + AGAIN;
     loop {
         match connect(home).await {
             Err(error) if is_absent(&error) => {}
@@ -121,6 +125,12 @@ async fn start(home: &Home) -> Result<Channel> {
         match keeper.try_wait() {
             Ok(Some(status)) if status.code() != Some(LOCKED) => {
                 return Err(failed(home, &format!("it ended at once ({status})")));
+            }
+            Ok(Some(_)) if Instant::now() > again => {
+                keeper = command
+                    .spawn()
+                    .map_err(|error| failed(home, &error.to_string()))?;
+                again = Instant::now() + AGAIN;
             }
             _ => {}
         }
