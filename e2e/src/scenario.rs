@@ -9,7 +9,7 @@ use crate::pty::Terminal;
 use crate::running::Running;
 use crate::steps::{self, ECHO, SLEEPER};
 use crate::substrate::{Host, Substrate, Way};
-use crate::trace::Trace;
+use crate::trace::{Trace, normal};
 use crate::{Cw, PATIENCE, wait_until};
 
 /// How long a direct path may take to be found. Until then packets go by the relay.
@@ -68,7 +68,11 @@ impl Stage {
                 &self.here.ok(&arguments),
             );
         }
-        assert_eq!(self.there.ok(&["list"]), self.here.ok(&["list", "dev-2"]));
+        let seen = |cw: &Cw, arguments| normal(&cw.ok(arguments));
+        assert_eq!(
+            seen(&self.there, &["list"]),
+            seen(&self.here, &["list", "dev-2"])
+        );
         let nodes = self.here.ok(&["node", "list"]);
         // Path and round trip are the substrate's affair.
         let seen: Vec<String> = nodes
