@@ -21,6 +21,7 @@
 //! they can open.
 
 mod candidate;
+mod direct;
 #[cfg(test)]
 mod tests;
 
@@ -29,23 +30,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use candidate::Candidates;
+use direct::{Check, Direct};
 
 use crate::control::Message;
 
-/// A path in use is probed this often.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Nothing heard for that long, or two round trips, after something was sent:
-/// time for a probe. Whatever was sent, its acknowledgement is due earlier.
-const SILENCE: Duration = Duration::from_millis(250);
-/// An unanswered probe casts doubt after that long, or three round trips.
-const DOUBT_AFTER: Duration = Duration::from_millis(400);
-/// An answer older than that (one and a half heartbeats) is not enough to send
-/// on the direct path alone.
-const TRUST: Duration = Duration::from_secs(3);
-/// While a probe is unanswered the next ones follow this often.
-const DOUBT_PROBE: Duration = Duration::from_millis(300);
-/// A path is given up when probes have gone unanswered for that long.
-const GIVE_UP: Duration = Duration::from_secs(5);
 /// The path counts as in use for that long after something was sent.
 const IN_USE: Duration = Duration::from_secs(6);
 /// Pauses between rounds of probing while relayed; the last one repeats.
@@ -84,20 +72,6 @@ impl Route {
         direct: None,
         relay: true,
     };
-}
-
-/// The direct path.
-#[derive(Clone, Copy, Debug)]
-struct Direct {
-    addr: SocketAddr,
-    /// When the last probe was answered.
-    confirmed: Instant,
-    /// When the oldest probe went out that nothing has answered since.
-    waiting_since: Option<Instant>,
-    /// When the oldest packet went out after which nothing has come in.
-    silent_since: Option<Instant>,
-    next_probe: Instant,
-    rtt: Duration,
 }
 
 /// Decides about the paths to one peer.
@@ -161,7 +135,7 @@ impl Agent {
         }
         self.wake(now);
         if let Some(direct) = &mut self.direct {
-            direct.silent_since.get_or_insert(now);
+            direct.handle_sent(now);
         }
         self.current(now)
     }
@@ -192,7 +166,7 @@ impl Agent {
         if let Some(direct) = &mut self.direct
             && via == Via::Direct(direct.addr)
         {
-            direct.silent_since = None;
+            direct.handle_heard();
         }
     }
 
@@ -287,22 +261,9 @@ impl Agent {
             return;
         };
         let rtt = now.saturating_duration_since(sent);
-        let better = match &self.direct {
-            None => true,
-            Some(direct) if direct.addr == source => true,
-            Some(direct) => {
-                direct.in_doubt(now) || (rtt + Duration::from_millis(1)) * 5 < direct.rtt * 4
-            }
-        };
-        if better {
-            self.direct = Some(Direct {
-                addr: source,
-                confirmed: now,
-                waiting_since: None,
-                silent_since: None,
-                next_probe: now + HEARTBEAT,
-                rtt,
-            });
+        let better = |direct: Direct| direct.addr == source || direct.is_beaten_by(rtt, now);
+        if self.direct.is_none_or(better) {
+            self.direct = Some(Direct::new(source, rtt, now));
             self.next_round = Some(now + UPGRADE);
             self.round = 0;
         }
@@ -358,12 +319,7 @@ impl Agent {
         }
         self.awake = true;
         if let Some(direct) = &mut self.direct {
-            // Questions from before the pause say nothing about now.
-            direct.waiting_since = None;
-            direct.silent_since = None;
-            if now.saturating_duration_since(direct.confirmed) >= HEARTBEAT {
-                direct.next_probe = now;
-            }
+            direct.handle_wake(now);
         } else {
             // Look for a direct path soon, but not more often than in use.
             self.round = 0;
@@ -376,21 +332,16 @@ impl Agent {
         let Some(direct) = &mut self.direct else {
             return;
         };
-        if direct.probe_at() > now {
-            return;
-        }
-        let doubted_for = |since: Instant| now.saturating_duration_since(since) >= GIVE_UP;
-        if direct.waiting_since.is_some_and(doubted_for) {
-            self.direct = None;
-            self.round = 0;
-            self.next_round = Some(now);
-            return;
-        }
-        direct.waiting_since.get_or_insert(now);
-        direct.silent_since = None;
-        direct.next_probe = now + DOUBT_PROBE;
         let addr = direct.addr;
-        self.probe(addr, now);
+        match direct.check(now) {
+            Check::Fine => {}
+            Check::Probe => self.probe(addr, now),
+            Check::GiveUp => {
+                self.direct = None;
+                self.round = 0;
+                self.next_round = Some(now);
+            }
+        }
     }
 
     fn start_round(&mut self, now: Instant) {
@@ -429,28 +380,6 @@ impl Agent {
         self.candidates.sent(addr, id, now);
         self.out
             .push_back((Via::Direct(addr), Message::Probe { id }));
-    }
-}
-
-impl Direct {
-    /// When the next probe is due.
-    fn probe_at(&self) -> Instant {
-        let patience = SILENCE.max(self.rtt * 2);
-        match self.silent_since {
-            Some(since) => self.next_probe.min(since + patience),
-            None => self.next_probe,
-        }
-    }
-
-    /// How long an answer may take.
-    fn patience(&self) -> Duration {
-        DOUBT_AFTER.max(self.rtt * 3)
-    }
-
-    fn in_doubt(&self, now: Instant) -> bool {
-        let late = |since: Instant| now.saturating_duration_since(since) >= self.patience();
-        self.waiting_since.is_some_and(late)
-            || now.saturating_duration_since(self.confirmed) >= TRUST
     }
 }
 

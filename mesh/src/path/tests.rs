@@ -1,5 +1,6 @@
 //! Two agents, a hand-moved clock and a network that does what it is told.
 
+use super::direct::HEARTBEAT;
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);

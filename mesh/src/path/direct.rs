@@ -1,0 +1,116 @@
+//! The direct path in use, and how far it is trusted.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A path in use is probed this often.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Nothing heard for that long, or two round trips, after something was sent:
+/// time for a probe. Whatever was sent, its acknowledgement is due earlier.
+const SILENCE: Duration = Duration::from_millis(250);
+/// An unanswered probe casts doubt after that long, or three round trips.
+const DOUBT_AFTER: Duration = Duration::from_millis(400);
+/// An answer older than that (one and a half heartbeats) is not enough to send
+/// on the direct path alone.
+const TRUST: Duration = Duration::from_secs(3);
+/// While a probe is unanswered the next ones follow this often.
+const DOUBT_PROBE: Duration = Duration::from_millis(300);
+/// A path is given up when probes have gone unanswered for that long.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// An address that has answered a full-size probe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direct {
+    pub(super) addr: SocketAddr,
+    pub(super) rtt: Duration,
+    /// When the last probe was answered.
+    confirmed: Instant,
+    /// When the oldest probe went out that nothing has answered since.
+    waiting_since: Option<Instant>,
+    /// When the oldest packet went out after which nothing has come in.
+    silent_since: Option<Instant>,
+    next_probe: Instant,
+}
+
+/// What to do with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// Nothing yet.
+    Fine,
+    /// Send a probe.
+    Probe,
+    /// It is dead.
+    GiveUp,
+}
+
+impl Direct {
+    /// A probe has just been answered.
+    pub(super) fn new(addr: SocketAddr, rtt: Duration, now: Instant) -> Self {
+        Self {
+            addr,
+            rtt,
+            confirmed: now,
+            waiting_since: None,
+            silent_since: None,
+            next_probe: now + HEARTBEAT,
+        }
+    }
+
+    /// Something is being sent.
+    pub(super) fn handle_sent(&mut self, now: Instant) {
+        self.silent_since.get_or_insert(now);
+    }
+
+    /// Something authentic came in this way.
+    pub(super) const fn handle_heard(&mut self) {
+        self.silent_since = None;
+    }
+
+    /// The path is used again after a pause. Questions from before it say
+    /// nothing about now.
+    pub(super) fn handle_wake(&mut self, now: Instant) {
+        self.waiting_since = None;
+        self.silent_since = None;
+        if now.saturating_duration_since(self.confirmed) >= HEARTBEAT {
+            self.next_probe = now;
+        }
+    }
+
+    /// What is due.
+    pub(super) fn check(&mut self, now: Instant) -> Check {
+        if self.probe_at() > now {
+            return Check::Fine;
+        }
+        let in_vain = |since: Instant| now.saturating_duration_since(since) >= GIVE_UP;
+        if self.waiting_since.is_some_and(in_vain) {
+            return Check::GiveUp;
+        }
+        self.waiting_since.get_or_insert(now);
+        self.silent_since = None;
+        self.next_probe = now + DOUBT_PROBE;
+        Check::Probe
+    }
+
+    /// When [`Direct::check`] has something to say.
+    pub(super) fn probe_at(&self) -> Instant {
+        let patience = SILENCE.max(self.rtt * 2);
+        match self.silent_since {
+            Some(since) => self.next_probe.min(since + patience),
+            None => self.next_probe,
+        }
+    }
+
+    /// Whether to send on another path, too.
+    pub(super) fn in_doubt(&self, now: Instant) -> bool {
+        let patience = DOUBT_AFTER.max(self.rtt * 3);
+        let late = |since: Instant| now.saturating_duration_since(since) >= patience;
+        self.waiting_since.is_some_and(late)
+            || now.saturating_duration_since(self.confirmed) >= TRUST
+    }
+
+    /// Whether an address with this round-trip time should take its place: it
+    /// is a fifth and a millisecond faster, or this one is in doubt.
+    pub(super) fn is_beaten_by(&self, rtt: Duration, now: Instant) -> bool {
+        self.in_doubt(now) || (rtt + Duration::from_millis(1)) * 5 < self.rtt * 4
+    }
+}
