@@ -61,17 +61,18 @@ impl Error {
         match self.code.as_str() {
             "usage" | "bad_request" | "name_invalid" | "locator_invalid" | "body_empty"
             | "network_invalid" | "invite_malformed" | "config_invalid" | "size_invalid"
-            | "tag_invalid" => 2,
+            | "tag_invalid" | "command_invalid" => 2,
             "session_not_found" | "node_unknown" | "request_not_found" | "command_not_found"
             | "dir_not_found" | "network_unknown" | "not_found" => 3,
             "denied" | "not_addressee" | "sender_forbidden" | "sender_required"
             | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
-            | "invite_expired" | "revoked" => 4,
+            | "invite_expired" | "revoked" | "proof_invalid" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
-            | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost" => 5,
+            | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost"
+            | "relay_untrusted" | "relay_invalid" | "tls" => 5,
             "name_taken" | "locked" | "network_taken" | "already_joined" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
-            | "disk_full" => 7,
+            | "disk_full" | "network_full" | "too_many_sessions" => 7,
             "timeout" => 124,
             _ => 1,
         }
