@@ -1,0 +1,39 @@
+{{- /* What the schema cannot say: values that need each other, and what is not built. */}}
+{{- define "codewire-relay.checks" -}}
+{{- if not .Values.relay.baseURL }}
+{{- fail "relay.baseURL is required: the URL under which nodes reach this relay, for example --set relay.baseURL=https://relay.example.com" }}
+{{- end }}
+{{- if not (regexMatch "^https?://[][A-Za-z0-9._:-]+/?$" .Values.relay.baseURL) }}
+{{- fail (printf "relay.baseURL %q is no http(s)://host[:port]" .Values.relay.baseURL) }}
+{{- end }}
+{{- if gt (int .Values.replicaCount) 1 }}
+{{- fail (printf "replicaCount %v: a relay keeps its store in SQLite, which has one owner; more than one replica is not built yet" .Values.replicaCount) }}
+{{- end }}
+{{- if ne .Values.relay.authMode "token" }}
+{{- fail (printf "relay.authMode %q is not built yet; use token" .Values.relay.authMode) }}
+{{- end }}
+{{- if or .Values.ssh.enabled .Values.relay.sshListen }}
+{{- fail "the SSH gateway is not built yet; leave ssh.enabled false and relay.sshListen empty" }}
+{{- end }}
+{{- if .Values.oidc.issuer }}
+{{- fail "login by OIDC is not built yet; leave oidc.issuer empty" }}
+{{- end }}
+{{- if .Values.database.enabled }}
+{{- fail "PostgreSQL is not built yet; leave database.enabled false" }}
+{{- end }}
+{{- if .Values.monitoring.enabled }}
+{{- fail "metrics are not built yet; leave monitoring.enabled false" }}
+{{- end }}
+{{- if and .Values.relay.authToken .Values.relay.existingSecret.name }}
+{{- fail "relay.authToken and relay.existingSecret.name are two tokens; give one" }}
+{{- end }}
+{{- if and .Values.tls.enabled (not .Values.tls.existingSecret) }}
+{{- fail "tls.enabled needs tls.existingSecret, a secret with the certificate and its key" }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- fail "ingress.enabled needs ingress.hosts, for example --set ingress.hosts[0].host=relay.example.com" }}
+{{- end }}
+{{- if and (not .Values.stun.enabled) .Values.stun.service.type }}
+{{- fail "stun.service.type is set but stun.enabled is false" }}
+{{- end }}
+{{- end }}
