@@ -38,6 +38,7 @@ pub mod message;
 pub mod name;
 pub mod party;
 pub mod record;
+pub mod screen;
 pub mod session;
 pub mod size;
 pub mod status;

@@ -119,7 +119,9 @@ impl State {
     /// A colour of the palette, if a program has set it.
     pub(super) fn answer_palette(&mut self, index: u8) {
         let set = self.colors.palette.get(&index);
-        let value = set.and_then(|name| rgb(name)).unwrap_or_else(|| standard(index));
+        let value = set
+            .and_then(|name| rgb(name))
+            .unwrap_or_else(|| standard(index));
         self.answers.say(&format!("\x1b]4;{index};{value}\x1b\\"));
     }
 
@@ -153,18 +155,29 @@ fn rgb(name: &str) -> Option<String> {
         return Some(name.to_owned());
     }
     let digits = name.strip_prefix('#')?;
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
     let (r, g, b) = match digits.len() {
         6 => (digits.get(..2)?, digits.get(2..4)?, digits.get(4..)?),
         12 => (digits.get(..4)?, digits.get(4..8)?, digits.get(8..)?),
         _ => return None,
     };
-    let double = |part: &str| if part.len() == 2 { part.repeat(2) } else { part.to_owned() };
+    let double = |part: &str| {
+        if part.len() == 2 {
+            part.repeat(2)
+        } else {
+            part.to_owned()
+        }
+    };
     Some(format!("rgb:{}/{}/{}", double(r), double(g), double(b)))
 }
 
 /// The palette as xterm has it.
 fn standard(index: u8) -> String {
     let (r, g, b) = match index {
+        7 => (0xe5, 0xe5, 0xe5),
+        8 => (0x7f, 0x7f, 0x7f),
         0..=15 => {
             let on = if index < 8 { 0xcd } else { 0xff };
             let part = |bit: u8| if index & bit != 0 { on } else { 0 };

@@ -176,10 +176,7 @@ mod tests {
     #[test]
     fn a_glyph_is_a_character_a_cluster_or_a_tail() {
         assert_eq!(Glyph::char('é').text(), Text::Char('é'));
-        assert_eq!(
-            Glyph::char('\u{10ffff}').text(),
-            Text::Char('\u{10ffff}')
-        );
+        assert_eq!(Glyph::char('\u{10ffff}').text(), Text::Char('\u{10ffff}'));
         assert_eq!(Glyph::cluster(0).text(), Text::Cluster(0));
         assert_eq!(Glyph::cluster(77).text(), Text::Cluster(77));
         assert_eq!(Cell::tail(Pen::default(), 0).glyph.text(), Text::Tail);

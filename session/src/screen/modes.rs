@@ -170,15 +170,15 @@ mod tests {
         modes.set(2004, true);
         modes.set(1007, false);
         modes.set(4711, true);
-        assert_eq!(
-            modes.said(&[]),
-            [(7, false), (1007, false), (2004, true)]
-        );
+        assert_eq!(modes.said(&[]), [(7, false), (1007, false), (2004, true)]);
         assert_eq!(modes.said(&[7]), [(1007, false), (2004, true)]);
         modes.set(AUTOWRAP, true);
         modes.set(2004, false);
         assert_eq!(modes.said(&[]), [(1007, false)]);
-        assert_eq!((modes.report(7), modes.report(2004), modes.report(4711)), (1, 2, 0));
+        assert_eq!(
+            (modes.report(7), modes.report(2004), modes.report(4711)),
+            (1, 2, 0)
+        );
     }
 
     #[test]

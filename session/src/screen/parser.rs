@@ -277,10 +277,12 @@ mod tests {
             self.0.push(format!("csi {body} {}", char::from(last)));
         }
         fn osc(&mut self, body: &[u8]) {
-            self.0.push(format!("osc {}", String::from_utf8_lossy(body)));
+            self.0
+                .push(format!("osc {}", String::from_utf8_lossy(body)));
         }
         fn dcs(&mut self, body: &[u8]) {
-            self.0.push(format!("dcs {}", String::from_utf8_lossy(body)));
+            self.0
+                .push(format!("dcs {}", String::from_utf8_lossy(body)));
         }
     }
 
@@ -294,11 +296,26 @@ mod tests {
     fn sequences_and_text_are_told_apart() {
         assert_eq!(
             parse("a\r\x1b[1;31mé\x1b(0\x1b7".as_bytes()),
-            ["print a", "control 0d", "csi 1;31 m", "print é", "escape (0", "escape 7"]
+            [
+                "print a",
+                "control 0d",
+                "csi 1;31 m",
+                "print é",
+                "escape (0",
+                "escape 7"
+            ]
         );
         assert_eq!(
             parse(b"\x1b]2;hi\x07\x1b]0;yo\x1b\\\x1bP$qm\x1b\\\x1b_x\x07y\x1b\\z"),
-            ["osc 2;hi", "osc 0;yo", "escape \\", "dcs $qm", "escape \\", "escape \\", "print z"]
+            [
+                "osc 2;hi",
+                "osc 0;yo",
+                "escape \\",
+                "dcs $qm",
+                "escape \\",
+                "escape \\",
+                "print z"
+            ]
         );
     }
 

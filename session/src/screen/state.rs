@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::answers::Answers;
 use super::cell::{Cell, Glyph, Text};
-use super::cursor::{Charsets, Cursor, Saved};
+use super::cursor::{Cursor, Saved};
 use super::grid::Grid;
 use super::interner::{Interner, Limits};
 use super::keyboard::{Keyboard, Modifiers};
@@ -276,7 +276,11 @@ impl State {
         let Cursor {
             row, col, pending, ..
         } = self.cursor;
-        let Some(mut at) = (if pending { Some(col) } else { col.checked_sub(1) }) else {
+        let Some(mut at) = (if pending {
+            Some(col)
+        } else {
+            col.checked_sub(1)
+        }) else {
             return;
         };
         if self.grid().rows[row].get(at).is_tail() {
@@ -316,7 +320,9 @@ impl State {
 
     fn cells(&self) -> impl Iterator<Item = &Cell> {
         let grids = [&self.primary.grid, &self.alternate.grid];
-        let rows = grids.into_iter().flat_map(|g| g.history.iter().chain(&g.rows));
+        let rows = grids
+            .into_iter()
+            .flat_map(|g| g.history.iter().chain(&g.rows));
         rows.flat_map(|row| &row.cells)
     }
 

@@ -50,9 +50,14 @@ impl Titles {
 
 /// Text from an OSC without what could end or harm another one.
 pub(super) fn word(bytes: &[u8]) -> String {
+    word_of(bytes, WORD_MAX)
+}
+
+/// As [`word`], of at most `max` bytes.
+pub(super) fn word_of(bytes: &[u8], max: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut text: String = text.chars().filter(|ch| !ch.is_control()).collect();
-    let mut end = WORD_MAX.min(text.len());
+    let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -106,7 +111,10 @@ mod tests {
         titles.push();
         titles.now = Title::default();
         titles.pop(2);
-        assert_eq!((&titles.now.icon, titles.now.window.as_deref()), (&None, Some("b")));
+        assert_eq!(
+            (&titles.now.icon, titles.now.window.as_deref()),
+            (&None, Some("b"))
+        );
         titles.pop(0);
         titles.pop(0);
         assert_eq!(titles.now.window.as_deref(), Some("a"));
