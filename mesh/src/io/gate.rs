@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quinn::UdpPoller;
@@ -19,6 +20,9 @@ use tokio::task;
 
 use super::node::Node;
 use super::outbox::Blocked;
+
+/// Whoever waits for the relay tries again after that long.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Tasks whose last send was refused.
 #[derive(Default)]
@@ -56,11 +60,13 @@ impl Node {
     pub(super) async fn unblocked(&self, blocked: Blocked) {
         match (blocked, &self.udp) {
             (Blocked::Relay, _) => {
-                // A direct path found meanwhile will do as well.
+                // A direct path found meanwhile will do as well. Trying now and
+                // then shows the path agent that one is needed.
                 let rerouted = self.rerouted.notified();
                 tokio::select! {
                     () = self.link.room() => {}
                     () = rerouted => {}
+                    () = tokio::time::sleep(RETRY) => {}
                 }
             }
             (Blocked::Udp(family), Some(udp)) => udp.writable(family).await,

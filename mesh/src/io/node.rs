@@ -37,7 +37,7 @@ pub(super) struct Node {
     /// Peers whose outbox wants to be flushed soon.
     pub(super) flush: Mutex<Vec<Arc<Entry>>>,
     pub(super) flush_soon: Notify,
-    /// Some peer has got a direct path.
+    /// Some peer has got, or lost, a direct path.
     pub(super) rerouted: Notify,
     endpoints: Mutex<Vec<SocketAddr>>,
     pub(super) reflection: Reflection,
@@ -169,16 +169,18 @@ impl Node {
     /// with it: sends, reports, and sets its timer.
     pub(super) fn service(&self, entry: &Arc<Entry>) {
         let mut state = entry.state.lock();
-        let transmits = take(&mut state, Core::poll_transmit);
-        let events = take(&mut state, Core::poll_event);
         self.schedule(entry, &mut state);
         let direct = state.core.has_direct();
-        let found = direct && !state.was_direct;
-        state.was_direct = direct;
-        drop(state);
-        if found {
+        if std::mem::replace(&mut state.was_direct, direct) != direct {
             self.rerouted.notify_waiters();
         }
+        // The common case on the way of data.
+        if !state.core.has_output() {
+            return;
+        }
+        let transmits = take(&mut state, Core::poll_transmit);
+        let events = take(&mut state, Core::poll_event);
+        drop(state);
         for Transmit { via, bytes } in transmits {
             self.transmit(entry, via, &bytes);
         }

@@ -99,12 +99,16 @@ impl Node {
         let hand = transmit.contents.len().div_ceil(size);
         let stride = size + HEADER_LEN + SEAL_LEN;
         let mut outbox = entry.outbox.lock();
-        if outbox.is_held_up() {
-            self.flush_now(entry, &mut outbox)?;
-        }
         let now = Instant::now();
         let mut state = entry.state.lock();
-        let route = state.core.route(now);
+        let mut route = state.core.route(now);
+        if outbox.is_held_up() {
+            self.schedule(entry, &mut state);
+            drop(state);
+            self.flush_now(entry, &mut outbox)?;
+            state = entry.state.lock();
+            route = state.core.route(now);
+        }
         let only_relay = route.direct.is_none();
         if (only_relay && outbox.waiting() > 0)
             || !outbox.takes(route.direct, transmit.ecn, stride, hand)

@@ -228,7 +228,7 @@ impl Core {
             .open(source, datagram, buf, now, &mut reply);
         let reply = reply.into_iter().map(|bytes| Transmit { via, bytes });
         self.out.extend(reply);
-        if self.tunnel(now).take_established() {
+        if self.tunnel.as_mut().is_some_and(|t| t.take_established()) {
             self.session_came_up(now);
         }
         match opened {

@@ -94,6 +94,32 @@ async fn a_dying_relay_does_not_disturb_direct_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_direct_path_comes_back_without_the_relay() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, true).await;
+        let _echo = echo(&b);
+        until_direct(&a, 2).await;
+        relay.kill().await;
+        for mesh in [&a, &b] {
+            mesh.test_break_udp(true);
+        }
+        let calling = {
+            let a = a.clone();
+            tokio::spawn(async move { call(&a, 2, 1000).await })
+        };
+        until(|| path(&a, 2) == Path::None).await;
+        for mesh in [&a, &b] {
+            mesh.test_break_udp(false);
+        }
+        // The call that was made meanwhile just took longer.
+        calling.await.unwrap().unwrap();
+        assert!(matches!(path(&a, 2), Path::Direct(_)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn relayed_calls_go_on_after_the_relay_was_restarted() {
     limited(async {
         let mut relay = TestRelay::start().await;
@@ -111,6 +137,28 @@ async fn relayed_calls_go_on_after_the_relay_was_restarted() {
             assert_eq!(back, [round; 10]);
             call(&a, 2, 1000).await.unwrap();
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_falls_silent_is_noticed_and_left() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let cable = Cable::to(relay.addr).await;
+        let (a, b) = pair(&relay, false).await;
+        let _echo = echo(&b);
+        call(&a, 2, 1000).await.unwrap();
+        let mut behind = relay.relay();
+        behind.url = format!("http://{}", cable.addr);
+        a.set_relay(Some(behind));
+        until(|| !a.relay_connected()).await;
+        until(|| a.relay_connected()).await;
+        call(&a, 2, 1000).await.unwrap();
+        cable.cut(true);
+        until(|| !a.relay_connected()).await;
+        cable.cut(false);
+        call(&a, 2, 1000).await.unwrap();
     })
     .await;
 }

@@ -88,6 +88,40 @@ impl TestRelay {
     }
 }
 
+/// Stands between nodes and a relay, and can stop passing anything on without
+/// closing a connection, as a relay on a machine that has lost its power.
+pub(crate) struct Cable {
+    pub(crate) addr: SocketAddr,
+    cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl Cable {
+    pub(crate) async fn to(relay: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (cut, is_cut) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut is_cut = is_cut.clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(relay).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                    }
+                    // Both ends stay open and hear nothing any more.
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        Self { addr, cut }
+    }
+
+    pub(crate) fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
+    }
+}
+
 fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
