@@ -151,8 +151,9 @@ async fn a_relay_that_falls_silent_is_noticed_and_left() {
         call(&a, 2, 1000).await.unwrap();
         let mut behind = relay.relay();
         behind.url = format!("http://{}", cable.addr);
-        a.set_relay(Some(behind));
+        a.set_relay(None);
         until(|| !a.relay_connected()).await;
+        a.set_relay(Some(behind));
         until(|| a.relay_connected()).await;
         call(&a, 2, 1000).await.unwrap();
         cable.cut(true);
