@@ -9,6 +9,9 @@
 pub(super) enum Color {
     #[default]
     Default,
+    /// The first 16 by their own parameters: some terminals brighten them with
+    /// bold.
+    Basic(u8),
     Indexed(u8),
     Rgb(u8, u8, u8),
 }

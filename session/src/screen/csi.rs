@@ -18,6 +18,8 @@ impl State {
             (0, b"!") if last == b'p' => self.soft_reset(),
             (0, b" ") if last == b'q' => {
                 self.cursor_style = u8::try_from(params.get(0)).unwrap_or(0).min(6);
+                // It says whether the cursor blinks as well.
+                self.modes.forget(modes::BLINK);
             }
             (private @ (0 | b'?'), b"$") if last == b'p' => {
                 self.answer_mode(private != 0, params.get(0));

@@ -23,10 +23,13 @@ impl State {
         }
     }
 
-    /// EL: 0 from the cursor on, 1 up to the cursor, 2 all.
+    /// EL: 0 from the cursor on, 1 up to the cursor, 2 all. A cursor that waits
+    /// for the next line has nothing behind it; terminals do not agree, but
+    /// this one loses no text.
     pub(super) fn erase_line(&mut self, what: u16) {
         let (col, cols) = (self.cursor.col, self.cols);
         match what {
+            0 if self.cursor.pending => {}
             0 => self.erase_cells(col, cols),
             1 => self.erase_keeping(0, col + 1),
             2 => self.erase_keeping(0, cols),

@@ -133,8 +133,7 @@ impl State {
         }
     }
 
-    /// RIS. Titles and the directory are the window's, and what has left the
-    /// screen is the user's: they stay, as in xterm.
+    /// RIS. Titles and the directory are the window's: they stay.
     fn reset(&mut self) {
         let clamp = |side: usize| u16::try_from(side).unwrap_or(u16::MAX);
         let size = Size {
@@ -145,11 +144,6 @@ impl State {
         std::mem::swap(&mut fresh.titles, &mut self.titles);
         std::mem::swap(&mut fresh.directory, &mut self.directory);
         std::mem::swap(&mut fresh.answers, &mut self.answers);
-        std::mem::swap(&mut fresh.links, &mut self.links);
-        std::mem::swap(&mut fresh.clusters, &mut self.clusters);
-        for row in self.primary.grid.take_history() {
-            fresh.primary.grid.keep(row);
-        }
         *self = fresh;
     }
 

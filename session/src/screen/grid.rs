@@ -145,12 +145,6 @@ impl Grid {
         self.cells = 0;
     }
 
-    /// Takes out the lines that have left.
-    pub(super) fn take_history(&mut self) -> VecDeque<Row> {
-        self.cells = 0;
-        std::mem::take(&mut self.history)
-    }
-
     /// Takes all lines out, those that have left first.
     pub(super) fn take(&mut self) -> Vec<Row> {
         self.cells = 0;

@@ -13,7 +13,7 @@ const KNOWN: [(u16, Option<bool>); 23] = [
     (ORIGIN, Some(false)),
     (AUTOWRAP, Some(true)),
     (8, Some(true)),
-    (12, None),
+    (BLINK, None),
     (CURSOR, Some(true)),
     (REVERSE_WRAP, Some(false)),
     (KEYPAD, Some(false)),
@@ -41,6 +41,8 @@ pub(super) const REVERSE: u16 = 5;
 pub(super) const ORIGIN: u16 = 6;
 /// Text goes on in the next line.
 pub(super) const AUTOWRAP: u16 = 7;
+/// The cursor blinks.
+pub(super) const BLINK: u16 = 12;
 /// The cursor is visible.
 pub(super) const CURSOR: u16 = 25;
 /// Backspace goes back to the line before.
@@ -97,6 +99,13 @@ impl Modes {
             self.format.say(number, on);
         } else if let Some(at) = KNOWN.iter().position(|(known, _)| *known == number) {
             self.said[at] = Some(on);
+        }
+    }
+
+    /// It is as if nobody had ever said anything about this mode.
+    pub(super) fn forget(&mut self, number: u16) {
+        if let Some(at) = KNOWN.iter().position(|(known, _)| *known == number) {
+            self.said[at] = None;
         }
     }
 

@@ -156,13 +156,6 @@ impl<'a> Painter<'a> {
             }
             self.cell(cell);
             col += 1;
-            if let Text::Cluster(_) = cell.glyph.text() {
-                col += usize::from(row.get(col).is_tail());
-                if col < cols {
-                    // Terminals do not agree how wide clusters are.
-                    let _ = write!(self.out, "\x1b[{}G", col + 1);
-                }
-            }
         }
     }
 }

@@ -42,10 +42,10 @@ fn basic(pen: &mut Pen, number: u16) {
         return;
     };
     match number {
-        30..=37 => pen.fg = Color::Indexed(number - 30),
-        40..=47 => pen.bg = Color::Indexed(number - 40),
-        90..=97 => pen.fg = Color::Indexed(number - 82),
-        100..=107 => pen.bg = Color::Indexed(number - 92),
+        30..=37 => pen.fg = Color::Basic(number - 30),
+        40..=47 => pen.bg = Color::Basic(number - 40),
+        90..=97 => pen.fg = Color::Basic(number - 82),
+        100..=107 => pen.bg = Color::Basic(number - 92),
         _ => {
             let known = Attrs::ALL.iter().find(|(_, set)| *set == number);
             if let Some((bit, _)) = known {
@@ -137,7 +137,7 @@ fn differences(out: &mut String, from: Pen, to: Pen) {
         // Only with colons: who does not know it must not read attributes.
         let _ = match to.line {
             Color::Default => write!(out, ";59"),
-            Color::Indexed(index) => write!(out, ";58:5:{index}"),
+            Color::Basic(index) | Color::Indexed(index) => write!(out, ";58:5:{index}"),
             Color::Rgb(r, g, b) => write!(out, ";58:2::{r}:{g}:{b}"),
         };
     }
@@ -146,8 +146,8 @@ fn differences(out: &mut String, from: Pen, to: Pen) {
 fn color(out: &mut String, color: Color, base: u16) {
     let _ = match color {
         Color::Default => write!(out, ";{}", base + 9),
-        Color::Indexed(index @ 0..=7) => write!(out, ";{}", base + u16::from(index)),
-        Color::Indexed(index @ 8..=15) => write!(out, ";{}", base + 52 + u16::from(index)),
+        Color::Basic(index @ 0..=7) => write!(out, ";{}", base + u16::from(index)),
+        Color::Basic(index) => write!(out, ";{}", base + 52 + u16::from(index)),
         Color::Indexed(index) => write!(out, ";{};5;{index}", base + 8),
         Color::Rgb(r, g, b) => write!(out, ";{};2;{r};{g};{b}", base + 8),
     };
@@ -170,8 +170,8 @@ mod tests {
         assert_eq!(pen("38:2::1:2:3").fg, Color::Rgb(1, 2, 3));
         assert_eq!(pen("48;5;200;1").bg, Color::Indexed(200));
         assert!(pen("48;5;200;1").attrs.has(Attrs::BOLD));
-        assert_eq!(pen("97;101").fg, Color::Indexed(15));
-        assert_eq!(pen("97;101").bg, Color::Indexed(9));
+        assert_eq!(pen("97;101").fg, Color::Basic(15));
+        assert_eq!(pen("97;101").bg, Color::Basic(9));
         assert_eq!(pen("38;2;999;0;0").fg, Color::Default);
         assert_eq!(pen("58:5:9").line, Color::Indexed(9));
         assert_eq!(pen("4:3").attrs.underline(), 3);

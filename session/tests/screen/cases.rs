@@ -10,7 +10,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ),
     (
         "underlines",
-        "\x1b[4:3;58:2::255:0:9mcurl\x1b[4:5mdash\x1b[58:5:3;21mdouble\x1b[59;4:0mno\x1b[4mx",
+        "\x1b[4:3;58:2::255:0:9mcurl\x1b[4:5mdash\x1b[58:5:3;4:2mdouble\x1b[59;4:0mno\x1b[4mx",
     ),
     (
         "colours",
@@ -26,7 +26,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ),
     (
         "marks",
-        "e\u{301}a\u{308}\u{323}o 👩\u{200d}👧 ☀\u{fe0f}x\r\n0123456789012345678e\u{301}z\x1b[4;9He\x1b[4;10H\u{301}",
+        "e\u{301}a\u{308}\u{323}o 👩\u{200d}👧 x\r\n0123456789012345678e\u{301}z\x1b[4;9He\x1b[4;10H\u{301}",
     ),
     (
         "wrapped",
@@ -82,15 +82,15 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ),
     (
         "lines",
-        "1\r\n2\r\n3\r\n4\x1b[2;1H\x1b[2Lnew\x1b[3M\x1b[41m\x1b[1;1H\x1b[L\x1b[m\x1b[2S\x1b[1Tz",
+        "1\r\n2\r\n3\r\n4\x1b[2;1H\x1b[2Lnew\x1b[3M\x1b[1;1H\x1b[L\x1b[2S\x1b[1Tz",
     ),
     (
         "cells",
-        "abcdefghij\x1b[1;3H\x1b[2@XY\x1b[1;6H\x1b[3P\x1b[42m\x1b[2X\x1b[1;1H\x1b[P\x1b[m\x1b[1;4H한글\x1b[1;5H\x1b[P\x1b[1@",
+        "abcdefghij\x1b[1;3H\x1b[2@XY\x1b[1;6H\x1b[3P\x1b[2X\x1b[1;1H\x1b[P\x1b[1;4H한글\x1b[1;4H\x1b[2P\x1b[1@",
     ),
     (
         "erase",
-        "aaaaa\r\nbbbbb\r\nccccc\x1b[2;3H\x1b[1K\x1b[44m\x1b[K\x1b[J\x1b[1;2H\x1b[1J\x1b[m\x1b[2J\x1b[Hx\x1b[3J",
+        "aaaaa\r\nbbbbb\r\nccccc\x1b[2;3H\x1b[1K\x1b[44m\x1b[K\x1b[J\x1b[1;2H\x1b[1J\x1b[m\x1b[3;1H\x1b[2K\x1b[Hx\x1b[3J",
     ),
     (
         "tabs",
@@ -109,7 +109,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ("newline mode", "a\x1b[20hb\nc\nd\x1b[20le\nf"),
     (
         "no autowrap",
-        "\x1b[?7laaaaaaaaaabbbbbbbbbbccc\r\nd\x1b[3;19H한e한\x1b[?7hfg",
+        "\x1b[?7laaaaaaaaaabbbbbbbbbbccc\r\nd\x1b[3;19Hef\x1b[?7hgh",
     ),
     (
         "reverse wrap",
@@ -117,7 +117,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ),
     (
         "repeat",
-        "a\x1b[5bb\x1b[1m\x1b[3bc\x1b[2b\x1b[40b한\x1b[2be\u{301}\x1b[2b\x1b[3;20Hx\x1b[3b",
+        "a\x1b[5bb\x1b[3bc\x1b[2bx\x1b[9b한\x1b[2by\x1b[3;20Hx\x1b[3b",
     ),
     (
         "cursor",
@@ -131,7 +131,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
         "mouse",
         "\x1b[?1000h\x1b[?1002h\x1b[?1006ha\x1b[?1002l\x1b[?1000hb\x1b[?1003;1005;1015h\x1b[?1000lc\x1b[?1003l\x1b[?1006;1005;1015l\x1b[?9h",
     ),
-    ("synchronised", "a\x1b[?2026hb\x1b[2Jc\x1b[?2026ld"),
+    ("synchronised", "a\x1b[?2026hb\x1b[1Kc\x1b[?2026ld"),
     (
         "titles",
         "\x1b]0;both\x07\x1b[22;0t\x1b]2;window é\x1b\\\x1b]1;icon\x07\x1b[22;2t\x1b]2;\x07x\x1b[23;2t\x1b[23;0t\x1b[23t",
@@ -171,17 +171,165 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ),
     (
         "history",
-        "1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n\x1b[32m7\x1b[m\r\naaaaaaaaaabbbbbbbbbbcccccccccc\r\n9\r\n10\r\n11\x1b[2J\x1b[H12\r\n\x1b[2;4r\x1b[4;1H\r\n\r\n13",
+        "1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n\x1b[32m7\x1b[m\r\naaaaaaaaaabbbbbbbbbbcccccccccc\r\n9\r\n10\r\n11\x1b[H12\r\n\x1b[2;4r\x1b[4;1H\r\n\r\n13",
     ),
     (
         "history scrolled by hand",
-        "1\r\n2\r\n3\r\n4\x1b[2S\x1b[1;3r\x1b[3;1H\r\n5\r\n6\x1b[r\x1b[1;1H\x1b[M\x1bM7",
+        "1\r\n2\r\n3\r\n4\x1b[2S\x1b[1;3r\x1b[3;1H\r\n5\r\n6\x1b[r\x1b[1;1H\x1bM7",
     ),
     (
         "unfinished",
         "a\x1b\x1b[\x1b[1;2\x1b[3\nmb\x1b]2;t\x1b[mc\x1bPq#0;2;0;0;0~~\x1b\\d\x1b_Gf=1;AAAA\x1b\\e\x1bXsos\x1b\\f\x1b[1?zg\x1b[1 2qh\x1b[1\x18i\x1b%Gj",
     ),
     ("broken text", "a\x1b[1m\u{85}b\u{ad}c\u{200b}d\u{7f}e"),
+    // Where terminals do not agree.
+    ("underlined twice", "\x1b[21ma\x1b[24mb"),
+    (
+        "half of a wide character",
+        "한글\x1b[1;2H\x1b[P\x1b[1@x\x1b[1;4H\x1b[K",
+    ),
+    ("wide at the margin", "\x1b[?7l\x1b[3;19H한e한\x1b[?7hfg"),
+    (
+        "wide by a selector",
+        "☀\u{fe0f}x\x1b[1;2Hy❤\u{fe0f}\u{fe0f}",
+    ),
+    (
+        "colour goes on",
+        "a\x1b[41m\x1b[L\x1b[2S\x1b[1;3H\x1b[3P\x1b[2@x\x1bMy",
+    ),
+    ("cleared", "1\r\n2\r\n3\x1b[2J4\x1b[H5\x1b[2J"),
+    ("lines off the top", "1\r\n2\r\n3\x1b[H\x1b[M\x1b[2M4"),
+    (
+        "repeat later",
+        "a\x1b[1m\x1b[3bb\r\n\x1b[3be\u{301}\x1b[2b\x1b[40b",
+    ),
+];
+
+/// What a judge does not know or sees in another way than most: the law cannot
+/// hold there.
+pub(crate) const UNKNOWN: &[(&str, &str, &str)] = &[
+    (
+        "vt100",
+        "wide",
+        "a line that ends before a wide character is not wrapped",
+    ),
+    (
+        "vt100",
+        "wrapped",
+        "a line stays wrapped when its end is overwritten",
+    ),
+    ("vt100", "wrapped in colour", "new lines have no background"),
+    (
+        "vt100",
+        "pending wrap",
+        "backspace stays in the last column",
+    ),
+    ("vt100", "saved", "no charsets"),
+    ("vt100", "alternate 47", "no 1047"),
+    ("vt100", "alternate twice", "one saved pen for both screens"),
+    ("vt100", "origin", "VPA counts from the screen"),
+    ("vt100", "tabs", "every eighth column for ever"),
+    ("vt100", "charsets", "no charsets"),
+    ("vt100", "charset in the middle", "no charsets"),
+    ("vt100", "single shift", "no charsets"),
+    ("vt100", "insert", "no IRM"),
+    ("vt100", "newline mode", "no LNM"),
+    ("vt100", "no autowrap", "always wraps"),
+    ("vt100", "reverse wrap", "no mode 45"),
+    ("vt100", "titles", "no stack"),
+    ("vt100", "untitled", "no stack"),
+    ("vt100", "alignment", "no DECALN"),
+    ("vt100", "soft reset", "no DECSTR"),
+    ("vt100", "wide at the margin", "always wraps"),
+    ("vt100", "wide by a selector", "selectors widen"),
+    ("vt100", "colour goes on", "new lines have no background"),
+    (
+        "vt100",
+        "repeat later",
+        "repeats what came before other sequences",
+    ),
+    ("vt100", "torn characters", "shows nothing for broken bytes"),
+    ("vt100", "eight bits", "shows nothing for broken bytes"),
+    ("avt", "marks", "marks take no part in its cells"),
+    (
+        "avt",
+        "wrapped",
+        "a line stays wrapped when its end is overwritten",
+    ),
+    ("avt", "saved pending", "saves no pending wrap"),
+    ("avt", "saved", "saves no charsets"),
+    ("avt", "alternate pending", "saves no pending wrap"),
+    ("avt", "charsets", "only G0 and G1, and no pound sign"),
+    ("avt", "single shift", "no single shifts"),
+    ("avt", "insert", "one column of room for a wide character"),
+    (
+        "avt",
+        "no autowrap",
+        "nothing waits in the last column then",
+    ),
+    ("avt", "reverse wrap", "no mode 45"),
+    ("avt", "alignment", "the scroll region stays"),
+    ("avt", "broken text", "8-bit controls in UTF-8"),
+    (
+        "avt",
+        "wide at the margin",
+        "nothing waits in the last column then",
+    ),
+    ("avt", "wide by a selector", "selectors widen"),
+    ("avt", "cleared", "clearing keeps the screen as history"),
+    ("avt", "lines off the top", "deleted lines become history"),
+    (
+        "avt",
+        "repeat later",
+        "repeats what came before other sequences",
+    ),
+    ("avt", "eight bits", "8-bit controls in UTF-8"),
+    ("alacritty", "saved with origin", "saves no origin"),
+    ("alacritty", "alternate 47", "only 1049"),
+    (
+        "alacritty",
+        "alternate twice",
+        "entering twice is entering once",
+    ),
+    ("alacritty", "origin", "the cursor stays when origin goes"),
+    ("alacritty", "tabs", "goes back by other stops"),
+    (
+        "alacritty",
+        "charsets",
+        "no pound sign, and G2 and G3 are not reached",
+    ),
+    ("alacritty", "single shift", "no single shifts"),
+    ("alacritty", "newline mode", "only for what is typed"),
+    ("alacritty", "reverse wrap", "no mode 45"),
+    ("alacritty", "soft reset", "no DECSTR"),
+    ("alacritty", "underlined twice", "21 is no underline"),
+    (
+        "alacritty",
+        "half of a wide character",
+        "leaves the half there",
+    ),
+    ("alacritty", "wide at the margin", "leaves it out"),
+    (
+        "alacritty",
+        "cleared",
+        "clearing keeps the screen as history",
+    ),
+    (
+        "alacritty",
+        "lines off the top",
+        "deleted lines become history",
+    ),
+    (
+        "alacritty",
+        "repeat later",
+        "repeats what came before other sequences",
+    ),
+    (
+        "alacritty",
+        "torn characters",
+        "counts broken bytes in another way",
+    ),
+    ("alacritty", "eight bits", "8-bit controls in UTF-8"),
 ];
 
 /// Streams that are no text.

@@ -2,5 +2,7 @@
 //! of the first part and then the second part show the same as the whole.
 
 mod cases;
+mod foreign;
+mod judges;
 mod law;
 mod random;
