@@ -73,6 +73,18 @@ pub struct Relay {
     pub stun: Option<SocketAddr>,
 }
 
+impl Relay {
+    /// Whether a connection to one is a connection to the other.
+    fn is_reached_like(&self, other: &Self) -> bool {
+        let tls = match (&self.tls, &other.tls) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (None, None) => true,
+            _ => false,
+        };
+        tls && self.url == other.url
+    }
+}
+
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")
@@ -161,10 +173,14 @@ impl Mesh {
     /// Says which relay to stay connected to, or none. The connection is made,
     /// and made again whenever it is lost, in the background.
     pub fn set_relay(&self, relay: Option<Relay>) {
-        let node = &self.inside().node;
-        node.reflection
-            .set_server(relay.as_ref().and_then(|relay| relay.stun));
-        node.link.set_target(relay);
+        self.set_stun(relay.as_ref().and_then(|relay| relay.stun));
+        self.inside().node.link.set_target(relay);
+    }
+
+    /// Says which STUN server to ask for our address as others see it, or none;
+    /// for when it becomes known later than the relay.
+    pub fn set_stun(&self, server: Option<SocketAddr>) {
+        self.inside().node.reflection.set_server(server);
     }
 
     /// Lets a peer in. With another signing key than before, its connections

@@ -55,9 +55,18 @@ struct Queue {
 }
 
 impl Link {
-    /// Says which relay to be connected to, or none.
+    /// Says which relay to be connected to, or none. Saying it again changes
+    /// nothing.
     pub(super) fn set_target(&self, relay: Option<Relay>) {
-        self.target.send_replace(relay);
+        self.target.send_if_modified(|target| {
+            let same = match (&*target, &relay) {
+                (Some(old), Some(new)) => old.is_reached_like(new),
+                (None, None) => true,
+                _ => false,
+            };
+            *target = relay;
+            !same
+        });
     }
 
     /// Whether the relay is connected now.

@@ -148,7 +148,7 @@ impl Core {
         self.emit(emitted, now);
         match sealed {
             Sealed::Data(len) => Some(len),
-            Sealed::Queued => None,
+            Sealed::Queued | Sealed::Refused => None,
         }
     }
 

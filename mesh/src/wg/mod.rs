@@ -34,6 +34,9 @@ use crate::packet::SEAL_LEN;
 
 /// The longest handshake message; every output buffer holds at least that.
 pub(crate) const MAX_HANDSHAKE: usize = 148;
+/// The longest packet a tunnel takes; ours are shorter. Bounds the buffer that
+/// sending a queued one needs.
+const MAX_PACKET: usize = 2048;
 /// Handshake messages a second, over all peers, before senders must prove their
 /// address with a cookie. A handshake costs about half a millisecond.
 pub(crate) const HANDSHAKES_PER_SECOND: u64 = 256;
@@ -66,6 +69,8 @@ pub(crate) enum Sealed {
     /// There is no session yet. The packet waits (up to 256 do, later ones are
     /// lost), and a handshake is under way.
     Queued,
+    /// The packet, or the room for it, has not the right length.
+    Refused,
 }
 
 /// The outcome of [`Tunnel::open`].
@@ -148,8 +153,8 @@ impl Tunnel {
         std::mem::take(&mut self.established)
     }
 
-    /// Encrypts an inner packet into `out`, which must be [`SEAL_LEN`] longer
-    /// and hold at least [`MAX_HANDSHAKE`] bytes. `emit` gets the initiation,
+    /// Encrypts an inner packet of at most 2048 bytes into `out`, which must be
+    /// [`SEAL_LEN`] longer and hold at least [`MAX_HANDSHAKE`] bytes. `emit` gets the initiation,
     /// if one is due.
     pub(crate) fn seal(
         &mut self,
@@ -158,8 +163,9 @@ impl Tunnel {
         now: Instant,
         emit: &mut Vec<Vec<u8>>,
     ) -> Sealed {
-        if out.len() < MAX_HANDSHAKE.max(packet.len() + SEAL_LEN) {
-            return Sealed::Queued;
+        let needed = MAX_HANDSHAKE.max(packet.len() + SEAL_LEN);
+        if packet.len() > MAX_PACKET || out.len() < needed {
+            return Sealed::Refused;
         }
         if now.saturating_duration_since(self.last_tick) >= TICK {
             self.tick(now, emit);
@@ -177,8 +183,8 @@ impl Tunnel {
         }
     }
 
-    /// Decrypts a datagram into `out`, which must be at least as long. `reply`
-    /// gets what has to go back the way the datagram came.
+    /// Decrypts a datagram into `out`, which must be at least as long, and 2080
+    /// bytes for packets that waited for a session to go out. `reply` gets what has to go back the way the datagram came.
     pub(crate) fn open(
         &mut self,
         source: IpAddr,
@@ -344,12 +350,12 @@ impl Tunnel {
 
     /// Sends what waited for a session.
     fn drain_queue(&mut self, buf: &mut [u8], emit: &mut Vec<Vec<u8>>) {
-        if !self.has_session() {
+        // boringtun panics on a buffer that is too short.
+        if !self.has_session() || buf.len() < MAX_PACKET + SEAL_LEN {
             return;
         }
         // boringtun queues no more than 256 packets.
         for _ in 0..256 {
-            // Queued packets are ours: at most a full inner packet.
             let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], buf) else {
                 break;
             };

@@ -43,7 +43,7 @@ impl Node {
         let mut emitted = vec![];
         match self.tunnel.seal(&packet, &mut out, now, &mut emitted) {
             Sealed::Data(len) => (Some(out[..len].to_vec()), emitted),
-            Sealed::Queued => (None, emitted),
+            Sealed::Queued | Sealed::Refused => (None, emitted),
         }
     }
 
@@ -142,6 +142,28 @@ fn forged_packets_of_any_length_are_refused() {
     assert_eq!(opened, Opened::Refused);
     let (data, _) = b.send(b"still here", now);
     assert_eq!(a.receive(&data.unwrap(), now).1, b"still here");
+}
+
+#[test]
+fn lengths_that_boringtun_would_panic_on_are_refused() {
+    let now = Instant::now();
+    let (mut a, mut b) = nodes(now);
+    let packet = [0; MAX_PACKET + 1];
+    let mut out = [0; 4096];
+    let tunnel = &mut a.tunnel;
+    let sealed = tunnel.seal(&packet, &mut out, now, &mut vec![]);
+    assert_eq!(sealed, Sealed::Refused);
+    let sealed = tunnel.seal(&packet[1..], &mut out[..MAX_PACKET], now, &mut vec![]);
+    assert_eq!(sealed, Sealed::Refused);
+    // A full packet waits, and the response comes into a short buffer.
+    let mut init = vec![];
+    let sealed = tunnel.seal(&packet[1..], &mut out, now, &mut init);
+    assert_eq!(sealed, Sealed::Queued);
+    let (_, _, response) = b.receive(&init[0], now);
+    let mut reply = vec![];
+    let mut short = [0; MAX_HANDSHAKE];
+    tunnel.open(SOURCE, &response[0], &mut short, now, &mut reply);
+    assert_eq!(reply.len(), 1, "the keepalive alone");
 }
 
 #[test]
