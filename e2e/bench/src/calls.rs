@@ -59,59 +59,62 @@ pub fn run() -> Result<()> {
                 bulk(way, figures).await?;
             }
         }
-        let [quinn, direct, relayed] = &figures;
-        head();
-        row(
-            "call, direct, p50",
-            "us",
-            &direct.p50,
-            Some(("quinn", &quinn.p50)),
-            "<= 1.10 x",
-        );
-        row(
-            "call, direct, p99",
-            "us",
-            &direct.p99,
-            Some(("quinn", &quinn.p99)),
-            "<= 1.15 x",
-        );
-        row(
-            "bulk, one stream, direct",
-            "Gbit/s",
-            &direct.bulk,
-            Some(("quinn", &quinn.bulk)),
-            ">= 0.75 x",
-        );
-        row(
-            "cpu for bulk, both ends, direct",
-            "s/GiB",
-            &direct.cpu,
-            Some(("quinn", &quinn.cpu)),
-            "<= 1.40 x",
-        );
-        row(
-            "call, relayed, p50",
-            "us",
-            &relayed.p50,
-            Some(("quinn", &quinn.p50)),
-            "",
-        );
-        row(
-            "call, relayed, p99",
-            "us",
-            &relayed.p99,
-            Some(("quinn", &quinn.p99)),
-            "",
-        );
-        row(
-            "bulk, one stream, relayed",
-            "Gbit/s",
-            &relayed.bulk,
-            Some(("quinn", &quinn.bulk)),
-            "",
-        );
+        print(&figures);
         Ok(())
     })
+}
+
+fn print([quinn, direct, relayed]: &[Figures; 3]) {
+    head();
+    row(
+        "call, direct, p50",
+        "us",
+        &direct.p50,
+        Some(("quinn", &quinn.p50)),
+        "<= 1.10 x",
+    );
+    row(
+        "call, direct, p99",
+        "us",
+        &direct.p99,
+        Some(("quinn", &quinn.p99)),
+        "<= 1.15 x",
+    );
+    row(
+        "bulk, one stream, direct",
+        "Gbit/s",
+        &direct.bulk,
+        Some(("quinn", &quinn.bulk)),
+        ">= 0.75 x",
+    );
+    row(
+        "cpu for bulk, both ends, direct",
+        "s/GiB",
+        &direct.cpu,
+        Some(("quinn", &quinn.cpu)),
+        "<= 1.40 x",
+    );
+    row(
+        "call, relayed, p50",
+        "us",
+        &relayed.p50,
+        Some(("quinn", &quinn.p50)),
+        "",
+    );
+    row(
+        "call, relayed, p99",
+        "us",
+        &relayed.p99,
+        Some(("quinn", &quinn.p99)),
+        "",
+    );
+    row(
+        "bulk, one stream, relayed",
+        "Gbit/s",
+        &relayed.bulk,
+        Some(("quinn", &quinn.bulk)),
+        "",
+    );
 }
 
 async fn calls(way: &Way, figures: &mut Figures) -> Result<()> {
