@@ -8,7 +8,7 @@ use crate::case::Setting;
 use crate::cw::Cw;
 use crate::home::Home;
 use crate::local::temporary;
-use crate::relay::Relay;
+use crate::relay::{Certificate, Relay};
 use crate::substrate::{Host, Substrate, Way};
 
 /// The substrate.
@@ -16,7 +16,7 @@ pub struct Processes {
     way: Way,
     relay: Relay,
     homes: [Home; 2],
-    _dir: TempDir,
+    dirs: Vec<TempDir>,
 }
 
 impl Processes {
@@ -31,6 +31,21 @@ impl Processes {
         Self::build(program, way, "127.0.0.1:0", |_, cw| {
             cw.env("CODEWIRE_DIRECT", direct)
         })
+    }
+
+    /// The same with a relay behind TLS, by which every packet goes.
+    #[must_use]
+    pub fn with_tls(program: &str) -> Self {
+        let dir = temporary();
+        let certificate = Certificate::make(dir.path());
+        let trusted = certificate.chain().to_owned();
+        let mut processes = Self::build(program, Way::Relayed, "127.0.0.1:0", |_, cw| {
+            cw.env("CODEWIRE_DIRECT", "0")
+                .env("SSL_CERT_FILE", &trusted)
+        });
+        processes.relay.set_tls(certificate);
+        processes.dirs.push(dir);
+        processes
     }
 
     /// The same with a relay at some address, and every command changed by `place`; the host is
@@ -59,7 +74,7 @@ impl Processes {
             way,
             relay: Relay::new(relay, &relay_home.join("data"), listen),
             homes,
-            _dir: dir,
+            dirs: vec![dir],
         }
     }
 }

@@ -20,7 +20,14 @@ const STOP: Duration = Duration::from_secs(10);
 pub struct Relay {
     cw: Cw,
     data: PathBuf,
+    tls: Option<Certificate>,
     state: Mutex<State>,
+}
+
+/// A certificate that the relay itself vouches for, and its key.
+pub(crate) struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
 }
 
 struct State {
@@ -38,12 +45,18 @@ impl Relay {
         Self {
             cw: cw.env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN),
             data: data.to_owned(),
+            tls: None,
             state: Mutex::new(State {
                 listen: listen.to_owned(),
                 running: None,
                 log: String::new(),
             }),
         }
+    }
+
+    /// From its next start on it is behind TLS.
+    pub(crate) fn set_tls(&mut self, certificate: Certificate) {
+        self.tls = Some(certificate);
     }
 
     /// Starts it, and waits until it listens. After the first time it keeps its port.
@@ -55,25 +68,20 @@ impl Relay {
     pub fn start(&self) {
         let mut state = self.lock();
         assert!(state.running.is_none(), "the relay runs already");
-        let url = format!("http://{}", state.listen);
+        let url = format!("{}://{}", self.scheme(), state.listen);
         let host = state
             .listen
             .rsplit_once(':')
             .map_or("127.0.0.1", |(host, _)| host);
         let stun = format!("{host}:0");
         let data = self.data.display().to_string();
-        let running = self.cw.start(&[
-            "relay",
-            "serve",
-            "--base-url",
-            &url,
-            "--listen",
-            &state.listen,
-            "--stun-listen",
-            &stun,
-            "--data-dir",
-            &data,
-        ]);
+        let mut arguments = vec!["relay", "serve", "--base-url", &url, "--data-dir", &data];
+        arguments.extend(["--listen", &state.listen, "--stun-listen", &stun]);
+        let files = self.tls.as_ref().map(Certificate::files);
+        if let Some((chain, key)) = &files {
+            arguments.extend(["--tls-cert", chain, "--tls-key", key]);
+        }
+        let running = self.cw.start(&arguments);
         let line = running.stderr.line("[relay] HTTP listening on ", PATIENCE);
         let address = line
             .split_whitespace()
@@ -91,7 +99,7 @@ impl Relay {
     /// When it was never started.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        format!("{}://{}", self.scheme(), self.address())
     }
 
     /// Its `host:port`.
@@ -139,9 +147,41 @@ impl Relay {
         format!("{}{}", state.log, now.unwrap_or_default())
     }
 
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Certificate {
+    /// Makes one for the loopback address, in files in `dir`.
+    pub(crate) fn make(dir: &Path) -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let made = made.expect("an address can have a certificate");
+        let (chain, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        for (path, text) in [
+            (&chain, made.cert.pem()),
+            (&key, made.signing_key.serialize_pem()),
+        ] {
+            std::fs::write(path, text).expect("a directory of our own can be written");
+        }
+        Self { chain, key }
+    }
+
+    /// The file by which others come to trust it.
+    pub(crate) fn chain(&self) -> &Path {
+        &self.chain
+    }
+
+    fn files(&self) -> (String, String) {
+        (
+            self.chain.display().to_string(),
+            self.key.display().to_string(),
+        )
     }
 }

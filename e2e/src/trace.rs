@@ -79,7 +79,7 @@ fn replaced(word: &str) -> &str {
         "<request>"
     } else if word.starts_with("CW-INV-") {
         "<invite>"
-    } else if word.starts_with("http://") {
+    } else if word.starts_with("http://") || word.starts_with("https://") {
         "<url>"
     } else if is_time(word) {
         "<time>"

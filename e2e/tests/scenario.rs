@@ -22,6 +22,11 @@ fn processes_relayed() {
 }
 
 #[test]
+fn processes_relayed_over_tls() {
+    play(&Processes::with_tls(CW));
+}
+
+#[test]
 fn netns_direct() {
     in_namespaces(Way::Direct);
 }
