@@ -79,3 +79,15 @@ impl Entry {
 pub(super) const fn inner_address(address: Ipv6Addr) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(address), Port::Quic.number())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_not_talked_to_costs_little() {
+        // Besides this there are three map entries.
+        let size = size_of::<Entry>();
+        assert!(size <= 1152, "{size} bytes");
+    }
+}

@@ -39,7 +39,7 @@ pub(super) struct Node {
     pub(super) flush_soon: Notify,
     /// Some peer has got, or lost, a direct path.
     pub(super) rerouted: Notify,
-    endpoints: Mutex<Vec<SocketAddr>>,
+    endpoints: Mutex<Arc<[SocketAddr]>>,
     pub(super) reflection: Reflection,
     events: Mutex<Vec<(Arc<Entry>, Event)>>,
     event_came: Notify,
@@ -91,33 +91,34 @@ impl Node {
         found.retain(|addr| Some(*addr) != self.reflection.found());
         // First, so that a machine with many interfaces does not cut it off.
         found.splice(..0, self.reflection.found());
-        {
-            let mut known = self.endpoints.lock();
-            if *known == found {
-                return;
-            }
-            known.clone_from(&found);
+        let found: Arc<[SocketAddr]> = found.into();
+        if std::mem::replace(&mut *self.endpoints.lock(), Arc::clone(&found)) == found {
+            return;
         }
         let entries: Vec<_> = self.table.read().iter().cloned().collect();
         for entry in entries {
-            entry.state.lock().core.set_endpoints(&found);
+            entry.state.lock().core.set_endpoints(Arc::clone(&found));
         }
     }
 
     /// The node's addresses, as peers are told them.
     pub(super) fn endpoints(&self) -> Vec<SocketAddr> {
-        self.endpoints.lock().clone()
+        self.endpoints.lock().to_vec()
     }
 
     /// Lets a peer in, unless it is in with the same signing key. Returns the
     /// entry that it replaces.
     pub(super) fn upsert(&self, peer: &Peer) -> Option<Arc<Entry>> {
+        let known = |table: &Table| {
+            let same = |old: &Arc<Entry>| old.sign_key == peer.sign_key;
+            table.by_key(&peer.key).is_some_and(same) || peer.key == self.identity.key()
+        };
+        // Every change in a network says everything again: that must be cheap.
+        if known(&self.table.read()) {
+            return None;
+        }
         let mut table = self.table.write();
-        if table
-            .by_key(&peer.key)
-            .is_some_and(|old| old.sign_key == peer.sign_key)
-            || peer.key == self.identity.key()
-        {
+        if known(&table) {
             return None;
         }
         let index = loop {
@@ -136,7 +137,7 @@ impl Node {
             direct: self.udp.is_some(),
             first_id: self.numbers.draw(),
         });
-        core.set_endpoints(&self.endpoints.lock());
+        core.set_endpoints(Arc::clone(&self.endpoints.lock()));
         let old = table.remove(&peer.key);
         table.insert(&Arc::new(Entry::new(peer.key, peer.sign_key, index, core)));
         old

@@ -27,6 +27,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candidate::Candidates;
@@ -77,7 +78,8 @@ impl Route {
 /// Decides about the paths to one peer.
 pub(crate) struct Agent {
     enabled: bool,
-    endpoints: Vec<SocketAddr>,
+    /// Shared by all agents of a node.
+    endpoints: Arc<[SocketAddr]>,
     candidates: Candidates,
     direct: Option<Direct>,
     /// Whether timers run: from the first use until nothing was sent for a while.
@@ -99,7 +101,7 @@ impl Agent {
     pub(crate) fn new(enabled: bool, first_id: u64) -> Self {
         Self {
             enabled,
-            endpoints: Vec::new(),
+            endpoints: Arc::default(),
             candidates: Candidates::default(),
             direct: None,
             awake: false,
@@ -115,11 +117,11 @@ impl Agent {
     }
 
     /// Says where this node can be reached, best first.
-    pub(crate) fn set_endpoints(&mut self, endpoints: &[SocketAddr]) {
+    pub(crate) fn set_endpoints(&mut self, endpoints: Arc<[SocketAddr]>) {
         if self.endpoints == endpoints {
             return;
         }
-        self.endpoints = endpoints.to_vec();
+        self.endpoints = endpoints;
         // Worth telling soon, if the peer is still looking for us.
         if let (None, Some(round)) = (&self.direct, self.round_at) {
             let soon = round + ROUND_PAUSE;
@@ -358,7 +360,7 @@ impl Agent {
         let told = |at: Instant| now.saturating_duration_since(at) < ROUND_PAUSE;
         if self.direct.is_none() && !self.told_at.is_some_and(told) {
             self.told_at = Some(now);
-            let endpoints = self.endpoints.clone();
+            let endpoints = self.endpoints.to_vec();
             self.out
                 .push_back((Via::Relay, Message::CallMeMaybe { endpoints }));
         }

@@ -24,7 +24,7 @@ impl World {
         let addrs = [1, 2].map(|n| SocketAddr::from(([192, 0, 2, n], 1000)));
         let mut agents = [1, 1_000_000].map(|id| Agent::new(true, id));
         for (agent, addr) in agents.iter_mut().zip(addrs) {
-            agent.set_endpoints(&[addr]);
+            agent.set_endpoints([addr].into());
         }
         let now = Instant::now();
         Self {
@@ -252,7 +252,7 @@ fn an_idle_path_is_silent_and_doubted_at_first_use() {
 fn the_source_of_a_probe_is_probed_although_nobody_named_it() {
     let mut world = World::new();
     // Agent 1 does not know its address as seen from outside.
-    world.agents[1].set_endpoints(&[]);
+    world.agents[1].set_endpoints([].into());
     world.agents[0].handle_session(world.now);
     world.agents[1].handle_session(world.now);
     world.run(100 * MS);

@@ -122,7 +122,7 @@ impl Core {
     }
 
     /// Says where this node can be reached, best first.
-    pub(crate) fn set_endpoints(&mut self, endpoints: &[SocketAddr]) {
+    pub(crate) fn set_endpoints(&mut self, endpoints: Arc<[SocketAddr]>) {
         self.agent.set_endpoints(endpoints);
     }
 

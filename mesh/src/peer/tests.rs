@@ -32,8 +32,8 @@ impl World {
     fn new() -> Self {
         let addrs = [1, 2].map(|n| SocketAddr::from(([127, 0, 0, n], 1000)));
         let mut cores = [core(1, 2, 11), core(2, 1, 22)];
-        cores[0].set_endpoints(&addrs[..1]);
-        cores[1].set_endpoints(&addrs[1..]);
+        cores[0].set_endpoints(addrs[..1].into());
+        cores[1].set_endpoints(addrs[1..].into());
         Self {
             now: Instant::now(),
             cores,
