@@ -12,8 +12,10 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use crate::error::{Error, Result};
 
 /// Undoes what full-screen programs do. In this order: leave the other screen first, since some
-/// of the rest is kept per screen.
-const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?47l\x1b[r\x1b[?25h\x1b[?7h\x1b[?6l\x1b[4l\
+/// of the rest is kept per screen; it goes back to a saved cursor also when it was not left, so
+/// one is saved in front. Resetting the scroll region sends the cursor home, so its place
+/// is kept; origin mode (DECOM) needs no undoing, it means nothing without a region.
+const RESTORE: &[u8] = b"\x1b7\x1b[?1049l\x1b[?47l\x1b7\x1b[r\x1b8\x1b[?25h\x1b[?7h\x1b[4l\
 \x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?2004l\x1b[?2026l\
 \x1b[?1l\x1b>\x1b[<99u\x1b[>4;0m\x1b(B\x0f\x1b[0 q\x1b[0m";
 
