@@ -12,8 +12,8 @@ use alacritty_terminal::term::{Config, Term};
 use alacritty_terminal::vte::ansi::{Processor, StdSyncHandler};
 use session::Size;
 
-/// Lines above the screen that are compared.
-const HISTORY: usize = 3000;
+/// Lines above the screen that are compared: as many as we keep.
+const HISTORY: usize = 2000;
 
 /// What a terminal shows after this stream, in words.
 pub(crate) type Judge = fn(Size, &[u8]) -> String;
