@@ -21,6 +21,8 @@ use tokio::task;
 use super::node::Node;
 use super::outbox::Blocked;
 
+/// Refusals remembered. More connections than that rarely wait at once.
+const MAX_REFUSED: usize = 4096;
 /// Whoever waits for the relay tries again after that long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,10 @@ impl Gate {
     pub(super) fn refuse(&self, blocked: Blocked) -> io::Error {
         if let Some(id) = task::try_id() {
             let mut refused = self.refused.lock();
+            if refused.len() >= MAX_REFUSED {
+                // Mostly of tasks that have ended. Others are refused again.
+                refused.clear();
+            }
             refused.insert(id, blocked);
             self.count.store(refused.len(), Relaxed);
         }

@@ -196,3 +196,76 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeKey = NodeKey::from_bytes([1; 32]);
+
+    fn addr() -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], 9)))
+    }
+
+    /// An outbox with `count` datagrams of `len` bytes, each filled with its
+    /// number.
+    fn filled(count: u8, len: usize) -> Outbox {
+        let mut outbox = Outbox::default();
+        for number in 0..count {
+            outbox.space().1[..len].fill(number);
+            outbox.push(len);
+        }
+        outbox
+    }
+
+    #[test]
+    fn what_the_relay_does_not_take_stays_in_order() {
+        let link = Link::default();
+        let mut outbox = filled(3, 100);
+        outbox.relay(0, true, &PEER, &link);
+        assert_eq!(outbox.waiting(), 0);
+        assert_eq!(outbox.flush(&PEER, &link, None), Err(Blocked::Relay));
+        assert!(outbox.is_held_up());
+        let numbers: Vec<u8> = outbox.relayed.iter().map(|packet| packet[0]).collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        outbox.forget_relayed();
+        assert_eq!(outbox.flush(&PEER, &link, None), Ok(()));
+        assert!(!outbox.is_held_up() && outbox.is_empty());
+    }
+
+    #[test]
+    fn a_second_copy_that_the_relay_does_not_take_is_dropped() {
+        let mut outbox = filled(3, 100);
+        outbox.relay(0, false, &PEER, &Link::default());
+        assert_eq!(outbox.waiting(), 300, "the first copy goes straight");
+        assert!(outbox.relayed.is_empty());
+    }
+
+    #[test]
+    fn only_equal_datagrams_for_one_address_are_collected() {
+        let mut outbox = filled(10, 1000);
+        outbox.address(addr(), None);
+        assert!(outbox.takes(addr(), None, 1000, 10));
+        assert!(!outbox.takes(addr(), None, 1001, 10));
+        assert!(!outbox.takes(None, None, 1000, 10));
+        assert!(!outbox.takes(addr(), Some(EcnCodepoint::Ce), 1000, 10));
+        assert!(!outbox.takes(addr(), None, 1000, 39), "more than 48");
+        outbox.push(999);
+        assert!(!outbox.takes(addr(), None, 1000, 1), "after a short one");
+        assert!(filled(0, 0).takes(addr(), None, 1312, 10));
+    }
+
+    #[test]
+    fn a_full_hand_waits_and_less_does_not() {
+        assert!(filled(10, 1312).wants_more(10));
+        assert!(filled(30, 1312).wants_more(10));
+        assert!(!filled(40, 1312).wants_more(10), "full");
+        assert!(!filled(9, 1312).wants_more(9));
+        let mut short = filled(9, 1312);
+        short.push(100);
+        assert!(
+            !short.wants_more(10),
+            "the last one is the end of something"
+        );
+    }
+}

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Nothing in these tests takes longer, however loaded the machine is.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// Runs a test with its time limit. An ERROR in the log fails it.
 pub(crate) async fn limited<T>(test: impl Future<Output = T>) -> T {
