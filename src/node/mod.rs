@@ -100,7 +100,9 @@ async fn terminated() {
     }
 }
 
-fn start_log() {
+/// Starts the log of a process that serves: on standard error, which the one who started it has
+/// led to a file. `CODEWIRE_LOG` chooses what is in it.
+pub(crate) fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CODEWIRE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // A second call in one process keeps the first log.

@@ -89,6 +89,7 @@ impl Stop {
 
 /// `cw node run`, and the hidden `cw keeper`: the keeper, until the node stops on purpose.
 pub(crate) fn keeper(home: &Home, arguments: &[OsString]) -> Result<ExitCode> {
+    crate::node::start_log();
     home.create()?;
     let program = std::env::current_exe()?;
     let node = [program.into_os_string(), "node".into(), "serve".into()];

@@ -14,7 +14,10 @@ pub enum Relay {
 impl Relay {
     pub(crate) async fn run(self) -> Result<()> {
         match self {
-            Self::Serve(config) => crate::relay::serve(*config).await,
+            Self::Serve(config) => {
+                crate::node::start_log();
+                crate::relay::serve(*config).await
+            }
         }
     }
 }
