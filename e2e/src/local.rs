@@ -12,7 +12,6 @@ use crate::home::Home;
 pub struct Local {
     home: Home,
     _dir: TempDir,
-    expected: Vec<&'static str>,
 }
 
 impl Local {
@@ -30,15 +29,7 @@ impl Local {
         Self {
             home: Home::new(&path, cw),
             _dir: dir,
-            expected: Vec::new(),
         }
-    }
-
-    /// The same, when lines of level ERROR with one of these parts are due.
-    #[must_use]
-    pub fn expecting(mut self, errors: &[&'static str]) -> Self {
-        self.expected.extend_from_slice(errors);
-        self
     }
 
     /// The directory of its node.
@@ -69,10 +60,6 @@ impl Setting for Local {
 
     fn tear_down(&self) {
         self.home.tear_down();
-    }
-
-    fn expected_errors(&self) -> &[&str] {
-        &self.expected
     }
 }
 
