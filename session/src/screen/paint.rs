@@ -140,9 +140,13 @@ impl<'a> Painter<'a> {
         let mut col = 0;
         while col < len {
             let cell = row.get(col);
+            if cell != Cell::erased(cell.pen.bg) || row.wrapped {
+                self.cell(cell);
+                col += 1;
+                continue;
+            }
             let same = (col..len).take_while(|col| row.get(*col) == cell).count();
-            let erased = cell == Cell::erased(cell.pen.bg);
-            if erased && same >= SKIP && !row.wrapped {
+            if same >= SKIP {
                 if cell == Cell::BLANK {
                     let _ = write!(self.out, "\x1b[{same}C");
                     col += same;

@@ -78,6 +78,11 @@ impl Parser {
                     at += run;
                     continue;
                 }
+                let whole = at_once(&bytes[at..], act);
+                if whole > 0 {
+                    at += whole;
+                    continue;
+                }
             }
             self.step(bytes[at], act);
             at += 1;
@@ -249,6 +254,43 @@ impl Parser {
     }
 }
 
+/// Handles what most streams are made of without going through the states: a
+/// control sequence or a character that is there as a whole. Returns how many
+/// bytes that was, 0 when the states have to see to it.
+fn at_once(bytes: &[u8], act: &mut impl Act) -> usize {
+    match bytes {
+        [ESC, b'[', rest @ ..] => {
+            let private = usize::from(matches!(rest.first(), Some(b'<'..=b'?')));
+            let rest_of_body = rest.iter().skip(private);
+            let digits = rest_of_body.take_while(|byte| (b'0'..=b';').contains(*byte));
+            let len = private + digits.take(CSI_MAX / 2).count();
+            match rest.get(len) {
+                Some(last @ 0x40..=0x7e) => {
+                    act.csi(&rest[..len], *last);
+                    len + 3
+                }
+                _ => 0,
+            }
+        }
+        [first @ 0xc2..=0xf4, ..] => {
+            let len = match first {
+                ..=0xdf => 2,
+                ..=0xef => 3,
+                _ => 4,
+            };
+            let ch = bytes.get(..len).and_then(|ch| std::str::from_utf8(ch).ok());
+            match ch.and_then(|text| text.chars().next()) {
+                Some(ch) => {
+                    act.print(ch);
+                    len
+                }
+                None => 0,
+            }
+        }
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +400,21 @@ mod tests {
             second.advance(&bytes[cut..], &mut seen);
             assert_eq!(seen.0, whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn the_short_way_is_the_long_way() {
+        let all = "x\u{20ac}\x1b[38;2;1;2;3mé\x1b[?25h\x1b[>4;2m\x1b[1 q\x1b[!p\x1b[1?5hy\x1b[4:3m";
+        let mut bytes = all.as_bytes().to_vec();
+        bytes.extend(b"\xe2\x82z\xed\xa0\x80\x1b[1\n2A\x1b[");
+        bytes.extend([b'1'; 2000]);
+        bytes.extend("m\u{e9}".as_bytes());
+        let mut seen = Seen::default();
+        let mut parser = Parser::default();
+        for byte in &bytes {
+            parser.advance(std::slice::from_ref(byte), &mut seen);
+        }
+        assert_eq!(parse(&bytes), seen.0);
     }
 
     #[test]
