@@ -6,11 +6,12 @@
 //! and makes the relay hold up those who send to it. The connection lives as
 //! long as the receiver.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -21,6 +22,12 @@ pub use crate::client::{Event, SendError};
 use crate::frame::Receives;
 use crate::handshake::{self, Step};
 use crate::{Error, NodeKey, NodeSecret, client};
+
+/// How long one address of the relay may take. When a relay is replaced behind
+/// an address that stays (a container behind a service), an attempt may have
+/// been sent after the old one, and all its repetitions go the same way; only
+/// a new attempt finds the new relay.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 type ReadIo = Box<dyn AsyncRead + Send + Unpin>;
 type WriteIo = Box<dyn AsyncWrite + Send + Unpin>;
@@ -38,7 +45,7 @@ pub struct Config {
 }
 
 /// Connects, asks for the upgrade and proves who we are. Each step may take ten
-/// seconds.
+/// seconds, one address of the relay three.
 ///
 /// # Errors
 ///
@@ -48,11 +55,7 @@ pub async fn connect(config: &Config) -> Result<(Sender, Receiver), Error> {
     let address = Address::parse(&config.url)?;
     let tcp = step("connecting to the relay", async {
         let host = address.host.trim_matches(['[', ']']);
-        let tcp = TcpStream::connect((host, address.port)).await?;
-        // What we write is as large as it should be; waiting for more costs
-        // up to 40 ms a packet.
-        tcp.set_nodelay(true)?;
-        Ok(tcp)
+        Ok(dial(host, address.port).await?)
     })
     .await?;
     if !address.tls {
@@ -71,6 +74,24 @@ pub async fn connect(config: &Config) -> Result<(Sender, Receiver), Error> {
     })
     .await?;
     open(config, &address, stream).await
+}
+
+/// Tries one address of the relay after the other.
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        let attempt = timeout(ADDRESS_TIMEOUT, TcpStream::connect(address));
+        match attempt.await.unwrap_or_else(|late| Err(late.into())) {
+            Ok(tcp) => {
+                // What we write is as large as it should be; waiting for more
+                // costs up to 40 ms a packet.
+                tcp.set_nodelay(true)?;
+                return Ok(tcp);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Does what is left when bytes can flow.
@@ -357,7 +378,7 @@ async fn write_chunks(shared: &Shared, io: &mut WriteIo) -> Result<(), Error> {
     }
 }
 
-async fn within<T>(writing: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
+async fn within<T>(writing: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
     let limit = WRITE_TIMEOUT;
     let what = "writing to the relay";
     match timeout(limit, writing).await {
