@@ -53,7 +53,7 @@ impl ApiError {
             "unauthorized",
             "this needs the relay's token",
         )
-        .hint("set CODEWIRE_RELAY_AUTH_TOKEN, or pass --token")
+        .hint("set CODEWIRE_RELAY_AUTH_TOKEN, or pass --token-file")
     }
 
     /// Known, but not allowed.
