@@ -122,6 +122,7 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "sender_required" => "say which session replies with '-f <session>'",
         "locked" => "another node runs in this directory; 'cw stop' ends it",
         "relay_unreachable" => "check the relay's URL and that it is running",
+        "invite_malformed" => "copy all of it, from CW-INV- to the end",
         "disk_full" => "free some space; nothing was lost",
         _ => return None,
     })

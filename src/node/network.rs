@@ -14,6 +14,11 @@ use super::serve;
 use crate::error::{Error, Result};
 use crate::uplink::{Membership, NetworkView, PeerView, Uplink};
 
+/// How long the relay must hold a node for absent before calls to it are given up.
+const ABSENT: Duration = Duration::from_secs(5);
+/// And how long nothing must have been heard of it; its connection is kept alive more often.
+const SILENT: Duration = Duration::from_secs(12);
+
 /// A network that the node is in.
 pub struct Network {
     /// Reaches the other nodes.
@@ -62,6 +67,34 @@ impl Network {
             .values()
             .find(|peer| peer.record.key == *key)
             .cloned()
+    }
+
+    /// Resolves when a node has gone: the relay says so, it stays so, and the node is not heard on
+    /// a path of its own either. A relay that has just come back holds everybody for absent for a
+    /// moment; that is not it.
+    pub async fn gone(&self, name: &NodeName, key: &NodeKey) {
+        let mut view = self.view.clone();
+        let is_absent = |view: &NetworkView| {
+            view.connected && view.peers.get(name).is_none_or(|peer| !peer.online)
+        };
+        loop {
+            if view.wait_for(|view| is_absent(view)).await.is_err() {
+                // The uplink ends only together with the network.
+                return;
+            }
+            tokio::time::sleep(ABSENT).await;
+            let heard = self.mesh.status(key).and_then(|status| status.last_heard);
+            let is_silent = heard.is_none_or(|at| at.elapsed() > SILENT);
+            if is_silent && is_absent(&view.borrow()) {
+                return;
+            }
+        }
+    }
+
+    /// Why a node cannot be reached, if that is because this one is cut off.
+    #[must_use]
+    pub fn cut_off(&self) -> Option<String> {
+        self.view().last_error.clone()
     }
 
     /// Ends every connection.

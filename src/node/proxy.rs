@@ -42,37 +42,25 @@ pub(super) async fn forward(
     if network.view().connected && !peer.online {
         return Err(Error::new("node_down", format!("node {node} is down")));
     }
-    let opened = tokio::time::timeout(OPEN, network.mesh.open(&peer.record.key)).await;
-    let (send, recv) = opened
-        .map_err(|_| Error::new("node_unreachable", format!("node {node} does not answer")))?
-        .map_err(|error| {
-            Error::new(
-                "node_unreachable",
-                format!("node {node} cannot be reached: {error}"),
-            )
-        })?;
+    let mut far = open(network, node, &peer).await?;
     let steered = steers(&envelope.call);
-    let mut far = Channel::new(recv, send, Coding::Binary);
     far.sender.send(&envelope).await?;
     let mut answered = false;
     // Kept over all rounds: what was read from the caller and not yet sent is in it.
     let steering = steer(&mut near.receiver, &mut far.sender);
-    tokio::pin!(steering);
+    let gone = network.gone(&peer.record.name, &peer.record.key);
+    tokio::pin!(steering, gone);
     loop {
         let frame = tokio::select! {
             frame = far.receiver.next_frame() => frame,
+            () = &mut gone => return Err(lost(node, "it is down")),
             // Dropping the stream is what tells the peer that the caller is gone.
             steered = &mut steering, if steered => return steered,
         };
         let frame = match frame {
             Ok(Some(frame)) => frame,
             Ok(None) if answered => return Ok(()),
-            Ok(None) | Err(_) => {
-                return Err(Error::new(
-                    "connection_lost",
-                    format!("the connection to {node} was lost"),
-                ));
-            }
+            Ok(None) | Err(_) => return Err(lost(node, "it has ended or cannot be reached")),
         };
         if frame.kind == Kind::Data {
             near.sender.send_data(&frame.payload).await?;
@@ -83,6 +71,29 @@ pub(super) async fn forward(
             near.sender.send(&translate(reply, modern)).await?;
         }
     }
+}
+
+/// Opens a stream to the node. If that cannot be and this node is cut off from the relay, the cause
+/// of that (it may have been put out of the network) is what the caller has to know.
+async fn open(network: &Network, node: &str, peer: &crate::uplink::PeerView) -> Result<Channel> {
+    let opened = tokio::time::timeout(OPEN, network.mesh.open(&peer.record.key)).await;
+    let why = match opened {
+        Ok(Ok((send, recv))) => return Ok(Channel::new(recv, send, Coding::Binary)),
+        Ok(Err(error)) => format!("cannot be reached: {error}"),
+        Err(_) => "does not answer".to_owned(),
+    };
+    let error = Error::new("node_unreachable", format!("node {node} {why}"));
+    Err(match network.cut_off() {
+        Some(cause) => error.hint(format!("this node has no connection to the relay: {cause}")),
+        None => error,
+    })
+}
+
+fn lost(node: &str, why: &str) -> Error {
+    Error::new(
+        "connection_lost",
+        format!("the connection to {node} was lost: {why}"),
+    )
 }
 
 /// Whether the caller may go on speaking, or its leaving matters, while the call runs.

@@ -45,6 +45,9 @@ pub struct Nodes {
     pub network: String,
     /// Whether the relay is reached; if not, who is online is what was last known.
     pub relay_connected: bool,
+    /// Why the relay is not reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// By name, this node included.
     pub nodes: Vec<NodeInfo>,
 }
@@ -89,7 +92,14 @@ impl List {
             return cli.print_json(&nodes);
         }
         if !nodes.relay_connected {
-            cli.note("[cw] the relay is not reached; this is what was last known");
+            let why = nodes
+                .reason
+                .as_deref()
+                .map(|why| format!(" ({})", show::clean(why)));
+            cli.note(&format!(
+                "[cw] the relay is not reached{}; this is what was last known",
+                why.unwrap_or_default()
+            ));
         }
         let mut out = format!(
             "{:<20} {:<8} {:<30} {:<10} OWNER\n",
@@ -159,6 +169,7 @@ impl List {
         Ok(Reply::NodeList(Nodes {
             network: view.network.to_string(),
             relay_connected: view.connected,
+            reason: view.last_error.clone(),
             nodes,
         }))
     }
