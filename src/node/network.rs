@@ -179,6 +179,7 @@ async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>) {
     let mut known: std::collections::BTreeSet<NodeKey> = std::collections::BTreeSet::new();
     loop {
         let now = view.borrow_and_update().clone();
+        mesh.set_stun(now.stun);
         let mut next = std::collections::BTreeSet::new();
         for peer in now.peers.values() {
             next.insert(peer.record.key);
