@@ -48,6 +48,10 @@ pub struct Config {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
+    /// How many seconds to wait for another relay to leave the data directory
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub lock_wait: u32,
+
     /// How users prove themselves; only `token` is built
     #[arg(long, value_name = "MODE", default_value = "token")]
     pub auth_mode: String,

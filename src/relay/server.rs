@@ -58,6 +58,9 @@ const SEEN_FLUSH: Duration = Duration::from_secs(10);
 /// How often records are renewed and old rows dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 
+/// Between two looks whether the data directory is free.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+
 /// A pause after `accept` failed, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,15 +73,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let relay = Relay::start(&config).await?;
+    let mut told = std::pin::pin!(async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    let relay = tokio::select! {
+        relay = start_in_turn(&config) => relay?,
+        () = told.as_mut() => return Ok(()),
+    };
     relay.announce();
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    told.await;
     say("[relay] stopping");
     relay.stop().await;
     Ok(())
+}
+
+/// Starts, after whoever still has the data directory, if that is soon enough:
+/// where a supervisor starts a relay's successor before it has ended.
+pub(super) async fn start_in_turn(config: &Config) -> Result<Relay> {
+    let deadline = Instant::now() + Duration::from_secs(config.lock_wait.into());
+    loop {
+        match Relay::start(config).await {
+            Err(error) if error.code == "locked" && Instant::now() < deadline => {
+                sleep(LOCK_LOOK).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// A relay that runs.

@@ -180,6 +180,7 @@ pub(super) fn config(data_dir: PathBuf, listen: &str) -> Config {
         ssh_listen: String::new(),
         stun_listen: "127.0.0.1:0".to_owned(),
         data_dir: Some(data_dir),
+        lock_wait: 0,
         auth_mode: "token".to_owned(),
         auth_token: Some(TOKEN.parse().unwrap()),
         auth_token_file: None,

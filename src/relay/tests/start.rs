@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::rig::{Rig, code, config, limited};
-use crate::relay::server::Relay;
+use crate::relay::server::{Relay, start_in_turn};
 use crate::uplink::api::Api;
 
 #[tokio::test]
@@ -53,6 +53,19 @@ async fn one_data_directory_has_one_relay() {
         let second = config(rig.path("relay"), "127.0.0.1:0");
         assert_eq!(code(Relay::start(&second).await), "locked");
         rig.restart().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_successor_waits_for_its_turn() {
+    limited(async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path().join("relay"), "127.0.0.1:0");
+        config.lock_wait = 600;
+        let first = Relay::start(&config).await.unwrap();
+        let (second, ()) = tokio::join!(start_in_turn(&config), first.stop());
+        second.unwrap().stop().await;
     })
     .await;
 }
