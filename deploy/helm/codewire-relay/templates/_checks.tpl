@@ -21,9 +21,6 @@
 {{- if .Values.database.enabled }}
 {{- fail "PostgreSQL is not built yet; leave database.enabled false" }}
 {{- end }}
-{{- if .Values.monitoring.enabled }}
-{{- fail "metrics are not built yet; leave monitoring.enabled false" }}
-{{- end }}
 {{- if and .Values.relay.authToken .Values.relay.existingSecret.name }}
 {{- fail "relay.authToken and relay.existingSecret.name are two tokens; give one" }}
 {{- end }}
