@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::disk::Journal;
 use super::log::{OutputLog, output_path};
+use super::screen::LiveScreen;
 use super::terminal::Terminal;
 use crate::session::Session;
 use crate::{Error, Info, Outcome, SessionId, Size, Status};
@@ -22,6 +23,7 @@ pub(super) struct Desk {
     pub(super) id: SessionId,
     pub(super) journal: Journal,
     pub(super) log: Arc<OutputLog>,
+    pub(super) screen: LiveScreen,
     pub(super) attached: AtomicU32,
     slot: Mutex<Slot>,
     size: Mutex<Size>,
@@ -51,7 +53,7 @@ impl Desk {
         journal_len: u64,
         ended: Option<(Status, u64)>,
     ) -> Result<Self, Error> {
-        let log = OutputLog::open(id, output_path(dir), ended)?;
+        let log = Arc::new(OutputLog::open(id, output_path(dir), ended)?);
         let journal = Journal::new(journal_path(dir), journal_len);
         let slot = if ended.is_some() {
             journal.rest();
@@ -62,7 +64,8 @@ impl Desk {
         Ok(Self {
             id,
             journal,
-            log: Arc::new(log),
+            screen: LiveScreen::new(id, &log, dir),
+            log,
             attached: AtomicU32::new(0),
             slot: Mutex::new(slot),
             size: Mutex::default(),
@@ -94,6 +97,7 @@ impl Desk {
     pub(super) fn handle_over(&self, status: Status) {
         *self.slot.lock() = Slot::Over;
         self.journal.rest();
+        self.screen.handle_over();
         self.log.update(|state| state.ended = Some(status));
     }
 
@@ -108,6 +112,7 @@ impl Desk {
     /// The size that the terminal has been given.
     pub(super) fn set_size(&self, size: Size) {
         *self.size.lock() = size.at_least_one();
+        self.screen.handle_size(size);
     }
 
     /// Somebody typed. Returns what is to be recorded now, if anything.

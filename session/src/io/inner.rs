@@ -19,7 +19,7 @@ use super::messages::Waiters;
 use super::runtime::Runtime;
 use super::subscribe::{NEWS, Pointer};
 use super::terminal::Terminal;
-use super::{disk, platform, pump, unix_ms_now};
+use super::{disk, platform, pump, screen, unix_ms_now};
 use crate::engine::Engine;
 use crate::{Error, Event, EventKind, Info, Outcome, SessionId, SessionRef, Status, record};
 
@@ -148,6 +148,8 @@ impl Inner {
             file,
         );
         self.runtime.spawn(look_after);
+        let follow = screen::follow(Arc::downgrade(desk), Arc::clone(&desk.log));
+        self.runtime.spawn(follow);
         Ok(terminal)
     }
 

@@ -11,6 +11,7 @@
 //! <dir>/sessions.json               a list for people and other programs
 //! <dir>/sessions/<id>/events.jsonl  what happened: the only truth
 //! <dir>/sessions/<id>/output.log    what the program wrote
+//! <dir>/sessions/<id>/screen        what its terminal shows, kept now and then
 //! ```
 //!
 //! Files are for their owner alone (0600, directories 0700).
@@ -31,6 +32,7 @@ mod pty;
 mod pump;
 mod recover;
 mod runtime;
+mod screen;
 mod sessions;
 mod snapshot;
 mod subscribe;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
 
+#[cfg(feature = "io")]
+mod attached;
 mod cases;
 mod foreign;
 mod judges;
