@@ -1,7 +1,7 @@
 //! A node's link to its relay: how it joins a network, and how it learns who
 //! else is in it.
 //!
-//! [`join`] redeems an invite once; what comes out, the [`Membership`], is kept
+//! [`join()`] redeems an invite once; what comes out, the [`Membership`], is kept
 //! by the caller. [`Uplink`] then keeps one coordination connection for as
 //! long as it lives ([`crate::coord`] has the messages), comes back by itself
 //! whatever happens to the relay, and publishes what it knows as a

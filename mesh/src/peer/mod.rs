@@ -9,7 +9,7 @@
 //! When a session comes up, both sides say hello with the random number of this
 //! run of the program, and repeat it until it is acknowledged. A new number
 //! means that the peer was restarted: connections to its old process are dead,
-//! which nobody would notice for half a minute otherwise ([`Event::Restarted`]).
+//! which nobody would notice for half a minute otherwise ([`Event::Hello`]).
 //!
 //! When something was sent and nothing comes back for 750 ms, the peer is asked
 //! with an echo; after 1.5 s the session itself is doubted and a new handshake
