@@ -269,6 +269,6 @@ Remove it:
 
   CODEWIRE_HOME=$work/host $program stop; kill ${forwarder:-}; rm -r $work
   kind delete cluster --name $CLUSTER_NAME         # or, in a cluster of yours:
-  kubectl delete namespace $RELAY_NAMESPACE
+  kubectl delete namespace $RELAY_NAMESPACE; kubectl delete persistentvolume --selector app.kubernetes.io/part-of=codewire-e2e
 TEXT
 }
