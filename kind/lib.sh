@@ -208,7 +208,8 @@ make_volume() { # make_volume <claim>: a place on the disk of the cluster's node
 
 remove_volume() {
     k delete persistentvolume "$RELAY_NAMESPACE-$1" --ignore-not-found &&
-        docker exec "$cluster_node" rm -rf "/var/lib/codewire-e2e/$RELAY_NAMESPACE/$1"
+        docker exec "$cluster_node" sh -c "cd /var/lib && rm -rf 'codewire-e2e/$RELAY_NAMESPACE/$1' &&
+            if [ -d 'codewire-e2e/$RELAY_NAMESPACE' ]; then rmdir -p --ignore-fail-on-non-empty 'codewire-e2e/$RELAY_NAMESPACE'; fi"
 }
 
 remove() {
@@ -225,7 +226,13 @@ remove() {
             k delete deployment,persistentvolumeclaim --selector app.kubernetes.io/name=cw-node --wait=true &&
                 remove_volume home-dev-1 && remove_volume home-dev-2
             ;;
-        image) docker image rm --force "$image" "$node_image" ;;
+        image)
+            docker image rm --force "$image" "$node_image"
+            # A cluster that was found has got them too.
+            if [ -n "${made[cluster]:-}" ] || [ -z "$cluster_node" ]; then return 0; fi
+            docker exec "$cluster_node" sh -c "ctr --namespace k8s.io images ls --quiet |
+                grep -E '(^|/)($image|$node_image)\$' | xargs -r ctr --namespace k8s.io images rm"
+            ;;
     esac
 }
 
