@@ -1,6 +1,7 @@
 //! One test: runs it, prints the logs when it fails, ends everything, and looks for errors in the
 //! logs when it passed.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Something that a test has set up.
@@ -35,6 +36,20 @@ pub fn case<S: Setting + ?Sized>(setting: &S, test: impl FnOnce(&S)) {
         print(&logs);
         panic!("the logs have errors:\n{}", errors.join("\n"));
     }
+}
+
+/// What a test needs; none, and it is said that the test is skipped and why, where that is not
+/// to be had.
+#[must_use]
+pub fn or_skip<T>(setting: Result<T, String>) -> Option<T> {
+    let told = setting.inspect_err(|why| {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("a test");
+        // Not by a macro: what those print of a test that passes is shown to nobody. There is
+        // nobody to tell if it cannot be written.
+        let _ = writeln!(std::io::stderr(), "\nskipped: {test}: {why}");
+    });
+    told.ok()
 }
 
 #[expect(clippy::print_stderr, reason = "the only way to see why a test failed")]

@@ -10,11 +10,14 @@ use crate::wait::PATIENCE;
 
 /// `cw` on some host: the program with what stands before its arguments, and its environment.
 ///
-/// Of the environment of the test only `PATH` is passed on.
+/// Of the environment of the test only `PATH` is passed on; everything to what carries a command
+/// to another host ([`Cw::carried`]).
 #[derive(Clone, Debug)]
 pub struct Cw {
     /// The program and the words before the arguments: `cw`, or `ip netns exec <name> cw`.
     words: Vec<OsString>,
+    /// Where what carries the command wants to be told of a terminal.
+    tty: Option<usize>,
     variables: Vec<(OsString, OsString)>,
     dir: PathBuf,
 }
@@ -40,6 +43,7 @@ impl Cw {
     pub fn new(program: &Path, home: &Path) -> Self {
         let cw = Self {
             words: vec![program.into()],
+            tty: None,
             variables: Vec::new(),
             dir: home.to_owned(),
         };
@@ -48,6 +52,21 @@ impl Cw {
             .env("CODEWIRE_HOME", home)
             .env("LANG", "C.UTF-8")
             .env("TERM", "xterm-256color")
+    }
+
+    /// What other programs carry to its host: `docker exec …` or `kubectl … exec …`, both of which
+    /// take `--tty` after that word. They have the test's environment, and of that the command
+    /// gets what they are told to pass on.
+    #[must_use]
+    pub fn carried(words: &[&str]) -> Self {
+        let exec = words.iter().position(|word| *word == "exec");
+        Self {
+            words: words.iter().map(OsString::from).collect(),
+            tty: exec.map(|at| at + 1),
+            variables: std::env::vars_os().collect(),
+            dir: std::env::temp_dir(),
+        }
+        .env("TERM", "xterm-256color")
     }
 
     /// The same behind some words, such as `ip netns exec <name>`.
@@ -123,10 +142,14 @@ impl Cw {
         command
     }
 
-    /// The program and the words before the arguments.
+    /// The program and the words before the arguments, for use in a terminal.
     #[must_use]
-    pub fn words(&self) -> &[OsString] {
-        &self.words
+    pub fn words_in_terminal(&self) -> Vec<OsString> {
+        let mut words = self.words.clone();
+        if let Some(at) = self.tty {
+            words.insert(at, "--tty".into());
+        }
+        words
     }
 
     /// Its environment.

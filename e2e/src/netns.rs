@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::home::Home;
+use crate::case::or_skip;
+use crate::cw::Cw;
 use crate::processes::Processes;
 use crate::substrate::{Host, Substrate, Way};
 
@@ -70,17 +71,10 @@ impl Netns {
     /// # Panics
     ///
     /// As [`Self::new`].
-    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
     #[track_caller]
     #[must_use]
     pub fn or_skip(program: &str, way: Way) -> Option<Self> {
-        match Self::new(program, way) {
-            Ok(substrate) => Some(substrate),
-            Err(why) => {
-                println!("skipped: {why}");
-                None
-            }
-        }
+        or_skip(Self::new(program, way))
     }
 
     /// The namespaces of relay and nodes.
@@ -124,8 +118,8 @@ impl Substrate for Netns {
         self.net.way
     }
 
-    fn home(&self, host: Host) -> &Home {
-        self.processes.home(host)
+    fn cw(&self, host: Host) -> Cw {
+        self.processes.cw(host)
     }
 
     fn start_relay(&self) {
@@ -148,6 +142,14 @@ impl Substrate for Netns {
         self.processes.relay_log()
     }
 
+    fn kill_node(&self, host: Host) {
+        self.processes.kill_node(host);
+    }
+
+    fn node_log(&self, host: Host) -> String {
+        self.processes.node_log(host)
+    }
+
     fn cut(&self, host: Host) -> bool {
         self.net.port(host, "down");
         true
@@ -157,9 +159,25 @@ impl Substrate for Netns {
         self.net.port(host, "up");
     }
 
+    fn cut_direct(&self) -> bool {
+        self.net.isolate("on")
+    }
+
+    fn heal_direct(&self) {
+        self.net.isolate("off");
+    }
+
     fn tear_down(&self) {
         Substrate::tear_down(&self.processes);
         self.net.remove();
+    }
+
+    fn remains(&self) -> Vec<String> {
+        let names = self.net.hosts().iter().map(|host| self.net.name(host));
+        let there = |name: &String| Path::new("/run/netns").join(name).exists();
+        let mut remains = self.processes.remains();
+        remains.extend(names.filter(there));
+        remains
     }
 }
 
@@ -280,6 +298,18 @@ impl Net {
             Way::Relayed => "relay",
         };
         ip(&["-n", &self.name(far), "link", "set", host.name(), state]);
+    }
+
+    /// Whether the nodes' ports of the switch speak with the relay's alone; false where there is
+    /// no switch.
+    fn isolate(&self, state: &str) -> bool {
+        let switched = self.way == Way::Direct;
+        for host in Host::ALL.into_iter().filter(|_| switched) {
+            let port = ["link", "set", host.name(), "type", "bridge_slave"];
+            let switch = self.name("switch");
+            ip(&[&["-n", &switch], &port[..], &["isolated", state]].concat());
+        }
+        switched
     }
 
     fn remove(&self) {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::case::Setting;
 use crate::cw::Cw;
 use crate::home::Home;
 use crate::local::temporary;
@@ -77,6 +76,16 @@ impl Processes {
             dirs: vec![dir],
         }
     }
+
+    /// A node's directory.
+    #[must_use]
+    pub fn home(&self, host: Host) -> &Home {
+        let [first, second] = &self.homes;
+        match host {
+            Host::Dev1 => first,
+            Host::Dev2 => second,
+        }
+    }
 }
 
 impl Substrate for Processes {
@@ -88,12 +97,8 @@ impl Substrate for Processes {
         self.way
     }
 
-    fn home(&self, host: Host) -> &Home {
-        let [first, second] = &self.homes;
-        match host {
-            Host::Dev1 => first,
-            Host::Dev2 => second,
-        }
+    fn cw(&self, host: Host) -> Cw {
+        self.home(host).cw().clone()
     }
 
     fn start_relay(&self) {
@@ -116,30 +121,29 @@ impl Substrate for Processes {
         self.relay.log()
     }
 
+    fn kill_node(&self, host: Host) {
+        self.home(host).kill_both();
+    }
+
+    fn node_log(&self, host: Host) -> String {
+        self.home(host).log()
+    }
+
     fn tear_down(&self) {
         for home in &self.homes {
             home.tear_down();
         }
         self.relay.kill();
     }
+
+    fn remains(&self) -> Vec<String> {
+        let homes = self.homes.iter().flat_map(Home::processes);
+        homes.map(|pid| format!("{pid:?}")).collect()
+    }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        Substrate::tear_down(self);
-    }
-}
-
-impl Setting for dyn Substrate + '_ {
-    fn logs(&self) -> Vec<(String, String)> {
-        let mut logs = vec![(format!("relay ({})", self.label()), self.relay_log())];
-        for host in Host::ALL {
-            logs.push((host.name().to_owned(), self.home(host).log()));
-        }
-        logs
-    }
-
-    fn tear_down(&self) {
         Substrate::tear_down(self);
     }
 }

@@ -45,7 +45,7 @@ impl Terminal {
             .openpty(size)
             .expect("there are terminals left");
         let before = settings(&*pair.master);
-        let mut command = CommandBuilder::from_argv(cw.words().to_vec());
+        let mut command = CommandBuilder::from_argv(cw.words_in_terminal());
         command.args(arguments);
         command.env_clear();
         for (name, value) in cw.variables() {

@@ -1,5 +1,6 @@
 //! The scenario: three sessions on two nodes, everything typed that people type, most of it on
-//! `dev-1`. Written once; [`crate::substrate`] says where it may run.
+//! `dev-1`; then the direct way between the nodes is cut, the relay goes away and comes back, and
+//! so does a node. Written once; [`crate::substrate`] says where it may run.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::pty::Terminal;
 use crate::running::Running;
-use crate::steps::{self, ECHO, SLEEPER};
+use crate::steps::{self, ECHO, RECOVERY, SLEEPER};
 use crate::substrate::{Host, Substrate, Way};
 use crate::trace::{Trace, normal};
 use crate::{Cw, PATIENCE, wait_until};
@@ -22,10 +23,7 @@ const LOOKS: usize = 5;
 #[track_caller]
 pub fn play(substrate: &dyn Substrate) -> Trace {
     let mut trace = steps::join_both(substrate);
-    let stage = Stage {
-        here: substrate.cw(Host::Dev1),
-        there: substrate.cw(Host::Dev2),
-    };
+    let mut stage = Stage::new(substrate);
     steps::wait_until_online(substrate);
     stage.launches(&mut trace);
     stage.lists(&mut trace);
@@ -36,17 +34,29 @@ pub fn play(substrate: &dyn Substrate) -> Trace {
     stage.is_discreet();
     stage.types(&mut trace);
     stage.attaches(&mut trace);
+    stage.loses_the_direct_way(&mut trace);
+    stage.loses_the_relay(&mut trace);
     stage.kills(&mut trace);
+    stage.loses_a_node(&mut trace);
     trace
 }
 
-/// `cw` on both hosts.
-struct Stage {
+/// The hosts, and `cw` on both.
+struct Stage<'a> {
+    substrate: &'a dyn Substrate,
     here: Cw,
     there: Cw,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
+    fn new(substrate: &'a dyn Substrate) -> Self {
+        Self {
+            substrate,
+            here: substrate.cw(Host::Dev1),
+            there: substrate.cw(Host::Dev2),
+        }
+    }
+
     /// `planner` on dev-1; `coder` and `reviewer` on dev-2, by commands typed on dev-1.
     #[track_caller]
     fn launches(&self, trace: &mut Trace) {
@@ -73,42 +83,32 @@ impl Stage {
             seen(&self.there, &["list"]),
             seen(&self.here, &["list", "dev-2"])
         );
+        self.nodes(trace);
+    }
+
+    /// Path and round trip are the substrate's affair.
+    #[track_caller]
+    fn nodes(&self, trace: &mut Trace) {
         let nodes = self.here.ok(&["node", "list"]);
-        // Path and round trip are the substrate's affair.
         let seen: Vec<String> = nodes
             .lines()
             .map(|line| {
-                line.split_whitespace()
-                    .filter(|word| *word != "*")
-                    .take(2)
-                    .collect::<Vec<_>>()
-                    .join(" ")
+                let words = line.split_whitespace().filter(|word| *word != "*");
+                words.take(2).collect::<Vec<_>>().join(" ")
             })
             .collect();
-        trace.step("dev-1: node list", &seen.join("\n"));
+        trace.step_with("dev-1: node list", &nodes, &seen.join("\n"));
     }
 
     /// Packets take the way that they have to take here, and where that is the relay no other.
     #[track_caller]
     fn way(&self, way: Way) {
-        let path = |cw: &Cw, node: &str| {
-            let known = |entry: &Value| entry["path"] != "-";
-            let entry = steps::wait_for_node(cw, node, "reached", known);
-            entry["path"].as_str().unwrap_or_default().to_owned()
-        };
         for (cw, node) in [(&self.here, "dev-2"), (&self.there, "dev-1")] {
             match way {
-                Way::Direct => wait_until(&format!("{node} is reached directly"), PATH, || {
-                    let path = path(cw, node);
-                    if path.starts_with(way.word()) {
-                        Ok(())
-                    } else {
-                        Err(path)
-                    }
-                }),
+                Way::Direct => steps::wait_for_way(cw, node, way, PATH),
                 Way::Relayed => {
                     for _ in 0..LOOKS {
-                        assert_eq!(path(cw, node), way.word());
+                        assert_eq!(steps::path(cw, node), way.word());
                     }
                 }
             }
@@ -244,6 +244,91 @@ impl Stage {
             "dev-1: attach, detach",
             status["status"].as_str().unwrap_or_default(),
         );
+    }
+
+    /// Messages go by the relay where they cannot go directly any more, and directly as soon as
+    /// they can again.
+    #[track_caller]
+    fn loses_the_direct_way(&self, trace: &mut Trace) {
+        let cut = self.substrate.cut_direct();
+        self.says("when the direct way has just been cut", trace);
+        if cut {
+            for (cw, node) in [(&self.here, "dev-2"), (&self.there, "dev-1")] {
+                steps::wait_for_way(cw, node, Way::Relayed, PATH);
+            }
+        }
+        self.nodes(trace);
+        self.says("by the relay", trace);
+        self.substrate.heal_direct();
+        self.way(self.substrate.way());
+        self.nodes(trace);
+    }
+
+    /// Without anybody's help everything works again, and the relay knows what it knew.
+    #[track_caller]
+    fn loses_the_relay(&self, trace: &mut Trace) {
+        self.substrate.restart_relay();
+        self.is_heard("dev-2:coder", "by another relay");
+        steps::wait_until_online(self.substrate);
+        trace.step("relay: restart", "planner is heard");
+        self.nodes(trace);
+        let invite = steps::invite(self.substrate, &["--mine"]);
+        trace.step("admin: network invite", &invite);
+    }
+
+    /// The host comes back with what it knew, and others can work on it as before. What it ran is
+    /// gone.
+    #[track_caller]
+    fn loses_a_node(&mut self, trace: &mut Trace) {
+        self.substrate.restart_node(Host::Dev2);
+        let command = [&["launch", "dev-2:tester", "--"], &SLEEPER[..]].concat();
+        wait_until("a session is launched on dev-2", RECOVERY, || {
+            let done = self.here.run(&command);
+            // It may have been done although the answer got lost.
+            if done.status == Some(0) || done.stderr.contains("[name_taken]") {
+                Ok(())
+            } else {
+                Err(done.to_string())
+            }
+        });
+        self.is_heard("dev-2:tester", "to whom it may concern");
+        trace.step("dev-2: restart", "planner is heard");
+        steps::wait_until_online(self.substrate);
+        self.way(self.substrate.way());
+        self.nodes(trace);
+        self.there = self.substrate.cw(Host::Dev2);
+        let inbox = steps::inbox(&self.there, "coder");
+        for body in ["hello from planner", "by another relay"] {
+            assert!(inbox.iter().any(|m| m["body"] == body), "{body}: {inbox:?}");
+        }
+        let sessions = self.here.ok(&["list", "dev-2"]);
+        let tester = sessions.lines().filter(|line| line.contains("tester"));
+        let tester = tester.collect::<Vec<_>>().join("\n");
+        trace.step_with("dev-1: list dev-2", &sessions, &tester);
+    }
+
+    #[track_caller]
+    fn says(&self, body: &str, trace: &mut Trace) {
+        let said = self
+            .here
+            .run(&["msg", "-f", "planner", "dev-2:coder", body])
+            .ok();
+        trace.step("dev-1: msg", &said.stderr);
+        let inbox = steps::inbox(&self.there, "coder");
+        assert!(inbox.iter().any(|m| m["body"] == body), "{body}: {inbox:?}");
+    }
+
+    /// A message of `planner` gets through within the time that a recovery may take.
+    #[track_caller]
+    fn is_heard(&self, session: &str, body: &str) {
+        wait_until(&format!("{session} hears from planner"), RECOVERY, || {
+            let done = self.here.run(&["msg", "-f", "planner", session, body]);
+            if done.status == Some(0) {
+                Ok(())
+            } else {
+                Err(done.to_string())
+            }
+        });
     }
 
     #[track_caller]

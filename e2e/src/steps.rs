@@ -5,13 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cw::{Cw, Done};
-use crate::relay::TOKEN;
-use crate::substrate::{Host, Substrate};
+use crate::substrate::{Host, Substrate, Way};
 use crate::trace::Trace;
 use crate::{PATIENCE, wait_until};
-
-/// The network of every test.
-pub const NETWORK: &str = "alpha";
 
 /// How long a node may need to be reached again after a fault is over.
 pub const RECOVERY: Duration = Duration::from_secs(10);
@@ -29,14 +25,15 @@ pub const ECHO: [&str; 3] = [
 /// Starts the relay, makes the network, and lets both nodes join with invites of their owner's.
 #[track_caller]
 pub fn join_both(substrate: &dyn Substrate) -> Trace {
-    let mut trace = Trace::default();
+    let network = substrate.network();
+    let mut trace = Trace::new(&network);
     substrate.start_relay();
     let url = substrate.relay_url();
-    let admin = admin(substrate);
+    let admin = substrate.admin();
     let done = admin
-        .run(&["network", "create", NETWORK, "--relay-url", &url])
+        .run(&["network", "create", &network, "--relay-url", &url])
         .ok();
-    trace.step("dev-1: network create", &done.stderr);
+    trace.step("admin: network create", &done.stderr);
     for host in Host::ALL {
         let done = admin
             .run(&["network", "invite", "--mine", "--relay-url", &url])
@@ -54,10 +51,13 @@ pub fn join_both(substrate: &dyn Substrate) -> Trace {
 #[track_caller]
 pub fn network(substrate: &dyn Substrate) -> Cw {
     substrate.start_relay();
-    let admin = admin(substrate);
-    let url = substrate.relay_url();
+    let (admin, url, network) = (
+        substrate.admin(),
+        substrate.relay_url(),
+        substrate.network(),
+    );
     let _ = admin
-        .run(&["network", "create", NETWORK, "--relay-url", &url])
+        .run(&["network", "create", &network, "--relay-url", &url])
         .ok();
     admin
 }
@@ -69,19 +69,11 @@ pub fn works(cw: &Cw) {
     assert!(list.stderr.is_empty(), "{list}");
 }
 
-/// `cw` on `dev-1` with the token of the relay's administrator.
-#[must_use]
-pub fn admin(substrate: &dyn Substrate) -> Cw {
-    substrate
-        .cw(Host::Dev1)
-        .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
-}
-
 /// Joins a host to the network of an invite.
 #[track_caller]
 #[must_use]
 pub fn join(substrate: &dyn Substrate, host: Host, invite: &str) -> Done {
-    let url = substrate.relay_url();
+    let url = substrate.relay_url_on(host);
     substrate
         .cw(host)
         .run(&["network", "join", "--relay-url", &url, invite])
@@ -93,7 +85,7 @@ pub fn join(substrate: &dyn Substrate, host: Host, invite: &str) -> Done {
 pub fn invite(substrate: &dyn Substrate, options: &[&str]) -> String {
     let url = substrate.relay_url();
     let arguments = [&["network", "invite", "--relay-url", &url], options].concat();
-    admin(substrate).ok(&arguments).trim().to_owned()
+    substrate.admin().ok(&arguments).trim().to_owned()
 }
 
 /// Starts a session with a name on the node that is asked, or on the one before the colon.
@@ -124,6 +116,27 @@ pub fn wait_until_online(substrate: &dyn Substrate) {
             node["online"] == true
         });
     }
+}
+
+/// How packets get from a host to a node that it reaches, as `cw node list` has it.
+#[track_caller]
+#[must_use]
+pub fn path(cw: &Cw, node: &str) -> String {
+    let reached = wait_for_node(cw, node, "reached", |entry| entry["path"] != "-");
+    reached["path"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until they take this way.
+#[track_caller]
+pub fn wait_for_way(cw: &Cw, node: &str, way: Way, limit: Duration) {
+    wait_until(&format!("{node} is {}", way.word()), limit, || {
+        let path = path(cw, node);
+        if path.starts_with(way.word()) {
+            Ok(())
+        } else {
+            Err(path)
+        }
+    });
 }
 
 /// Waits until a message from one host reaches a session of the other without anybody's help.

@@ -2,17 +2,42 @@
 
 use std::fmt::Write;
 
-/// A record of steps and what they led to.
-#[derive(Debug, Default)]
-pub struct Trace(String);
+/// What those print who carry a command to another host, when it has failed there.
+const CARRIER: &str = "command terminated with exit code";
+
+/// A record of steps and what they led to. What is recorded is also printed as it is, and so seen
+/// when a test fails, or while it runs when it is asked not to hide it.
+#[derive(Debug)]
+pub struct Trace {
+    record: String,
+    network: String,
+}
 
 impl Trace {
+    /// An empty one, of hosts in `network`.
+    #[must_use]
+    pub fn new(network: &str) -> Self {
+        Self {
+            record: String::new(),
+            network: network.to_owned(),
+        }
+    }
+
     /// Records a step and what was seen.
     pub fn step(&mut self, step: &str, seen: &str) {
+        self.step_with(step, seen, seen);
+    }
+
+    /// The same where only a part of what was seen is recorded.
+    #[expect(clippy::print_stdout, reason = "it is to be seen how far a test came")]
+    pub fn step_with(&mut self, step: &str, seen: &str, recorded: &str) {
+        println!("{step}\n    {}", seen.trim_end().replace('\n', "\n    "));
         // A `String` takes everything.
-        let _ = writeln!(self.0, "{step}");
-        for line in seen.lines() {
-            let _ = writeln!(self.0, "    {}", normal(line));
+        let _ = writeln!(self.record, "{step}");
+        let lines = recorded.lines().filter(|line| !line.starts_with(CARRIER));
+        for line in lines {
+            let line = line.replace(&format!("\"{}\"", self.network), "<network>");
+            let _ = writeln!(self.record, "    {}", normal(&line));
         }
     }
 
@@ -23,20 +48,20 @@ impl Trace {
     /// When they differ, with the whole record and the first line that does.
     #[track_caller]
     pub fn must_be(&self, due: &str) {
-        let mut lines = self.0.lines().zip(due.lines()).enumerate();
+        let mut lines = self.record.lines().zip(due.lines()).enumerate();
         let first = lines.find(|(_, (seen, due))| seen != due);
-        let longer = self.0.lines().count() != due.lines().count();
+        let longer = self.record.lines().count() != due.lines().count();
         assert!(
             first.is_none() && !longer,
             "{}\nfirst difference: {first:?}",
-            self.0
+            self.record
         );
     }
 
     /// The whole record.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.0
+        &self.record
     }
 }
 

@@ -141,21 +141,20 @@ fn nodes_that_are_not_there() {
 
 #[test]
 fn garbage_on_the_network() {
-    case(
-        &Processes::new(CW, Way::Direct) as &dyn Substrate,
-        |substrate| {
-            steps::join_both(substrate);
-            steps::wait_until_online(substrate);
-            let here = substrate.cw(Host::Dev1);
-            steps::launch(&here, "dev-2:coder", &SLEEPER);
-            let address = substrate
-                .relay_url()
-                .trim_start_matches("http://")
-                .to_owned();
-            let upgrade =
-                "GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\r\n";
-            let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(100_000));
-            for bytes in [
+    let processes = Processes::new(CW, Way::Direct);
+    case(&processes as &dyn Substrate, |substrate| {
+        steps::join_both(substrate);
+        steps::wait_until_online(substrate);
+        let here = substrate.cw(Host::Dev1);
+        steps::launch(&here, "dev-2:coder", &SLEEPER);
+        let address = substrate
+            .relay_url()
+            .trim_start_matches("http://")
+            .to_owned();
+        let upgrade =
+            "GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\r\n";
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(100_000));
+        for bytes in [
             garbage(100_000),
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
             [upgrade.as_bytes(), &garbage(100_000)].concat(),
@@ -166,17 +165,16 @@ fn garbage_on_the_network() {
         ] {
             throw(&address, &bytes);
         }
-            for host in Host::ALL {
-                throw_datagrams(&substrate.home(host).udp_ports());
-            }
-            let _ = here.run(&["msg", "dev-2:coder", "still here?"]).ok();
-            steps::wait_until_online(substrate);
-            assert_eq!(steps::inbox(&here, "dev-2:coder").len(), 1);
-            // Somebody new can join as well.
-            let invite = steps::invite(substrate, &["--mine"]);
-            assert!(invite.starts_with("CW-INV-"));
-        },
-    );
+        for host in Host::ALL {
+            throw_datagrams(&processes.home(host).udp_ports());
+        }
+        let _ = here.run(&["msg", "dev-2:coder", "still here?"]).ok();
+        steps::wait_until_online(substrate);
+        assert_eq!(steps::inbox(&here, "dev-2:coder").len(), 1);
+        // Somebody new can join as well.
+        let invite = steps::invite(substrate, &["--mine"]);
+        assert!(invite.starts_with("CW-INV-"));
+    });
 }
 
 /// Sends bytes over TCP, and reads until the other end has had enough or a moment has passed.

@@ -97,7 +97,9 @@ fn who_was_put_out_is_out_at_once() {
             let _ = there.run(&["msg", "dev-1:planner", "as a member"]).ok();
             let url = substrate.relay_url();
             let revoked =
-                steps::admin(substrate).run(&["network", "revoke", "dev-2", "--relay-url", &url]);
+                substrate
+                    .admin()
+                    .run(&["network", "revoke", "dev-2", "--relay-url", &url]);
             assert_eq!(revoked.ok().stderr, "Node \"dev-2\" revoked\n");
             let _ = listener.wait(PATIENCE);
             wait_until("dev-2 is out", PATIENCE, || {

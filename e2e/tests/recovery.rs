@@ -97,77 +97,71 @@ fn a_path_between_nodes_outlives_the_relay() {
 
 #[test]
 fn a_node_is_killed_ten_times_in_a_row() {
-    case(
-        &Processes::new(CW, Way::Relayed) as &dyn Substrate,
-        |substrate| {
-            ready(substrate);
-            for round in 0..KILLS {
-                substrate.home(Host::Dev2).kill(Part::Node);
-                let body = format!("round {round}");
-                steps::wait_until_heard(&substrate.cw(Host::Dev1), "dev-2:coder", &body);
-            }
-            let status = steps::status(&substrate.cw(Host::Dev1), "dev-2:coder");
-            assert_eq!(status["status"], "running");
-            let inbox = steps::inbox(&substrate.cw(Host::Dev2), "coder");
-            for round in 0..KILLS {
-                let body = format!("round {round}");
-                assert!(
-                    inbox.iter().any(|message| message["body"] == body.as_str()),
-                    "{inbox:?}"
-                );
-            }
-        },
-    );
+    let processes = Processes::new(CW, Way::Relayed);
+    case(&processes as &dyn Substrate, |substrate| {
+        ready(substrate);
+        for round in 0..KILLS {
+            processes.home(Host::Dev2).kill(Part::Node);
+            let body = format!("round {round}");
+            steps::wait_until_heard(&substrate.cw(Host::Dev1), "dev-2:coder", &body);
+        }
+        let status = steps::status(&substrate.cw(Host::Dev1), "dev-2:coder");
+        assert_eq!(status["status"], "running");
+        let inbox = steps::inbox(&substrate.cw(Host::Dev2), "coder");
+        for round in 0..KILLS {
+            let body = format!("round {round}");
+            assert!(
+                inbox.iter().any(|message| message["body"] == body.as_str()),
+                "{inbox:?}"
+            );
+        }
+    });
 }
 
 #[test]
 fn a_node_that_is_gone_is_seen_as_gone_and_seen_again() {
-    case(
-        &Processes::new(CW, Way::Direct) as &dyn Substrate,
-        |substrate| {
-            ready(substrate);
-            let here = substrate.cw(Host::Dev1);
-            substrate.home(Host::Dev2).kill_both();
-            wait_until("dev-2 is offline", RECOVERY, || {
-                let list = here.ok(&["node", "list"]);
-                let line = list.lines().find(|line| line.starts_with("dev-2"));
-                if line.is_some_and(|line| line.contains("offline")) {
-                    Ok(())
-                } else {
-                    Err(list)
-                }
-            });
-            here.run(&["msg", "dev-2:coder", "anybody?"])
-                .fails("node_down")
-                .hints("cw start");
-            let _ = substrate.cw(Host::Dev2).run(&["start"]).ok();
-            steps::launch(&substrate.cw(Host::Dev2), "coder", &SLEEPER);
-            speak(substrate, "back");
-        },
-    );
+    let processes = Processes::new(CW, Way::Direct);
+    case(&processes as &dyn Substrate, |substrate| {
+        ready(substrate);
+        let here = substrate.cw(Host::Dev1);
+        processes.home(Host::Dev2).kill_both();
+        wait_until("dev-2 is offline", RECOVERY, || {
+            let list = here.ok(&["node", "list"]);
+            let line = list.lines().find(|line| line.starts_with("dev-2"));
+            if line.is_some_and(|line| line.contains("offline")) {
+                Ok(())
+            } else {
+                Err(list)
+            }
+        });
+        here.run(&["msg", "dev-2:coder", "anybody?"])
+            .fails("node_down")
+            .hints("cw start");
+        let _ = substrate.cw(Host::Dev2).run(&["start"]).ok();
+        steps::launch(&substrate.cw(Host::Dev2), "coder", &SLEEPER);
+        speak(substrate, "back");
+    });
 }
 
 #[test]
 fn a_request_outlives_the_node_that_was_asked() {
-    case(
-        &Processes::new(CW, Way::Relayed) as &dyn Substrate,
-        |substrate| {
-            ready(substrate);
-            let (here, there) = (substrate.cw(Host::Dev1), substrate.cw(Host::Dev2));
-            let request = here.start(&["request", "-f", "planner", "dev-2:coder", "still there?"]);
-            let id = steps::wait_for_request(&there, "coder");
-            substrate.home(Host::Dev2).kill(Part::Node);
-            // Whoever waits is told, and may wait again or not; the request itself is not lost.
-            let done = request.wait(e2e::PATIENCE);
-            assert!(done.stderr.contains("[connection_lost]"), "{done}");
-            let inbox = steps::inbox(&there, "coder");
-            assert!(
-                inbox.iter().any(|message| message["state"] == "pending"),
-                "{inbox:?}"
-            );
-            let _ = there.run(&["reply", &id, "yes", "-f", "coder"]).ok();
-        },
-    );
+    let processes = Processes::new(CW, Way::Relayed);
+    case(&processes as &dyn Substrate, |substrate| {
+        ready(substrate);
+        let (here, there) = (substrate.cw(Host::Dev1), substrate.cw(Host::Dev2));
+        let request = here.start(&["request", "-f", "planner", "dev-2:coder", "still there?"]);
+        let id = steps::wait_for_request(&there, "coder");
+        processes.home(Host::Dev2).kill(Part::Node);
+        // Whoever waits is told, and may wait again or not; the request itself is not lost.
+        let done = request.wait(e2e::PATIENCE);
+        assert!(done.stderr.contains("[connection_lost]"), "{done}");
+        let inbox = steps::inbox(&there, "coder");
+        assert!(
+            inbox.iter().any(|message| message["state"] == "pending"),
+            "{inbox:?}"
+        );
+        let _ = there.run(&["reply", &id, "yes", "-f", "coder"]).ok();
+    });
 }
 
 #[test]
