@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::tag::MAX_TAGS;
 use crate::{
     Created, Error, Event, EventKind, Exited, Message, MessageId, MessageKind, Name, Outcome,
-    Party, RequestState, SessionId, SessionRef,
+    Party, RequestState, SessionId, SessionRef, Tag,
 };
 
 /// Sessions that may run at once: each needs six descriptors and a terminal
@@ -60,12 +60,28 @@ pub struct Engine {
     starting: BTreeSet<SessionId>,
     asks: Asks,
     last_id: u32,
+    last_cursor: u64,
+    /// Events up to this one may have been removed with their sessions.
+    pruned_to: u64,
 }
 
 impl Engine {
     /// Numbers up to this one have been used.
     pub fn handle_used_id(&mut self, id: SessionId) {
         self.last_id = self.last_id.max(id.0);
+    }
+
+    /// Cursors up to this one have been used, and some of their events have
+    /// been removed with their sessions.
+    pub fn handle_pruned(&mut self, cursor: u64) {
+        self.pruned_to = self.pruned_to.max(cursor);
+        self.last_cursor = self.last_cursor.max(cursor);
+    }
+
+    /// The cursor of the last event, and up to which one events may be missing.
+    #[must_use]
+    pub const fn cursors(&self) -> (u64, u64) {
+        (self.last_cursor, self.pruned_to)
     }
 
     /// A launch: takes the next number and the name. The event is the first of
@@ -81,12 +97,7 @@ impl Engine {
         if live.count() >= MAX_LIVE || self.last_id == u32::MAX {
             return Err(Error::TooManySessions { limit: MAX_LIVE });
         }
-        if let Some(name) = &created.name
-            && let Some(&by) = self.names.get(name)
-        {
-            let name = name.to_string();
-            return Err(Error::NameTaken { name, by });
-        }
+        self.check_name(created.name.as_ref())?;
         self.last_id += 1;
         let id = SessionId(self.last_id);
         if let Some(name) = &created.name {
@@ -95,6 +106,7 @@ impl Engine {
         self.starting.insert(id);
         Ok(Event {
             seq: 1,
+            cursor: 0,
             at_ms: now_ms,
             session: id,
             kind: EventKind::Created(created),
@@ -113,6 +125,66 @@ impl Engine {
         self.names.retain(|_, holder| *holder != id);
     }
 
+    fn check_name(&self, name: Option<&Name>) -> Result<(), Error> {
+        match name.and_then(|name| Some((name, *self.names.get(name)?))) {
+            Some((name, by)) => Err(Error::NameTaken {
+                name: name.to_string(),
+                by,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A session is to have another name, or none. `None` when it is its name
+    /// already.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::NameTaken`].
+    pub fn handle_rename(
+        &self,
+        id: SessionId,
+        name: Option<Name>,
+        now_ms: u64,
+    ) -> Result<Option<Event>, Error> {
+        let previous = self.get(id)?.name.clone();
+        if previous == name {
+            return Ok(None);
+        }
+        self.check_name(name.as_ref())?;
+        let kind = EventKind::Renamed { name, previous };
+        self.handle_happened(id, kind, now_ms).map(Some)
+    }
+
+    /// A session is to have some tags more and some less; one that is both
+    /// added and removed is removed. `None` when nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`]; [`Error::TagInvalid`] when they are too many.
+    pub fn handle_retag(
+        &self,
+        id: SessionId,
+        add: &[Tag],
+        remove: &[Tag],
+        now_ms: u64,
+    ) -> Result<Option<Event>, Error> {
+        let before = self.get(id)?.tags();
+        let kept = before.iter().filter(|tag| !remove.contains(tag));
+        let mut tags: Vec<Tag> = kept.cloned().collect();
+        for tag in add {
+            if !remove.contains(tag) && !tags.contains(tag) {
+                tags.push(tag.clone());
+            }
+        }
+        if tags == before {
+            return Ok(None);
+        }
+        if tags.len() > MAX_TAGS {
+            return Err(Error::TagInvalid(format!("{} tags", tags.len())));
+        }
+        let kind = EventKind::Tagged { tags };
+        self.handle_happened(id, kind, now_ms).map(Some)
+    }
+
     /// The event of something that has happened to a session.
     ///
     /// # Errors
@@ -126,6 +198,7 @@ impl Engine {
         let session = self.get(id)?;
         Ok(Event {
             seq: session.last_seq + 1,
+            cursor: 0,
             at_ms: now_ms,
             session: id,
             kind,
@@ -200,7 +273,7 @@ impl Engine {
             at_ms: now_ms,
             kind,
             from,
-            to: Party::local(session.id, session.created.name.clone()),
+            to: Party::local(session.id, session.name.clone()),
             body,
             request_id: (kind == MessageKind::Request).then_some(id),
         };
@@ -231,7 +304,7 @@ impl Engine {
     ) -> Result<Vec<Event>, Error> {
         let ask = self.asks.check_reply(request, by)?;
         Message::check_body(&body)?;
-        let name = self.get(ask.to)?.created.name.clone();
+        let name = self.get(ask.to)?.name.clone();
         let message = Message {
             id: reply,
             at_ms: now_ms,
@@ -270,10 +343,20 @@ impl Engine {
             .is_some_and(|session| !session.inbox.is_full())
     }
 
+    /// All events have been read back, session after session: who has which
+    /// name is what came out of all of them.
+    pub fn handle_read_back(&mut self) {
+        let live = self.sessions.values().filter(|one| one.exited.is_none());
+        self.names = live
+            .filter_map(|one| Some((one.name.clone()?, one.id)))
+            .collect();
+    }
+
     /// Makes an event true that is on disk at `place`. Returns the requests
     /// that nobody will answer any more.
     pub fn apply(&mut self, event: &Event, place: Place) -> Vec<MessageId> {
         let id = event.session;
+        self.last_cursor = self.last_cursor.max(event.cursor);
         if let EventKind::Created(created) = &event.kind {
             self.handle_used_id(id);
             if let Some(name) = &created.name {
@@ -281,16 +364,24 @@ impl Engine {
             }
             self.sessions
                 .entry(id)
-                .or_insert_with(|| Session::new(id, created.clone(), event.at_ms));
+                .or_insert_with(|| Session::new(id, created.clone(), event));
         }
         let Some(session) = self.sessions.get_mut(&id) else {
             return Vec::new();
         };
+        if let EventKind::Renamed { name, .. } = &event.kind
+            && session.exited.is_none()
+        {
+            self.names.retain(|_, holder| *holder != id);
+            if let Some(name) = name {
+                self.names.insert(name.clone(), id);
+            }
+        }
         session.apply(event, place);
         let mut abandoned = Vec::new();
         match &event.kind {
             EventKind::Exited(_) => {
-                if let Some(name) = &session.created.name
+                if let Some(name) = &session.name
                     && self.names.get(name) == Some(&id)
                 {
                     self.names.remove(name);
@@ -342,7 +433,7 @@ impl Engine {
             SessionRef::Id(id) => Some(*id).filter(|id| self.sessions.contains_key(id)),
             SessionRef::Name(name) => self.names.get(name).copied().or_else(|| {
                 let mut newest_first = self.sessions.values().rev();
-                let named = newest_first.find(|one| one.created.name.as_ref() == Some(name));
+                let named = newest_first.find(|one| one.name.as_ref() == Some(name));
                 named.map(|one| one.id)
             }),
         };
@@ -477,6 +568,7 @@ mod tests {
             for (event, place) in &logs {
                 engine.apply(event, *place);
             }
+            engine.handle_read_back();
             engine
         }
     }

@@ -8,6 +8,10 @@ use crate::{Message, MessageKind, Name, Outcome, SessionId, Size, Tag};
 pub struct Event {
     /// Position in the history of its session, counted from 1 without gaps.
     pub seq: u64,
+    /// Position in the history of the node: grows from event to event over all
+    /// sessions, with gaps. 0 for an event that is not on disk yet, and for
+    /// those written before there were such numbers.
+    pub cursor: u64,
     /// When, unix milliseconds.
     pub at_ms: u64,
     /// To whom.
@@ -50,9 +54,43 @@ pub enum EventKind {
         /// Lines in the middle that could not be read and are left out.
         damaged_lines: u64,
     },
+    /// `session.renamed`
+    Renamed {
+        /// The name from now on.
+        name: Option<Name>,
+        /// The one before.
+        previous: Option<Name>,
+    },
+    /// `session.tagged`: the tags from now on, all of them.
+    Tagged {
+        /// In the order in which they were given.
+        tags: Vec<Tag>,
+    },
+    /// `session.output_summary`: what came since the last one. At most one
+    /// every few seconds, and one before the end.
+    OutputSummary(OutputSummary),
     /// `direct.message`, `message.request` or `message.reply`.
     Message(Message),
 }
+
+/// How much a session wrote, now and then.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OutputSummary {
+    /// Bytes since the last summary.
+    pub bytes_delta: u64,
+    /// Line feeds since the last summary.
+    pub lines_delta: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Line feeds in all.
+    pub total_lines: u64,
+    /// The last line with text in it, without escape sequences, at most
+    /// [`MAX_PREVIEW`] characters of its end.
+    pub preview: String,
+}
+
+/// Characters in the text of an [`OutputSummary`]: a line of a wide terminal.
+pub const MAX_PREVIEW: usize = 200;
 
 /// How a session began.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +137,9 @@ pub enum EventType {
     Detached,
     Killed,
     Restored,
+    Renamed,
+    Tagged,
+    OutputSummary,
     DirectMessage,
     MessageRequest,
     MessageReply,
@@ -106,7 +147,7 @@ pub enum EventType {
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Created,
         Self::Status,
         Self::Input,
@@ -114,6 +155,9 @@ impl EventType {
         Self::Detached,
         Self::Killed,
         Self::Restored,
+        Self::Renamed,
+        Self::Tagged,
+        Self::OutputSummary,
         Self::DirectMessage,
         Self::MessageRequest,
         Self::MessageReply,
@@ -130,6 +174,9 @@ impl EventType {
             Self::Detached => "session.detached",
             Self::Killed => "session.killed",
             Self::Restored => "session.restored",
+            Self::Renamed => "session.renamed",
+            Self::Tagged => "session.tagged",
+            Self::OutputSummary => "session.output_summary",
             Self::DirectMessage => "direct.message",
             Self::MessageRequest => "message.request",
             Self::MessageReply => "message.reply",
@@ -164,6 +211,9 @@ impl EventKind {
             Self::Detached { .. } => EventType::Detached,
             Self::Killed => EventType::Killed,
             Self::Restored { .. } => EventType::Restored,
+            Self::Renamed { .. } => EventType::Renamed,
+            Self::Tagged { .. } => EventType::Tagged,
+            Self::OutputSummary(_) => EventType::OutputSummary,
             Self::Message(message) => match message.kind {
                 MessageKind::Direct => EventType::DirectMessage,
                 MessageKind::Request => EventType::MessageRequest,

@@ -46,7 +46,7 @@ pub mod tag;
 pub mod time;
 
 pub use error::Error;
-pub use event::{Created, Event, EventKind, EventType, Exited};
+pub use event::{Created, Event, EventKind, EventType, Exited, OutputSummary};
 pub use id::{MessageId, MessageKind, SessionId};
 pub use message::{InboxItem, MAX_BODY, Message, RequestState};
 pub use name::{Name, SessionRef};

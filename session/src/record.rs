@@ -1,7 +1,7 @@
 //! Events on disk: one JSON object a line, appended, never changed.
 //!
 //! ```text
-//! {"seq":1,"timestamp":"2026-01-31T23:59:59.042Z","type":"session.created","data":{…}}
+//! {"seq":1,"cursor":1,"timestamp":"2026-01-31T23:59:59.042Z","type":"session.created","data":{…}}
 //! ```
 //!
 //! Types are those of [`EventType`], data as in the structures below; fields and
@@ -11,10 +11,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    Created, Error, Event, EventKind, EventType, Exited, Message, MessageId, MessageKind, Name,
-    Outcome, Party, SessionId, Size, Status, Tag, time,
+use crate::{Created, Error, Event, EventKind, EventType, MessageKind, SessionId, time};
+
+mod data;
+mod recovery;
+
+use data::{
+    ClientData, CreatedData, InputData, MessageData, NoData, RenamedData, RestoredData, StatusData,
+    SummaryData, TaggedData,
 };
+pub use recovery::{Recovery, Repair};
 
 /// Bytes in the longest line: a body of 1 MiB, each byte of which JSON writes
 /// as six, and its envelope.
@@ -32,6 +38,7 @@ pub struct Place {
 #[derive(Serialize)]
 struct Out<'a, T> {
     seq: u64,
+    cursor: u64,
     timestamp: String,
     #[serde(rename = "type")]
     kind: &'a str,
@@ -41,78 +48,13 @@ struct Out<'a, T> {
 #[derive(Deserialize)]
 struct In {
     seq: u64,
+    #[serde(default)]
+    cursor: u64,
     timestamp: String,
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
     data: Value,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CreatedData {
-    command: Vec<String>,
-    working_dir: String,
-    #[serde(default)]
-    tags: Vec<Tag>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<Name>,
-    #[serde(default)]
-    size: Size,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StatusData {
-    from: String,
-    to: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    exit_code: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    signal: Option<i32>,
-    #[serde(default)]
-    duration_ms: u64,
-    #[serde(default)]
-    output_bytes: u64,
-    #[serde(default)]
-    output_lines: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct InputData {
-    source: String,
-    bytes_count: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ClientData {
-    client_id: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RestoredData {
-    torn_bytes: u64,
-    damaged_lines: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct NoData {}
-
-/// `from` and `to` are session numbers; 0 is no session.
-#[derive(Serialize, Deserialize)]
-struct MessageData {
-    message_id: MessageId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    request_id: Option<MessageId>,
-    from: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    from_name: Option<Name>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    from_node: Option<String>,
-    to: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    to_name: Option<Name>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    to_node: Option<String>,
-    body: String,
 }
 
 /// The line of an event, its end included.
@@ -129,22 +71,7 @@ pub fn encode(event: &Event) -> Vec<u8> {
                 size: created.size,
             },
         ),
-        EventKind::Exited(exited) => {
-            let status = Status::Exited {
-                outcome: exited.outcome,
-                killed: exited.killed,
-            };
-            let data = StatusData {
-                from: Status::Running.word().into(),
-                to: status.word().into(),
-                exit_code: exited.outcome.code(),
-                signal: exited.outcome.signal(),
-                duration_ms: exited.duration_ms,
-                output_bytes: exited.output_bytes,
-                output_lines: exited.output_lines,
-            };
-            line(event, data)
-        }
+        EventKind::Exited(exited) => line(event, StatusData::from(exited)),
         EventKind::Input { source, bytes } => line(
             event,
             InputData {
@@ -167,6 +94,15 @@ pub fn encode(event: &Event) -> Vec<u8> {
                 damaged_lines: *damaged_lines,
             },
         ),
+        EventKind::Renamed { name, previous } => line(
+            event,
+            RenamedData {
+                name: name.clone(),
+                previous: previous.clone(),
+            },
+        ),
+        EventKind::Tagged { tags } => line(event, TaggedData { tags: tags.clone() }),
+        EventKind::OutputSummary(summary) => line(event, SummaryData::from(summary)),
         EventKind::Message(message) => line(event, MessageData::from(message)),
     }
 }
@@ -174,6 +110,7 @@ pub fn encode(event: &Event) -> Vec<u8> {
 fn line<T: Serialize>(event: &Event, data: T) -> Vec<u8> {
     let out = Out {
         seq: event.seq,
+        cursor: event.cursor,
         timestamp: time::format(event.at_ms),
         kind: event.kind.event_type().as_str(),
         data,
@@ -198,10 +135,29 @@ pub fn decode(session: SessionId, line: &[u8]) -> Result<Option<Event>, Error> {
     let kind = decode_kind(kind, record.data, at_ms).map_err(bad)?;
     Ok(Some(Event {
         seq: record.seq,
+        cursor: record.cursor,
         at_ms,
         session,
         kind,
     }))
+}
+
+/// What orders events over all sessions: cursor, and for those from before
+/// there were cursors the time, unix milliseconds. `None` for what is no event
+/// of a type known here.
+#[must_use]
+pub fn order(line: &[u8]) -> Option<(u64, u64, EventType)> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        cursor: u64,
+        timestamp: String,
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let head: Head = serde_json::from_slice(line).ok()?;
+    let kind = EventType::parse(&head.kind)?;
+    Some((head.cursor, time::parse(&head.timestamp)?, kind))
 }
 
 fn decode_kind(kind: EventType, data: Value, at_ms: u64) -> Result<EventKind, serde_json::Error> {
@@ -219,18 +175,7 @@ fn decode_kind(kind: EventType, data: Value, at_ms: u64) -> Result<EventKind, se
         }
         EventType::Status => {
             let data: StatusData = from_value(data)?;
-            let outcome = match (data.exit_code, data.signal) {
-                (Some(code), _) => Outcome::Code(code),
-                (None, Some(signal)) => Outcome::Signal(signal),
-                (None, None) => Outcome::Unknown,
-            };
-            EventKind::Exited(Exited {
-                outcome,
-                killed: data.to == "killed",
-                duration_ms: data.duration_ms,
-                output_bytes: data.output_bytes,
-                output_lines: data.output_lines,
-            })
+            EventKind::Exited(data.into())
         }
         EventType::Input => {
             let data: InputData = from_value(data)?;
@@ -255,6 +200,18 @@ fn decode_kind(kind: EventType, data: Value, at_ms: u64) -> Result<EventKind, se
                 damaged_lines: data.damaged_lines,
             }
         }
+        EventType::Renamed => {
+            let RenamedData { name, previous } = from_value(data)?;
+            EventKind::Renamed { name, previous }
+        }
+        EventType::Tagged => {
+            let TaggedData { tags } = from_value(data)?;
+            EventKind::Tagged { tags }
+        }
+        EventType::OutputSummary => {
+            let data: SummaryData = from_value(data)?;
+            EventKind::OutputSummary(data.into())
+        }
         EventType::DirectMessage | EventType::MessageRequest | EventType::MessageReply => {
             let data: MessageData = from_value(data)?;
             let kind = match kind {
@@ -267,168 +224,17 @@ fn decode_kind(kind: EventType, data: Value, at_ms: u64) -> Result<EventKind, se
     })
 }
 
-impl From<&Message> for MessageData {
-    fn from(message: &Message) -> Self {
-        let (from, from_name, from_node) = flatten(&message.from);
-        let (to, to_name, to_node) = flatten(&message.to);
-        Self {
-            message_id: message.id,
-            request_id: message.request_id,
-            from,
-            from_name,
-            from_node,
-            to,
-            to_name,
-            to_node,
-            body: message.body.clone(),
-        }
-    }
-}
-
-impl MessageData {
-    fn into_message(self, kind: MessageKind, at_ms: u64) -> Message {
-        Message {
-            id: self.message_id,
-            at_ms,
-            kind,
-            from: unflatten(self.from, self.from_name, self.from_node),
-            to: unflatten(self.to, self.to_name, self.to_node),
-            body: self.body,
-            request_id: self.request_id,
-        }
-    }
-}
-
-fn flatten(party: &Party) -> (u32, Option<Name>, Option<String>) {
-    let node = party.node.clone();
-    match &party.session {
-        Some((id, name)) => (id.0, name.clone(), node),
-        None => (0, None, node),
-    }
-}
-
-fn unflatten(id: u32, name: Option<Name>, node: Option<String>) -> Party {
-    let session = (id != 0).then_some((SessionId(id), name));
-    Party { node, session }
-}
-
-/// What became of a file of events that was read back.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Repair {
-    /// Bytes of the file that are good; the rest is to be cut off.
-    pub intact: u64,
-    /// Bytes after them.
-    pub torn_bytes: u64,
-    /// Whether the last good line lacks its line feed.
-    pub missing_end: bool,
-    /// Lines before the end that are no events.
-    pub damaged_lines: u64,
-}
-
-/// Reads a file of events back, piece by piece.
-#[derive(Debug)]
-pub struct Recovery {
-    session: SessionId,
-    pending: Vec<u8>,
-    /// Of the first byte in `pending`.
-    offset: u64,
-    /// A line so long that it is skipped.
-    skipping: bool,
-    repair: Repair,
-}
-
-impl Recovery {
-    /// For the file of this session.
-    #[must_use]
-    pub fn new(session: SessionId) -> Self {
-        Self {
-            session,
-            pending: Vec::new(),
-            offset: 0,
-            skipping: false,
-            repair: Repair::default(),
-        }
-    }
-
-    /// Takes the next bytes of the file and passes on the events that end in
-    /// them.
-    pub fn handle_bytes(&mut self, mut bytes: &[u8], mut found: impl FnMut(Event, Place)) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = bytes.split_at(end + 1);
-            bytes = rest;
-            self.pending.extend_from_slice(line);
-            self.handle_line(&mut found);
-        }
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() > MAX_LINE {
-            self.skipping = true;
-            self.offset += self.pending.len() as u64;
-            self.pending.clear();
-        }
-    }
-
-    /// The file is over. A last line without an end counts if it is whole.
-    pub fn finish(mut self, mut found: impl FnMut(Event, Place)) -> Repair {
-        let torn = self.pending.len() as u64;
-        if self.skipping {
-            // What was skipped is not known to be a line; it is left in place
-            // and ended.
-            self.repair.damaged_lines += 1;
-            self.repair.intact = self.offset + torn;
-            self.repair.missing_end = true;
-        } else if torn > 0 {
-            if let Ok(event) = decode(self.session, &self.pending) {
-                self.repair.missing_end = true;
-                self.repair.intact += torn;
-                if let Some(event) = event {
-                    let place = self.place(self.pending.len() + 1);
-                    found(event, place);
-                }
-            } else {
-                self.repair.torn_bytes = torn;
-            }
-        }
-        self.repair
-    }
-
-    fn handle_line(&mut self, found: &mut impl FnMut(Event, Place)) {
-        let len = self.pending.len();
-        let decoded = if self.skipping {
-            Err(Error::Protocol("line too long".into()))
-        } else {
-            decode(self.session, &self.pending)
-        };
-        match decoded {
-            Ok(Some(event)) => {
-                let place = self.place(len);
-                found(event, place);
-            }
-            Ok(None) => {}
-            Err(_) => self.repair.damaged_lines += 1,
-        }
-        self.skipping = false;
-        self.offset += len as u64;
-        self.repair.intact = self.offset;
-        self.pending.clear();
-    }
-
-    fn place(&self, len: usize) -> Place {
-        Place {
-            offset: self.offset,
-            len: u32::try_from(len).expect("MAX_LINE fits in 32 bits"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Exited, Message, MessageId, Outcome, OutputSummary, Party, Size};
 
     fn event(seq: u64, kind: EventKind) -> Event {
         Event {
             seq,
+            cursor: 100 + seq,
             at_ms: 1_767_225_599_042,
             session: SessionId(7),
             kind,
@@ -479,6 +285,20 @@ mod tests {
                 damaged_lines: 2,
             },
             EventKind::Killed,
+            EventKind::Renamed {
+                name: None,
+                previous: Some("coder".parse().unwrap()),
+            },
+            EventKind::Tagged {
+                tags: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+            },
+            EventKind::OutputSummary(OutputSummary {
+                bytes_delta: 3,
+                lines_delta: 1,
+                total_bytes: 12,
+                total_lines: 2,
+                preview: "$ ü".into(),
+            }),
             ended(Outcome::Code(42)),
             ended(Outcome::Signal(9)),
             ended(Outcome::Unknown),
@@ -496,7 +316,7 @@ mod tests {
         let created = &one_of_each()[0];
         let line = String::from_utf8(encode(created)).unwrap();
         let expected = concat!(
-            r#"{"seq":1,"timestamp":"2025-12-31T23:59:59.042Z","type":"session.created","data":"#,
+            r#"{"seq":1,"cursor":101,"timestamp":"2025-12-31T23:59:59.042Z","type":"session.created","data":"#,
             r#"{"command":["sh","-c","echo 'a\nb'"],"working_dir":"/tmp","tags":["worker"],"#,
             r#""name":"coder","size":{"cols":80,"rows":24}}}"#,
             "\n"
@@ -505,7 +325,7 @@ mod tests {
         let reply = event(2, EventKind::Message(message("hi")));
         let line = String::from_utf8(encode(&reply)).unwrap();
         let expected = concat!(
-            r#"{"seq":2,"timestamp":"2025-12-31T23:59:59.042Z","type":"message.reply","data":"#,
+            r#"{"seq":2,"cursor":102,"timestamp":"2025-12-31T23:59:59.042Z","type":"message.reply","data":"#,
             r#"{"message_id":"rpl_BwcHBwcHBwcHBwcHBwcHBw","request_id":"req_CQkJCQkJCQkJCQkJCQkJCQ","#,
             r#""from":7,"from_name":"coder","to":3,"to_node":"dev-1","body":"hi"}}"#,
             "\n"

@@ -134,6 +134,7 @@ impl Listen {
         };
         let mut events = context.host.sessions.subscribe(Filter {
             session,
+            tags: Vec::new(),
             kinds: EventType::ALL
                 .into_iter()
                 .filter(|kind| kind.is_message())
@@ -149,12 +150,9 @@ impl Listen {
             };
             let event = match heard {
                 Some(Notice::Event(event)) => event,
-                Some(Notice::Lagged { missed }) => {
-                    return Err(Error::new(
-                        "too_slow",
-                        format!("{missed} events were not read in time"),
-                    )
-                    .hint("listen again; 'cw inbox' has every message"));
+                Some(Notice::Gap { .. }) => {
+                    return Err(Error::new("gap", "some events cannot be read")
+                        .hint("listen again; 'cw inbox' has every message"));
                 }
                 None => return Err(Error::new("node_stopping", "the node is stopping")),
             };

@@ -138,8 +138,8 @@ impl Desk {
         let terminal = self.terminal();
         Info {
             id: session.id,
-            name: session.created.name.clone(),
-            tags: session.created.tags.clone(),
+            name: session.name.clone(),
+            tags: session.tags().to_vec(),
             argv: session.created.command.clone(),
             cwd: PathBuf::from(&session.created.working_dir),
             size: *self.size.lock(),

@@ -125,6 +125,24 @@ impl Journal {
         Ok(line)
     }
 
+    /// Reads what there is from `offset` on, at most `len` bytes.
+    pub(crate) fn read_some(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let (file, end) = {
+            let mut state = self.state.lock();
+            (self.file(&mut state)?, state.len)
+        };
+        let there = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len.min(there)];
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(|error| failed("read", &self.path, error))?;
+        Ok(bytes)
+    }
+
+    /// Bytes in it.
+    pub(crate) fn len(&self) -> u64 {
+        self.state.lock().len
+    }
+
     /// Nothing much will happen here any more: from now on the file is open
     /// only while it is used.
     pub(crate) fn rest(&self) {

@@ -9,19 +9,21 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use super::desk::Desk;
 use super::disk::Flusher;
 use super::keeper::fds::Fds;
 use super::keeper::{Client, FromKeeper};
 use super::messages::Waiters;
+use super::news::{News, Pointer};
 use super::runtime::Runtime;
-use super::subscribe::{NEWS, Pointer};
 use super::terminal::Terminal;
-use super::{disk, platform, pump, screen, unix_ms_now};
+use super::{disk, platform, pump, screen, summary, unix_ms_now};
 use crate::engine::Engine;
-use crate::{Error, Event, EventKind, Info, Outcome, SessionId, SessionRef, Status, record};
+use crate::{
+    Error, Event, EventKind, EventType, Info, Outcome, SessionId, SessionRef, Status, record,
+};
 
 /// How long to wait before a full disk is asked again to take an outcome.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,7 +39,7 @@ pub(super) struct Inner {
     pub(super) flusher: Flusher,
     pub(super) runtime: Runtime,
     pub(super) waiters: Waiters,
-    pub(super) news: broadcast::Sender<Pointer>,
+    pub(super) news: News,
     /// Something has changed that is in the snapshot.
     pub(super) changed: Arc<Notify>,
     /// Clients so far, which number the next one.
@@ -56,6 +58,7 @@ impl Inner {
         let sessions = dir.join("sessions");
         let sessions_dir =
             File::open(&sessions).map_err(|error| disk::failed("open", &sessions, error))?;
+        let news = News::new(engine.cursors().0);
         Ok(Arc::new(Self {
             dir,
             sessions_dir: Arc::new(sessions_dir),
@@ -65,7 +68,7 @@ impl Inner {
             flusher,
             runtime: Runtime::start()?,
             waiters: Waiters::default(),
-            news: broadcast::Sender::new(NEWS),
+            news,
             changed: Arc::default(),
             clients: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -75,26 +78,41 @@ impl Inner {
     /// Makes an event true: writes it, applies it, tells whoever wants to know.
     /// When it cannot be written, nothing has happened. Returns the flush to
     /// wait for.
-    pub(super) fn write(&self, engine: &mut Engine, event: &Event) -> Result<u64, Error> {
-        let flush = self.write_quietly(engine, event)?;
-        Ok(flush.1.announce(self, flush.0))
+    pub(super) fn write(&self, engine: &mut Engine, event: Event) -> Result<(u64, Event), Error> {
+        let (flush, pointer, event) = self.write_quietly(engine, event)?;
+        // Under the lock of the engine: in the order of cursors.
+        self.tell(pointer);
+        Ok((flush, event))
     }
 
-    /// As [`Inner::write`], but nobody is told until [`Pointer::announce`].
+    /// Tells all subscribers.
+    pub(super) fn tell(&self, pointer: Pointer) {
+        self.news.tell(pointer);
+        if matches!(
+            pointer.kind,
+            EventType::Status | EventType::Killed | EventType::Renamed | EventType::Tagged
+        ) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// As [`Inner::write`], but nobody is told until [`Inner::tell`].
     pub(super) fn write_quietly(
         &self,
         engine: &mut Engine,
-        event: &Event,
-    ) -> Result<(u64, Pointer), Error> {
+        mut event: Event,
+    ) -> Result<(u64, Pointer, Event), Error> {
         let desk = self.desk(event.session)?;
-        let (place, file) = desk.journal.append(&record::encode(event))?;
-        let abandoned = engine.apply(event, place);
+        event.cursor = engine.cursors().0 + 1;
+        let (place, file) = desk.journal.append(&record::encode(&event))?;
+        let abandoned = engine.apply(&event, place);
         let flush = self.flusher.mark(&file);
         for request in abandoned {
             let ended = || Err(Error::SessionEnded(event.session));
             self.waiters.settle(request, ended);
         }
-        Ok((flush, Pointer::new(event, place)))
+        let pointer = Pointer::new(&event, place);
+        Ok((flush, pointer, event))
     }
 
     /// Writes something that has happened anyway; a disk that takes no more
@@ -103,7 +121,7 @@ impl Inner {
         let mut engine = self.engine.lock();
         let noted = engine
             .handle_happened(id, kind, unix_ms_now())
-            .and_then(|event| self.write(&mut engine, &event));
+            .and_then(|event| self.write(&mut engine, event));
         if let Err(error) = noted {
             tracing::warn!(%error, session = %id, "an event is not recorded");
         }
@@ -150,6 +168,9 @@ impl Inner {
         self.runtime.spawn(look_after);
         let follow = screen::follow(Arc::downgrade(desk), Arc::clone(&desk.log));
         self.runtime.spawn(follow);
+        let weak = Arc::downgrade(desk);
+        let sum_up = summary::follow(Arc::downgrade(self), weak, Arc::clone(&desk.log));
+        self.runtime.spawn(sum_up);
         Ok(terminal)
     }
 
@@ -204,11 +225,12 @@ impl Inner {
             let source = "input".to_owned();
             self.note(desk.id, EventKind::Input { source, bytes });
         }
+        self.summarise(desk);
         let log = desk.log.state();
         let mut engine = self.engine.lock();
         let output = (log.end, log.lines);
         match engine.handle_exit(desk.id, outcome, output, unix_ms_now())? {
-            Some(event) => self.write(&mut engine, &event).map(Some),
+            Some(event) => self.write(&mut engine, event).map(|(flush, _)| Some(flush)),
             None => Ok(None),
         }
     }

@@ -44,7 +44,7 @@ impl Inner {
             let event = engine.handle_kill(id, unix_ms_now())?;
             let found = self.terminal(id)?;
             if let Some(event) = event {
-                self.write(&mut engine, &event)?;
+                self.write(&mut engine, event)?;
             }
             found
         };

@@ -10,7 +10,7 @@ use super::disk;
 use super::inner::Inner;
 use super::keeper::NODE_ENV;
 use super::keeper::proto::Spawn;
-use super::subscribe::Pointer;
+use super::news::Pointer;
 use super::terminal::QUEUE;
 use super::unix_ms_now;
 use crate::{Created, Error, EventKind, Info, SessionId};
@@ -33,11 +33,12 @@ impl Inner {
             Ok(terminal) => terminal,
             Err(error) => {
                 self.undo(id);
+                self.news.take_back(pointer.cursor);
                 return Err(error);
             }
         };
         self.engine.lock().handle_started(id);
-        pointer.announce(&self, flush);
+        self.tell(pointer);
         self.changed.notify_one();
         if let Some(input) = spec.input {
             let bytes = input.len() as u64;
@@ -69,7 +70,9 @@ impl Inner {
             // Before the program is: its output must have a place.
             desk.log.writer()?;
             self.desks.write().insert(id, Arc::clone(&desk));
-            let (flush, pointer) = self.write_quietly(&mut engine, &event)?;
+            let (flush, pointer, _) = self.write_quietly(&mut engine, event)?;
+            // What happens meanwhile is told after this, if it comes to be.
+            self.news.hold_back(pointer.cursor);
             Ok((desk, flush, pointer))
         })();
         drop(engine);

@@ -71,8 +71,12 @@ pub(crate) struct LogState {
     pub(crate) start: u64,
     /// Bytes in the log.
     pub(crate) end: u64,
-    /// Line feeds in it, counted a little later.
+    /// Line feeds in it, counted a little later, up to `counted`.
     pub(crate) lines: u64,
+    /// Bytes whose line feeds are counted.
+    pub(crate) counted: u64,
+    /// Bytes of which a summary was in the events when the log was opened.
+    pub(crate) summarised: u64,
     /// When something was last added, unix milliseconds.
     pub(crate) last_output_ms: Option<u64>,
     /// How the session ended, once all it wrote is here.
@@ -107,6 +111,8 @@ impl OutputLog {
             start: 0,
             end,
             lines: ended.map_or(0, |(_, lines)| lines),
+            counted: if ended.is_some() { end } else { 0 },
+            summarised: 0,
             last_output_ms,
             ended: ended.map(|(status, _)| status),
             disk_full: false,
@@ -131,6 +137,27 @@ impl OutputLog {
     /// Changes what is known and tells all readers.
     pub(crate) fn update(&self, change: impl FnOnce(&mut LogState)) {
         self.state.send_modify(change);
+    }
+
+    /// So many bytes have so many lines and are summed up.
+    pub(crate) fn handle_summarised(&self, (bytes, lines): (u64, u64)) {
+        self.update(|state| {
+            if bytes <= state.end && bytes >= state.counted {
+                (state.counted, state.lines) = (bytes, lines);
+            }
+            state.summarised = bytes;
+        });
+    }
+
+    /// The last bytes, or none when they cannot be read.
+    pub(crate) fn tail(self: &Arc<Self>, len: usize) -> Bytes {
+        let tail = self
+            .reader(From::TailBytes(len as u64))
+            .and_then(|mut reader| reader.try_next());
+        match tail {
+            Ok(Some(Chunk::Bytes { bytes, .. })) => bytes,
+            _ => Bytes::new(),
+        }
     }
 
     /// The file, for who fills it.

@@ -107,10 +107,10 @@ impl Inner {
             Delivery::New(events) => {
                 let mut events = events.into_iter();
                 let event = events.next().ok_or(Error::ShuttingDown)?;
-                let mut flush = self.write(&mut engine, &event)?;
+                let (mut flush, event) = self.write(&mut engine, event)?;
                 for copy in events {
-                    match self.write(&mut engine, &copy) {
-                        Ok(later) => flush = later,
+                    match self.write(&mut engine, copy) {
+                        Ok((later, _)) => flush = later,
                         // The message itself is delivered.
                         Err(error) => tracing::warn!(%error, "no copy for the sender"),
                     }
@@ -156,10 +156,10 @@ impl Inner {
             let events = engine.handle_reply(request, by, reply, body, unix_ms_now())?;
             let mut events = events.into_iter();
             let event = events.next().ok_or(Error::ShuttingDown)?;
-            let mut flush = self.write(&mut engine, &event)?;
+            let (mut flush, event) = self.write(&mut engine, event)?;
             for event in events {
-                match self.write(&mut engine, &event) {
-                    Ok(later) => flush = later,
+                match self.write(&mut engine, event) {
+                    Ok((later, _)) => flush = later,
                     // It counts; what is missing is written at the next start.
                     Err(error) => tracing::error!(%error, "a reply is not in the inbox yet"),
                 }
@@ -229,7 +229,7 @@ pub(super) fn repair_replies(inner: &Arc<Inner>) {
             let message = inner.read_message(replier, place)?;
             let kind = EventKind::Message(message);
             let event = engine.handle_happened(asker, kind, unix_ms_now())?;
-            inner.write(&mut engine, &event)
+            inner.write(&mut engine, event)
         })();
         if let Err(error) = repaired {
             tracing::error!(%error, session = %asker, "a reply is not in the inbox");

@@ -92,10 +92,11 @@ enum Taken {
 
 impl Pump {
     fn new(terminal: Arc<Terminal>, log: Arc<OutputLog>, file: File) -> Self {
+        let state = log.state();
         Self {
-            end: log.state().end,
-            counted: 0,
-            lines: 0,
+            end: state.end,
+            counted: state.counted,
+            lines: state.lines,
             // A node before us may have left something there.
             in_pipe: None,
             held: Vec::new(),
@@ -290,8 +291,11 @@ impl Pump {
                 tokio::task::yield_now().await;
             }
         }
-        let lines = self.lines;
-        self.log.update(|state| state.lines = lines);
+        let (lines, counted) = (self.lines, self.counted);
+        self.log.update(|state| {
+            state.lines = lines;
+            state.counted = counted;
+        });
     }
 }
 

@@ -19,6 +19,7 @@ use super::desk::{Desk, journal_path, session_dir};
 use super::inner::Inner;
 use super::keeper::Holding;
 use super::log::count_lines;
+use super::news::Pointer;
 use super::{disk, messages, unix_ms_now};
 use crate::engine::Engine;
 use crate::record::{Recovery, Repair};
@@ -48,6 +49,7 @@ pub(super) fn read(dir: &Path) -> Result<Found, Error> {
             tracing::error!(%error, session = %id, "a session cannot be read back");
         }
     }
+    found.engine.handle_read_back();
     Ok(found)
 }
 
@@ -79,6 +81,7 @@ fn read_session(dir: &Path, id: SessionId, found: &mut Found) -> Result<(), Erro
         .map(|(exited, _)| (session.status(), exited.output_lines));
     let desk = Desk::new(id, &dir, len, ended)?;
     desk.set_size(session.created.size);
+    desk.log.handle_summarised(session.summarised);
     if repair.torn_bytes > 0 || repair.damaged_lines > 0 {
         found.repairs.push((id, repair));
     }
@@ -137,6 +140,7 @@ pub(super) async fn connect(
             tracing::error!(%error, session = %id, "a session without events is not served");
         }
     }
+    dismiss_clients(inner);
     let desks: Vec<_> = inner.desks.read().values().cloned().collect();
     for desk in desks {
         let holding = held.remove(&desk.id);
@@ -150,6 +154,19 @@ pub(super) async fn connect(
     }
     messages::repair_replies(inner);
     inner.changed.notify_one();
+}
+
+/// Clients of the node before us have gone with it.
+fn dismiss_clients(inner: &Arc<Inner>) {
+    let engine = inner.engine.lock();
+    let clients: Vec<_> = engine
+        .iter()
+        .flat_map(|session| session.clients.iter().map(|client| (session.id, *client)))
+        .collect();
+    drop(engine);
+    for (id, client) in clients {
+        inner.note(id, EventKind::Detached { client });
+    }
 }
 
 /// Serves a session that lives.
@@ -178,10 +195,15 @@ fn resume(inner: &Arc<Inner>, desk: &Arc<Desk>, holding: Holding) {
 async fn bury(inner: &Arc<Inner>, desk: &Arc<Desk>) {
     let log = Arc::clone(&desk.log);
     let counted = tokio::task::spawn_blocking(move || {
-        let end = log.state().end;
-        let lines = log.writer().map(|file| count_lines(&file, 0, end));
+        let state = log.state();
+        let lines = log
+            .writer()
+            .map(|file| count_lines(&file, state.counted, state.end));
         if let Ok(Ok(lines)) = lines {
-            log.update(|state| state.lines = lines);
+            log.update(|state| {
+                state.lines += lines;
+                state.counted = state.end;
+            });
         }
     });
     // Without a count the session ends all the same.
@@ -195,8 +217,10 @@ fn invent(inner: &Arc<Inner>, id: SessionId) -> Result<(), Error> {
     disk::create_dir(&dir)?;
     let desk = Arc::new(Desk::new(id, &dir, 0, None)?);
     inner.desks.write().insert(id, Arc::clone(&desk));
+    let mut engine = inner.engine.lock();
     let event = crate::Event {
         seq: 1,
+        cursor: engine.cursors().0 + 1,
         at_ms: unix_ms_now(),
         session: id,
         kind: EventKind::Created(Created {
@@ -207,10 +231,10 @@ fn invent(inner: &Arc<Inner>, id: SessionId) -> Result<(), Error> {
             size: Size::default(),
         }),
     };
-    let mut engine = inner.engine.lock();
     let (place, file) = desk.journal.append(&record::encode(&event))?;
     engine.apply(&event, place);
     inner.flusher.mark(&file);
+    inner.news.tell(Pointer::new(&event, place));
     Ok(())
 }
 

@@ -17,10 +17,10 @@ use super::{
     Attachment, Filter, From, LaunchSpec, Options, PendingReply, Reader, Subscription, recover,
     snapshot, unix_ms_now,
 };
-use crate::engine::Draft;
+use crate::engine::{Draft, Engine};
 use crate::{
-    Error, EventKind, InboxItem, Info, Message, MessageId, MessageKind, Party, SessionId,
-    SessionRef, Size,
+    Error, Event, EventKind, InboxItem, Info, Message, MessageId, MessageKind, Name, Party,
+    SessionId, SessionRef, Size, Tag,
 };
 
 /// How far up the tree of processes to look for a session: nobody nests this
@@ -238,10 +238,73 @@ impl Sessions {
         self.inner.inbox(session, tail)
     }
 
+    /// Gives a session another name, or takes its name away. Its programs keep
+    /// the `CW_SESSION_NAME` that they were started with.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::NameTaken`], [`Error::DiskFull`],
+    /// [`Error::Io`].
+    pub async fn rename(&self, id: SessionId, name: Option<Name>) -> Result<Info, Error> {
+        self.change(id, |engine, now| engine.handle_rename(id, name, now))
+            .await
+    }
+
+    /// Adds tags to a session and removes others; one that is in both lists is
+    /// removed. What it has or has not already does not matter.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`]; [`Error::TagInvalid`] when it would have more
+    /// than [`MAX_TAGS`](crate::tag::MAX_TAGS); [`Error::DiskFull`],
+    /// [`Error::Io`].
+    pub async fn retag(
+        &self,
+        id: SessionId,
+        add: Vec<Tag>,
+        remove: Vec<Tag>,
+    ) -> Result<Info, Error> {
+        self.change(id, |engine, now| {
+            engine.handle_retag(id, &add, &remove, now)
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        id: SessionId,
+        decide: impl FnOnce(&Engine, u64) -> Result<Option<Event>, Error>,
+    ) -> Result<Info, Error> {
+        self.inner.check_open()?;
+        let flush = {
+            let mut engine = self.inner.engine.lock();
+            engine.resolve(&SessionRef::Id(id))?;
+            match decide(&engine, unix_ms_now())? {
+                Some(event) => self.inner.write(&mut engine, event)?.0,
+                None => 0,
+            }
+        };
+        self.inner.flusher.acknowledge(flush).await;
+        self.inner.info(id)
+    }
+
     /// Events from now on.
     #[must_use]
     pub fn subscribe(&self, filter: Filter) -> Subscription {
-        Subscription::new(&self.inner, filter)
+        Subscription::new(&self.inner, filter, None)
+    }
+
+    /// Events after a cursor: those that have happened, from the files, then
+    /// those that happen, without a seam. 0 is everything there is, also what
+    /// was written before there were cursors.
+    #[must_use]
+    pub fn subscribe_since(&self, filter: Filter, since: u64) -> Subscription {
+        Subscription::new(&self.inner, filter, Some(since))
+    }
+
+    /// The cursor of the last event that subscribers have been told; 0 when
+    /// there was none.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.inner.news.told()
     }
 
     /// The live session to whose process tree a process belongs: one of its

@@ -45,6 +45,7 @@ mod modes;
 mod paint;
 mod params;
 mod parser;
+mod plain;
 mod reflow;
 mod restore;
 mod sgr;
@@ -52,6 +53,7 @@ mod state;
 mod words;
 
 use parser::Parser;
+pub use plain::last_text;
 use state::State;
 
 use crate::Size;

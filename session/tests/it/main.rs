@@ -8,6 +8,8 @@ mod crash;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod messages;

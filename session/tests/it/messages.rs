@@ -27,6 +27,7 @@ async fn a_message_is_in_both_logs_and_told_once() {
         let mut sent = sessions.subscribe(Filter {
             session: Some(planner_id),
             kinds: vec![EventType::DirectMessage],
+            ..Filter::default()
         });
         let by_name: SessionRef = "@coder".parse().unwrap();
         let first = sessions
