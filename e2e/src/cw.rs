@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use portable_pty::CommandBuilder;
+
 use crate::running::Running;
 use crate::wait::PATIENCE;
 
@@ -63,7 +65,7 @@ impl Cw {
         Self {
             words: words.iter().map(OsString::from).collect(),
             tty: exec.map(|at| at + 1),
-            variables: std::env::vars_os().collect(),
+            variables: Vec::new(),
             dir: std::env::temp_dir(),
         }
         .env("TERM", "xterm-256color")
@@ -133,35 +135,34 @@ impl Cw {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.words[0]);
+        if self.tty.is_none() {
+            command.env_clear();
+        }
         command
             .args(&self.words[1..])
             .args(arguments)
-            .env_clear()
             .envs(self.variables.iter().cloned())
             .current_dir(&self.dir);
         command
     }
 
-    /// The program and the words before the arguments, for use in a terminal.
+    /// The command for a terminal, not started.
     #[must_use]
-    pub fn words_in_terminal(&self) -> Vec<OsString> {
+    pub fn command_in_terminal(&self, arguments: &[&str]) -> CommandBuilder {
         let mut words = self.words.clone();
         if let Some(at) = self.tty {
             words.insert(at, "--tty".into());
         }
-        words
-    }
-
-    /// Its environment.
-    #[must_use]
-    pub fn variables(&self) -> &[(OsString, OsString)] {
-        &self.variables
-    }
-
-    /// Where it runs.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
+        let mut command = CommandBuilder::from_argv(words);
+        if self.tty.is_none() {
+            command.env_clear();
+        }
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command.args(arguments);
+        command.cwd(&self.dir);
+        command
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A *scenario* is what people do, written once: it types commands on hosts, waits for what they
 //! must lead to, and records a trace in which everything that differs from run to run has been
-//! replaced. A *substrate* is where the hosts are: processes on this machine, or network
-//! namespaces with links between them that can be cut ([`substrate::Substrate`]). The same
+//! replaced. A *substrate* is where the hosts are: processes on this machine, network namespaces
+//! with links between them that can be cut, containers, pods ([`substrate::Substrate`]). The same
 //! scenario leaves the same trace on each of them.
 //!
 //! Nothing here sleeps and hopes. Whatever is not told by an event is probed by [`wait_until`]
@@ -14,6 +14,7 @@
 pub mod capture;
 pub mod case;
 pub mod cw;
+pub mod docker;
 pub mod home;
 pub mod local;
 pub mod netns;
@@ -24,6 +25,7 @@ pub mod running;
 pub mod scenario;
 pub mod steps;
 pub mod substrate;
+mod tool;
 pub mod trace;
 mod wait;
 pub mod wire;

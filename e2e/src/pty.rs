@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use portable_pty::{Child, MasterPty, PtySize, native_pty_system};
 
 use crate::cw::Cw;
 use crate::wait_until;
@@ -45,16 +45,9 @@ impl Terminal {
             .openpty(size)
             .expect("there are terminals left");
         let before = settings(&*pair.master);
-        let mut command = CommandBuilder::from_argv(cw.words_in_terminal());
-        command.args(arguments);
-        command.env_clear();
-        for (name, value) in cw.variables() {
-            command.env(name, value);
-        }
-        command.cwd(cw.dir());
         let child = pair
             .slave
-            .spawn_command(command)
+            .spawn_command(cw.command_in_terminal(arguments))
             .expect("the command can be started");
         let reader = pair
             .master

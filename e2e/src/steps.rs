@@ -152,6 +152,17 @@ pub fn wait_until_heard(cw: &Cw, session: &str, body: &str) {
     });
 }
 
+/// Waits until a node answers for its session again without anybody's help.
+#[track_caller]
+pub fn wait_until_reached(cw: &Cw, session: &str) {
+    wait_until(&format!("{session} is reached"), RECOVERY, || {
+        let done = cw.run(&["status", session]);
+        (done.status == Some(0))
+            .then_some(())
+            .ok_or_else(|| done.to_string())
+    });
+}
+
 /// The messages of a session.
 #[track_caller]
 #[must_use]

@@ -1,6 +1,7 @@
 //! The scenario on every substrate; the trace is the same on each.
 
 use e2e::case;
+use e2e::docker::Docker;
 use e2e::netns::Netns;
 use e2e::processes::Processes;
 use e2e::scenario;
@@ -34,6 +35,22 @@ fn netns_direct() {
 #[test]
 fn netns_relayed() {
     in_namespaces(Way::Relayed);
+}
+
+#[test]
+fn docker_direct() {
+    in_containers(Way::Direct);
+}
+
+#[test]
+fn docker_relayed() {
+    in_containers(Way::Relayed);
+}
+
+fn in_containers(way: Way) {
+    if let Some(substrate) = Docker::or_skip(way) {
+        play(&substrate);
+    }
 }
 
 fn in_namespaces(way: Way) {
