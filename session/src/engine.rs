@@ -14,8 +14,8 @@ use crate::record::Place;
 use crate::session::Session;
 use crate::tag::MAX_TAGS;
 use crate::{
-    Created, Error, Event, EventKind, Exited, Message, MessageId, MessageKind, Name, Outcome,
-    Party, RequestState, SessionId, SessionRef, Tag,
+    Created, Ended, Error, Event, EventKind, Exited, Message, MessageId, MessageKind, Name, Party,
+    RequestState, SessionId, SessionRef, Tag,
 };
 
 /// Sessions that may run at once: each needs six descriptors and a terminal
@@ -226,7 +226,7 @@ impl Engine {
     pub fn handle_exit(
         &self,
         id: SessionId,
-        outcome: Outcome,
+        ended: Ended,
         output: (u64, u64),
         now_ms: u64,
     ) -> Result<Option<Event>, Error> {
@@ -235,11 +235,12 @@ impl Engine {
             return Ok(None);
         }
         let exited = Exited {
-            outcome,
+            outcome: ended.outcome,
             killed: session.killed,
             duration_ms: now_ms.saturating_sub(session.created_ms),
             output_bytes: output.0,
             output_lines: output.1,
+            usage: ended.usage,
         };
         self.handle_happened(id, EventKind::Exited(exited), now_ms)
             .map(Some)
@@ -489,7 +490,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Size;
+    use crate::{Outcome, Size};
 
     /// An engine and the logs that it would have written.
     #[derive(Default)]
@@ -524,7 +525,9 @@ mod tests {
         }
 
         fn end(&mut self, id: SessionId) -> Vec<MessageId> {
-            let exit = self.engine.handle_exit(id, Outcome::Code(0), (0, 0), 9);
+            let exit = self
+                .engine
+                .handle_exit(id, Outcome::Code(0).into(), (0, 0), 9);
             self.write(exit.unwrap().unwrap())
         }
 
@@ -783,7 +786,9 @@ mod tests {
         assert!(world.engine.handle_kill(id, 5).unwrap().is_none());
         world.end(id);
         assert_eq!(world.engine.get(id).unwrap().status().word(), "killed");
-        let again = world.engine.handle_exit(id, Outcome::Unknown, (0, 0), 9);
+        let again = world
+            .engine
+            .handle_exit(id, Outcome::Unknown.into(), (0, 0), 9);
         assert!(again.unwrap().is_none());
         let error = world.engine.handle_kill(id, 9).unwrap_err();
         assert_eq!(error.code(), "session_not_running");

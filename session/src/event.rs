@@ -1,7 +1,7 @@
 //! What happened to a session. Events are its history and its only truth: the
 //! state of a session is what its events add up to.
 
-use crate::{Message, MessageKind, Name, Outcome, SessionId, Size, Tag};
+use crate::{Message, MessageKind, Name, Outcome, SessionId, Size, Tag, Usage};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +120,8 @@ pub struct Exited {
     pub output_bytes: u64,
     /// Line feeds in the output.
     pub output_lines: u64,
+    /// What the program used, if that is known.
+    pub usage: Option<Usage>,
 }
 
 /// The kinds of events, for filters. [`EventType::as_str`] is the `type` on

@@ -52,5 +52,5 @@ pub use message::{InboxItem, MAX_BODY, Message, RequestState};
 pub use name::{Name, SessionRef};
 pub use party::Party;
 pub use size::Size;
-pub use status::{Info, Outcome, Status};
+pub use status::{Ended, Info, Outcome, Status, Usage};
 pub use tag::Tag;

@@ -264,6 +264,11 @@ mod tests {
                 duration_ms: 5,
                 output_bytes: 12,
                 output_lines: 1,
+                usage: Some(crate::Usage {
+                    user_ms: 7,
+                    system_ms: 8,
+                    max_rss_bytes: 4096,
+                }),
             })
         };
         let kinds = vec![

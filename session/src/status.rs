@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Name, SessionId, Size, Tag};
 
 /// How a process ended, as far as the kernel told us.
@@ -42,6 +44,36 @@ impl Outcome {
         match self {
             Self::Signal(signal) => Some(signal),
             Self::Code(_) | Self::Unknown => None,
+        }
+    }
+}
+
+/// What a program and those of its descendants that it waited for have used.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Usage {
+    /// Time of processors in programs, milliseconds.
+    pub user_ms: u64,
+    /// Time of processors in the system for them, milliseconds.
+    pub system_ms: u64,
+    /// The most memory that one of them had at a time, bytes.
+    pub max_rss_bytes: u64,
+}
+
+/// How a program ended and what it used. Only the process that collects it is
+/// told what it used: nobody, when that was not the keeper.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// What it used, if that is known.
+    pub usage: Option<Usage>,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            usage: None,
         }
     }
 }
@@ -138,6 +170,8 @@ pub struct Info {
     pub last_output_ms: Option<u64>,
     /// When it ended, unix milliseconds.
     pub exited_ms: Option<u64>,
+    /// What its program used, when it has ended and that is known.
+    pub usage: Option<Usage>,
     /// Requests addressed to it that wait for its reply.
     pub pending_requests: usize,
     /// The disk took no more output; the program waits until it does.

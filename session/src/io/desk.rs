@@ -11,7 +11,7 @@ use super::log::{OutputLog, output_path};
 use super::screen::LiveScreen;
 use super::terminal::Terminal;
 use crate::session::Session;
-use crate::{Error, Info, Outcome, SessionId, Size, Status};
+use crate::{Ended, Error, Info, SessionId, Size, Status};
 
 /// Typing is recorded at most this often, milliseconds: a record for every key
 /// would outgrow the output.
@@ -34,7 +34,7 @@ pub(super) struct Desk {
 #[derive(Debug)]
 enum Slot {
     /// Not there yet; the program may even have ended already.
-    Expected(Option<Outcome>),
+    Expected(Option<Ended>),
     Live(Arc<Terminal>),
     Over,
 }
@@ -76,19 +76,19 @@ impl Desk {
     /// The terminal is there.
     pub(super) fn handle_terminal(&self, terminal: &Arc<Terminal>) {
         let mut slot = self.slot.lock();
-        if let Slot::Expected(Some(outcome)) = *slot {
-            terminal.handle_exit(outcome);
+        if let Slot::Expected(Some(ended)) = *slot {
+            terminal.handle_exit(ended);
         }
         *slot = Slot::Live(Arc::clone(terminal));
     }
 
     /// The program has ended.
-    pub(super) fn handle_exit(&self, outcome: Outcome) {
+    pub(super) fn handle_exit(&self, ended: Ended) {
         match &mut *self.slot.lock() {
             Slot::Expected(early) => {
-                early.get_or_insert(outcome);
+                early.get_or_insert(ended);
             }
-            Slot::Live(terminal) => terminal.handle_exit(outcome),
+            Slot::Live(terminal) => terminal.handle_exit(ended),
             Slot::Over => {}
         }
     }
@@ -152,6 +152,7 @@ impl Desk {
             output_lines: log.lines,
             last_output_ms: log.last_output_ms,
             exited_ms: session.exited.map(|(_, at_ms)| at_ms),
+            usage: session.exited.and_then(|(exited, _)| exited.usage),
             pending_requests: session.pending_requests,
             disk_full: log.disk_full,
         }

@@ -22,7 +22,7 @@ use super::terminal::Terminal;
 use super::{disk, platform, pump, screen, summary, unix_ms_now};
 use crate::engine::Engine;
 use crate::{
-    Error, Event, EventKind, EventType, Info, Outcome, SessionId, SessionRef, Status, record,
+    Ended, Error, Event, EventKind, EventType, Info, Outcome, SessionId, SessionRef, Status, record,
 };
 
 /// How long to wait before a full disk is asked again to take an outcome.
@@ -178,26 +178,28 @@ impl Inner {
     async fn look_after(inner: Weak<Self>, desk: Arc<Desk>, terminal: Arc<Terminal>, file: File) {
         let mut exit = terminal.exit();
         let pumped = pump::run(terminal, Arc::clone(&desk.log), file).await;
-        let outcome = match pumped {
-            Ok(outcome) => outcome,
+        let ended = match pumped {
+            Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, session = %desk.id, "output is lost");
                 let exit = exit.wait_for(Option::is_some).await;
-                exit.ok().and_then(|exit| *exit).unwrap_or(Outcome::Unknown)
+                exit.ok()
+                    .and_then(|exit| *exit)
+                    .unwrap_or_else(|| Outcome::Unknown.into())
             }
         };
-        Self::finish(&inner, &desk, outcome).await;
+        Self::finish(&inner, &desk, ended).await;
     }
 
     /// Records the end of a session, however long the disk takes, and tells
     /// readers and keeper.
-    pub(super) async fn finish(inner: &Weak<Self>, desk: &Arc<Desk>, outcome: Outcome) {
+    pub(super) async fn finish(inner: &Weak<Self>, desk: &Arc<Desk>, ended: Ended) {
         let mut told = false;
         let (inner, flush) = loop {
             let Some(inner) = inner.upgrade() else {
                 return;
             };
-            match inner.record_end(desk, outcome) {
+            match inner.record_end(desk, ended) {
                 Ok(flush) => break (inner, flush),
                 Err(error) if !told => {
                     tracing::error!(%error, session = %desk.id, "the end waits for the disk");
@@ -214,13 +216,13 @@ impl Inner {
         inner.client.forget(desk.id);
         let status = inner.engine.lock().get(desk.id).map(|one| one.status());
         desk.handle_over(status.unwrap_or(Status::Exited {
-            outcome,
+            outcome: ended.outcome,
             killed: false,
         }));
         inner.changed.notify_one();
     }
 
-    fn record_end(&self, desk: &Desk, outcome: Outcome) -> Result<Option<u64>, Error> {
+    fn record_end(&self, desk: &Desk, ended: Ended) -> Result<Option<u64>, Error> {
         if let Some(bytes) = desk.take_tally() {
             let source = "input".to_owned();
             self.note(desk.id, EventKind::Input { source, bytes });
@@ -229,7 +231,7 @@ impl Inner {
         let log = desk.log.state();
         let mut engine = self.engine.lock();
         let output = (log.end, log.lines);
-        match engine.handle_exit(desk.id, outcome, output, unix_ms_now())? {
+        match engine.handle_exit(desk.id, ended, output, unix_ms_now())? {
             Some(event) => self.write(&mut engine, event).map(|(flush, _)| Some(flush)),
             None => Ok(None),
         }
@@ -242,9 +244,9 @@ impl Inner {
                 return;
             };
             match said {
-                FromKeeper::Exited { id, status } => {
+                FromKeeper::Exited { id, ended } => {
                     if let Ok(desk) = inner.desk(id) {
-                        desk.handle_exit(Outcome::from_wait_status(status));
+                        desk.handle_exit(ended);
                     }
                 }
                 FromKeeper::Orphaned(ids) => {
@@ -263,7 +265,7 @@ impl Inner {
         let (pid, pidfd) = (terminal.pid(), terminal.fds().pidfd.clone());
         self.runtime.spawn(async move {
             let outcome = platform::exit_of_orphan(pid, pidfd).await;
-            desk.handle_exit(outcome);
+            desk.handle_exit(outcome.into());
         });
     }
 

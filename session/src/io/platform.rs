@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 
+use crate::Usage;
+
 /// A second descriptor of an open file that is known by number only.
 pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
@@ -124,6 +126,38 @@ pub(crate) fn await_on(
     // SAFETY: what is registered owns its descriptor, which it cannot change.
     let registered = unsafe { AsyncFd::register_with_interest(Arc::clone(fd), interest) };
     Ok(registered?)
+}
+
+/// Collects a child that has ended, if there is one: its process id, its status
+/// as `wait(2)` has it, and what it used.
+pub(crate) fn reap() -> Option<(Pid, i32, Usage)> {
+    /// The system counts in these, bytes.
+    const RSS_UNIT: u64 = if cfg!(target_vendor = "apple") {
+        1
+    } else {
+        1024
+    };
+    let mut status = 0;
+    #[expect(unsafe_code, reason = "rustix waits without asking for the usage")]
+    // SAFETY: both are of the types that the system fills in, which hold numbers
+    // only, for which zero is a value.
+    let (pid, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let pid = libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage);
+        (pid, usage)
+    };
+    // Neither an error nor "none has ended".
+    let pid = u32::try_from(pid).ok().and_then(self::pid)?;
+    let ms = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds * 1000 + u64::try_from(time.tv_usec).unwrap_or(0) / 1000
+    };
+    let usage = Usage {
+        user_ms: ms(usage.ru_utime),
+        system_ms: ms(usage.ru_stime),
+        max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * RSS_UNIT,
+    };
+    Some((pid, status, usage))
 }
 
 /// Whether a descriptor has something to read; for a process, whether it is

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::log::{OutputLog, count_lines};
 use super::terminal::Terminal;
 use super::{disk, platform, unix_ms_now};
-use crate::{Error, Outcome};
+use crate::{Ended, Error};
 
 /// After the program has ended: how long to wait for more when another process
 /// still has the terminal open.
@@ -55,7 +55,7 @@ pub(super) async fn run(
     terminal: Arc<Terminal>,
     log: Arc<OutputLog>,
     file: File,
-) -> Result<Outcome, Error> {
+) -> Result<Ended, Error> {
     let mut pump = Pump::new(terminal, log, file);
     let outcome = pump.run().await;
     // The very last word: also syncs what readers were shown.
@@ -107,7 +107,7 @@ impl Pump {
         }
     }
 
-    async fn run(&mut self) -> Result<Outcome, Error> {
+    async fn run(&mut self) -> Result<Ended, Error> {
         let mut exit = self.terminal.exit();
         let mut linger: Option<Instant> = None;
         let mut moved = 0;
@@ -118,7 +118,7 @@ impl Pump {
                 linger = Some(Instant::now() + LINGER);
             }
             let taken = self.take(ended.is_some())?;
-            if let Some(outcome) = ended {
+            if let Some(how) = ended {
                 let enough = match taken {
                     Taken::Some => linger.is_some_and(|until| Instant::now() >= until),
                     Taken::Nothing => !self.more_within(QUIET).await?,
@@ -127,7 +127,7 @@ impl Pump {
                 if enough {
                     self.store().await;
                     self.count().await;
-                    return Ok(outcome);
+                    return Ok(how);
                 }
                 continue;
             }
@@ -315,7 +315,7 @@ mod tests {
     use super::*;
     use crate::io::keeper::proto::Spawn;
     use crate::io::{platform, pty};
-    use crate::{SessionId, Size};
+    use crate::{Outcome, SessionId, Size};
 
     /// Runs a program and pumps its output into a file that has some already.
     async fn pumped(copying: bool) {
@@ -341,12 +341,12 @@ mod tests {
             let options = rustix::process::WaitOptions::empty();
             let ended = rustix::process::waitpid(platform::pid(pid), options);
             let (_, status) = ended.unwrap().unwrap();
-            reaper.handle_exit(Outcome::from_wait_status(status.as_raw()));
+            reaper.handle_exit(Outcome::from_wait_status(status.as_raw()).into());
         });
         let file = log.writer().unwrap();
         let mut pump = Pump::new(terminal, Arc::clone(&log), file);
         pump.copying = copying;
-        assert_eq!(pump.run().await.unwrap(), Outcome::Code(3));
+        assert_eq!(pump.run().await.unwrap().outcome, Outcome::Code(3));
         reaping.await.unwrap();
 
         let numbers: String = (1..=20_000).map(|number| format!("{number}\r\n")).collect();

@@ -184,8 +184,8 @@ fn resume(inner: &Arc<Inner>, desk: &Arc<Desk>, holding: Holding) {
             rows: size.ws_row,
         });
     }
-    if let Some(status) = holding.exited {
-        terminal.handle_exit(Outcome::from_wait_status(status));
+    if let Some(ended) = holding.exited {
+        terminal.handle_exit(ended);
     } else if !holding.own {
         inner.watch_orphan(Arc::clone(desk), &terminal);
     }
@@ -208,7 +208,7 @@ async fn bury(inner: &Arc<Inner>, desk: &Arc<Desk>) {
     });
     // Without a count the session ends all the same.
     let _ = counted.await;
-    Inner::finish(&Arc::downgrade(inner), desk, Outcome::Unknown).await;
+    Inner::finish(&Arc::downgrade(inner), desk, Outcome::Unknown.into()).await;
 }
 
 /// Makes up a first event for a session whose events are lost.

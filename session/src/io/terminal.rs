@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::keeper::fds::Fds;
 use super::platform;
-use crate::{Error, Outcome, SessionId, Size};
+use crate::{Ended, Error, SessionId, Size};
 
 /// Bytes typed but not yet taken by the terminal; then whoever types waits. A
 /// pasted file fits; a program that does not read costs no more than this.
@@ -32,7 +32,7 @@ pub(super) struct Terminal {
     pid: u32,
     fds: Fds,
     master: AsyncFd<Arc<OwnedFd>>,
-    exit: watch::Sender<Option<Outcome>>,
+    exit: watch::Sender<Option<Ended>>,
     room: Arc<Semaphore>,
     queue: mpsc::UnboundedSender<Piece>,
     /// Makes a long input arrive in one piece.
@@ -75,16 +75,16 @@ impl Terminal {
     }
 
     /// The program has ended. The first news counts.
-    pub(super) fn handle_exit(&self, outcome: Outcome) {
+    pub(super) fn handle_exit(&self, ended: Ended) {
         self.exit.send_if_modified(|exit| {
             let first = exit.is_none();
-            exit.get_or_insert(outcome);
+            exit.get_or_insert(ended);
             first
         });
     }
 
     /// How the program ended, once it has.
-    pub(super) fn exit(&self) -> watch::Receiver<Option<Outcome>> {
+    pub(super) fn exit(&self) -> watch::Receiver<Option<Ended>> {
         self.exit.subscribe()
     }
 

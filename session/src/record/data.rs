@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Exited, Message, MessageId, MessageKind, Name, Outcome, OutputSummary, Party, SessionId, Size,
-    Status, Tag,
+    Status, Tag, Usage,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(super) struct StatusData {
     pub(super) output_bytes: u64,
     #[serde(default)]
     pub(super) output_lines: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) usage: Option<Usage>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,6 +111,7 @@ impl From<&Exited> for StatusData {
             duration_ms: exited.duration_ms,
             output_bytes: exited.output_bytes,
             output_lines: exited.output_lines,
+            usage: exited.usage,
         }
     }
 }
@@ -126,6 +129,7 @@ impl From<StatusData> for Exited {
             duration_ms: data.duration_ms,
             output_bytes: data.output_bytes,
             output_lines: data.output_lines,
+            usage: data.usage,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Pid;
-use session::io::{Chunk, Filter, From, Notice};
+use session::io::{Chunk, Filter, From, Notice, Sessions};
 use session::{EventKind, Outcome, Size, Status};
 
 use crate::common::{
@@ -34,38 +34,79 @@ async fn a_session_runs_and_ends_with_its_last_byte_and_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_short_sessions_all_end_with_their_last_byte() {
+async fn w05_w06_w07_w11_results_of_short_sessions_are_complete() {
+    timed(short_sessions(300)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn w05_w06_w07_w11_results_of_ten_thousand_sessions_are_complete() {
+    short_sessions(10_000).await;
+}
+
+/// So many sessions, twenty at a time: all that is known of each when it is
+/// said to be over, and what stays open when all are.
+async fn short_sessions(count: u32) {
+    let home = Home::new();
+    let sessions = home.open().await;
+    let workers = (0..20).map(|worker| {
+        let (sessions, home) = (sessions.clone(), home.path());
+        tokio::spawn(async move {
+            for round in 0..count / 20 {
+                short_session(&sessions, &home, (worker + round) % 7).await;
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    let list = sessions.list();
+    assert!(list.iter().all(|info| !info.status.is_running()));
+    // When the disk has everything, nothing of them stays open.
+    sessions.shutdown(Duration::ZERO).await;
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let open = open.filter(|path| path.starts_with(home.path().join("sessions")));
+    let open: Vec<_> = open.collect();
+    assert!(open.len() < 5, "{open:?}");
+}
+
+async fn short_session(sessions: &Sessions, home: &std::path::Path, code: u32) {
+    let spec = shell(&format!("printf 'the last byte is {code}'; exit {code}"));
+    let id = sessions.launch(spec).await.unwrap().id;
+    let (output, status) = read_to_end(sessions, id).await;
+    let text = String::from_utf8(output).unwrap();
+    assert_eq!(text, format!("the last byte is {code}"));
+    let outcome = Some(Outcome::Code(code.try_into().unwrap()));
+    assert_eq!(status.outcome(), outcome);
+    // The end is in the events before anybody hears of it.
+    let events = home.join("sessions").join(id.to_string());
+    let events = std::fs::read_to_string(events.join("events.jsonl")).unwrap();
+    let last = events.lines().last().unwrap();
+    assert!(last.contains("session.status"), "{events}");
+    let info = sessions.find(&id.into()).unwrap();
+    assert_eq!(info.output_end, text.len() as u64);
+    assert!(info.usage.unwrap().max_rss_bytes > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_used_is_known_when_it_has_ended() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
-        let workers = (0..20_u32).map(|worker| {
-            let sessions = sessions.clone();
-            tokio::spawn(async move {
-                for round in 0..50 {
-                    let code = (worker + round) % 7;
-                    let spec = shell(&format!("printf 'the last byte is {code}'; exit {code}"));
-                    let id = sessions.launch(spec).await.unwrap().id;
-                    let (output, status) = read_to_end(&sessions, id).await;
-                    let text = String::from_utf8(output).unwrap();
-                    assert_eq!(text, format!("the last byte is {code}"));
-                    let outcome = Some(Outcome::Code(code.try_into().unwrap()));
-                    assert_eq!(status.outcome(), outcome);
-                }
-            })
-        });
-        for worker in workers.collect::<Vec<_>>() {
-            worker.await.unwrap();
-        }
-        let list = sessions.list();
-        assert_eq!(list.len(), 1000);
-        assert!(list.iter().all(|info| !info.status.is_running()));
-        // When the disk has everything, nothing of them stays open.
+        let spec = shell("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
+        let id = sessions.launch(spec).await.unwrap().id;
+        assert_eq!(sessions.find(&id.into()).unwrap().usage, None);
+        let usage = wait_for_end(&sessions, id).await.usage.unwrap();
+        assert!(usage.user_ms + usage.system_ms > 0, "{usage:?}");
+        assert!(
+            (1 << 16..1 << 30).contains(&usage.max_rss_bytes),
+            "{usage:?}"
+        );
         sessions.shutdown(Duration::ZERO).await;
-        let open = std::fs::read_dir("/proc/self/fd").unwrap();
-        let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        let open = open.filter(|path| path.starts_with(home.path().join("sessions")));
-        let open: Vec<_> = open.collect();
-        assert!(open.len() < 5, "{open:?}");
+        drop(sessions);
+        let info = home.reopen().await.find(&id.into()).unwrap();
+        assert_eq!(info.usage, Some(usage));
     })
     .await;
 }

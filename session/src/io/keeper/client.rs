@@ -19,7 +19,7 @@ use super::fds::{Fds, FrameReader, send_blocking};
 use super::proto::{Spawn, ToKeeper, ToNode, VERSION};
 use super::{Keeper, Link};
 use crate::io::platform;
-use crate::{Error, SessionId};
+use crate::{Ended, Error, Outcome, SessionId, Usage};
 
 /// How long a keeper may take to answer: it does nothing that takes long,
 /// except to start a program from a slow disk.
@@ -35,16 +35,16 @@ pub(crate) struct Holding {
     pub(crate) pid: u32,
     /// Whether the keeper will tell us how it ends.
     pub(crate) own: bool,
-    /// It has ended, with this status of `wait(2)`.
-    pub(crate) exited: Option<i32>,
+    /// It has ended.
+    pub(crate) exited: Option<Ended>,
     pub(crate) fds: Fds,
 }
 
 /// What the keeper tells on its own.
 #[derive(Debug)]
 pub(crate) enum FromKeeper {
-    /// A program ended with this status of `wait(2)`.
-    Exited { id: SessionId, status: i32 },
+    /// A program ended.
+    Exited { id: SessionId, ended: Ended },
     /// The keeper died; nobody will tell how these end.
     Orphaned(Vec<SessionId>),
 }
@@ -229,9 +229,12 @@ impl Listener {
                     let _ = waiting.send(Err(Error::LaunchFailed(message)));
                 }
             }
-            ToNode::Exited { id, status, .. } => {
+            ToNode::Exited {
+                id, status, usage, ..
+            } => {
                 let id = SessionId(id);
-                let _ = self.shared.events.send(FromKeeper::Exited { id, status });
+                let ended = ended(status, usage);
+                let _ = self.shared.events.send(FromKeeper::Exited { id, ended });
             }
             ToNode::Welcome { .. } | ToNode::Refused { .. } | ToNode::Held { .. } => {
                 tracing::warn!("the keeper greets twice");
@@ -329,6 +332,14 @@ impl Listener {
     }
 }
 
+/// A status of `wait(2)` and what came with it.
+const fn ended(status: i32, usage: Option<Usage>) -> Ended {
+    Ended {
+        outcome: Outcome::from_wait_status(status),
+        usage,
+    }
+}
+
 fn takeover() -> ToKeeper {
     ToKeeper::Takeover {
         version: VERSION,
@@ -376,6 +387,7 @@ fn greet(
             pid,
             own,
             exited,
+            usage,
         } = message
         else {
             continue;
@@ -387,7 +399,7 @@ fn greet(
             id,
             pid,
             own,
-            exited,
+            exited: exited.map(|status| ended(status, usage)),
             fds,
         });
     }

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use rustix::process::{Pid, Rlimit, WaitOptions};
+use rustix::process::{Pid, Rlimit};
 
 use super::fds::Fds;
 use super::proto::{Spawn, ToNode};
+use crate::Usage;
 use crate::io::{platform, pty};
 
 /// One session, as the keeper knows it.
@@ -15,7 +16,7 @@ pub(super) struct Held {
     pub(super) pid: u32,
     /// Whether its process is our child. After a change of keepers it is not.
     own: bool,
-    exited: Option<i32>,
+    exited: Option<(i32, Usage)>,
     pub(super) fds: Fds,
 }
 
@@ -76,7 +77,8 @@ impl Sessions {
                 id,
                 pid: held.pid,
                 own: held.own,
-                exited: held.exited,
+                exited: held.exited.map(|(status, _)| status),
+                usage: held.exited.map(|(_, usage)| usage),
             };
             (said, &held.fds)
         })
@@ -91,19 +93,19 @@ impl Sessions {
     /// orphans of programs in sessions.
     pub(super) fn reap(&mut self, mut other: impl FnMut(Pid, i32)) -> Vec<ToNode> {
         let mut ended = Vec::new();
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let status = status.as_raw();
+        while let Some((pid, status, usage)) = platform::reap() {
             let number = pid.as_raw_nonzero().get().unsigned_abs();
             let mut running = self.held.iter_mut();
             let session =
                 running.find(|(_, held)| held.own && held.pid == number && held.exited.is_none());
             match session {
                 Some((&id, held)) => {
-                    held.exited = Some(status);
+                    held.exited = Some((status, usage));
                     ended.push(ToNode::Exited {
                         id,
                         pid: number,
                         status,
+                        usage: Some(usage),
                     });
                 }
                 None => other(pid, status),

@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Size;
+use crate::{Size, Usage};
 
 /// Of this protocol. A keeper lives through many nodes; it must stay understood.
 pub(crate) const VERSION: u32 = 1;
@@ -69,13 +69,21 @@ pub(crate) enum ToNode {
         pid: u32,
         own: bool,
         exited: Option<i32>,
+        #[serde(default)]
+        usage: Option<Usage>,
     },
     /// It runs.
     Spawned { id: u32, pid: u32 },
     /// It could not be started.
     SpawnFailed { id: u32, message: String },
     /// It is over, with this status of `wait(2)`.
-    Exited { id: u32, pid: u32, status: i32 },
+    Exited {
+        id: u32,
+        pid: u32,
+        status: i32,
+        #[serde(default)]
+        usage: Option<Usage>,
+    },
     /// From a newer keeper.
     #[serde(other)]
     Unknown,
