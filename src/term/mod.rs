@@ -1,6 +1,7 @@
 //! The user's terminal: raw mode and its undoing, its size, the detach chord, clean text.
 
 mod detach;
+pub mod keys;
 mod raw;
 mod strip;
 

@@ -25,22 +25,34 @@ pub struct RawMode {
 }
 
 impl RawMode {
+    /// Whether there is a terminal.
+    ///
+    /// # Errors
+    ///
+    /// `not_a_terminal`.
+    pub fn check() -> Result<()> {
+        attributes().map(|_| ())
+    }
+
     /// Switches the terminal on standard input to raw mode.
     ///
     /// # Errors
     ///
     /// `not_a_terminal`.
     pub fn enter() -> Result<Self> {
-        let stdin = std::io::stdin();
-        let before = tcgetattr(&stdin).map_err(|_| {
-            Error::new("not_a_terminal", "standard input is not a terminal")
-                .hint("attach needs one; 'cw logs -f' and 'cw send' do not")
-        })?;
+        let before = attributes()?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw)?;
         Ok(Self { before })
     }
+}
+
+fn attributes() -> Result<Termios> {
+    tcgetattr(std::io::stdin()).map_err(|_| {
+        Error::new("not_a_terminal", "standard input is not a terminal")
+            .hint("attach needs one; 'cw logs -f' and 'cw send' do not")
+    })
 }
 
 impl From<rustix::io::Errno> for Error {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::locator::Locator;
 use crate::node::Context;
 use crate::rpc::codec::Base64;
+use crate::term::keys;
 
 /// The most that one call types, in bytes; what is longer belongs into a file.
 const INPUT_MAX: u64 = 8 * 1024 * 1024;
@@ -18,11 +19,12 @@ const INPUT_MAX: u64 = 8 * 1024 * 1024;
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Send {
     /// The session: its name or number, or node:session.
+    #[arg(add = super::complete::sessions())]
     #[serde(flatten)]
     pub target: Locator,
-    /// The text.
+    /// The text; with --keys the names of keys.
     #[serde(skip)]
-    pub input: Option<String>,
+    pub input: Vec<String>,
     /// Take the text from standard input.
     #[arg(long, conflicts_with = "input")]
     #[serde(skip)]
@@ -35,6 +37,15 @@ pub struct Send {
     #[arg(short, long)]
     #[serde(skip)]
     pub no_newline: bool,
+    /// As a terminal pastes: between the marks that keep the program from taking its lines one by
+    /// one; then Enter.
+    #[arg(long)]
+    #[serde(skip)]
+    pub paste: bool,
+    /// The words are keys: C-c, Enter, Up, F5, M-x; what is no key is typed as it is. No newline.
+    #[arg(short, long, conflicts_with_all = ["stdin", "file", "paste"])]
+    #[serde(skip)]
+    pub keys: bool,
     /// The bytes to type.
     #[arg(skip)]
     #[serde(default)]
@@ -50,26 +61,8 @@ pub struct InputSent {
 
 impl Send {
     pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
-        let mut data = Vec::new();
-        if let Some(text) = &self.input {
-            data.extend_from_slice(text.as_bytes());
-        } else if self.stdin {
-            std::io::stdin()
-                .take(INPUT_MAX + 1)
-                .read_to_end(&mut data)?;
-        } else if let Some(path) = &self.file {
-            let file = std::fs::File::open(path)
-                .map_err(|error| Error::new("not_found", format!("cannot read {path}: {error}")))?;
-            file.take(INPUT_MAX + 1).read_to_end(&mut data)?;
-        } else {
-            return Err(Error::new("usage", "no input source specified")
-                .hint("give the text, or --stdin, or --file <path>"));
-        }
-        if !self.no_newline {
-            data.push(b'\n');
-        }
+        self.data = Base64(self.bytes()?);
         let target = self.target.clone();
-        self.data = Base64(data);
         match cli.ask(Call::SendInput(self)).await? {
             Reply::InputSent(sent) => {
                 cli.note(&format!("Sent {} bytes to session {target}", sent.bytes));
@@ -77,6 +70,35 @@ impl Send {
             }
             other => Err(other.unexpected()),
         }
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
+        if self.keys {
+            return Ok(self
+                .input
+                .iter()
+                .flat_map(|word| keys::bytes(word))
+                .collect());
+        }
+        let mut data = match (&self.file, self.stdin) {
+            _ if !self.input.is_empty() => self.input.join(" ").into_bytes(),
+            (_, true) => read_input("-")?,
+            (Some(path), _) => read_input(path)?,
+            (None, false) => {
+                return Err(Error::new("usage", "no input source specified")
+                    .hint("give the text, or --stdin, or --file <path>"));
+            }
+        };
+        if self.paste {
+            // Nothing in the text may end the paste early.
+            data.retain(|byte| *byte != 0x1b);
+            data.splice(0..0, *b"\x1b[200~");
+            data.extend_from_slice(b"\x1b[201~");
+        }
+        if !self.no_newline {
+            data.push(if self.paste { b'\r' } else { b'\n' });
+        }
+        Ok(data)
     }
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
@@ -96,4 +118,29 @@ impl Send {
             bytes: bytes as u64,
         }))
     }
+}
+
+/// All of a file, or of standard input for `-`.
+///
+/// # Errors
+///
+/// `not_found`, or `body_too_large` over 8 MiB.
+pub(super) fn read_input(path: &str) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    if path == "-" {
+        std::io::stdin()
+            .take(INPUT_MAX + 1)
+            .read_to_end(&mut data)?;
+    } else {
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(INPUT_MAX + 1).read_to_end(&mut data));
+        read.map_err(|error| Error::new("not_found", format!("cannot read {path}: {error}")))?;
+    }
+    if data.len() as u64 > INPUT_MAX {
+        return Err(Error::new(
+            "body_too_large",
+            format!("at most {INPUT_MAX} bytes can be sent at once"),
+        ));
+    }
+    Ok(data)
 }
