@@ -23,6 +23,159 @@ pub struct Config {
     pub udp_port: u16,
     /// Whether an acknowledgement waits for the disk.
     pub sync_always: bool,
+    /// Where WebSocket clients may connect, host:port.
+    pub listen: Option<String>,
+    /// Where they find it from outside, for `cw server add`.
+    pub external_url: Option<String>,
+}
+
+/// A setting: its name for people, the variable that sets it, and where the file may have it.
+struct Key {
+    name: &'static str,
+    variable: &'static str,
+    places: &'static [&'static str],
+    kind: Kind,
+}
+
+/// What a value has to be in the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Flag,
+    Number,
+}
+
+const NODE_NAME: Key = Key::text("node.name", "CODEWIRE_NODE_NAME", &["node.name"]);
+const LISTEN: Key = Key::text("node.listen", "CODEWIRE_LISTEN", &["node.listen"]);
+const EXTERNAL_URL: Key = Key::text(
+    "node.external_url",
+    "CODEWIRE_EXTERNAL_URL",
+    &["node.external_url"],
+);
+const RELAY_URL: Key = Key::text(
+    "relay_url",
+    "CODEWIRE_RELAY_URL",
+    &["relay_url", "node.relay_url"],
+);
+const NETWORK: Key = Key::text(
+    "relay_selected_network",
+    "CODEWIRE_RELAY_NETWORK",
+    &["relay_selected_network", "node.relay_selected_network"],
+);
+const SYNC: Key = Key::text("node.sync", "CODEWIRE_SYNC", &["node.sync"]);
+const DIRECT: Key = Key {
+    name: "node.direct",
+    variable: "CODEWIRE_DIRECT",
+    places: &["node.direct"],
+    kind: Kind::Flag,
+};
+const UDP_PORT: Key = Key {
+    name: "node.udp_port",
+    variable: "CODEWIRE_UDP_PORT",
+    places: &["node.udp_port"],
+    kind: Kind::Number,
+};
+
+/// All of them, as `cw doctor` shows them.
+const KEYS: [Key; 8] = [
+    NODE_NAME,
+    LISTEN,
+    EXTERNAL_URL,
+    RELAY_URL,
+    NETWORK,
+    DIRECT,
+    UDP_PORT,
+    SYNC,
+];
+
+/// What a setting is, and who set it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Setting {
+    /// Its name.
+    pub key: &'static str,
+    /// As it was written; none for the default.
+    pub value: Option<String>,
+    /// A variable, a place in the file, or `default`.
+    pub source: String,
+}
+
+/// Every setting of a node, with where it comes from.
+///
+/// # Errors
+///
+/// `config_invalid`.
+pub fn settings(home: &Home) -> Result<Vec<Setting>> {
+    let table = table(home)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    KEYS.iter().map(|key| key.look(&table, variable)).collect()
+}
+
+impl Key {
+    const fn text(
+        name: &'static str,
+        variable: &'static str,
+        places: &'static [&'static str],
+    ) -> Self {
+        let kind = Kind::Text;
+        Self {
+            name,
+            variable,
+            places,
+            kind,
+        }
+    }
+
+    fn look(&self, table: &Table, variable: impl Fn(&str) -> Option<String>) -> Result<Setting> {
+        let key = self.name;
+        if let Some(value) = variable(self.variable).filter(|value| !value.is_empty()) {
+            let source = self.variable.to_owned();
+            return Ok(Setting {
+                key,
+                value: Some(value),
+                source,
+            });
+        }
+        for place in self.places {
+            let value = match place.split_once('.') {
+                Some((section, key)) => match table.get(section) {
+                    Some(Value::Table(section)) => section.get(key),
+                    Some(_) => return Err(invalid(format!("[{section}] is not a table"))),
+                    None => None,
+                },
+                None => table.get(*place),
+            };
+            let value = match (value, self.kind) {
+                (None, _) => continue,
+                (Some(Value::String(text)), Kind::Text) if text.is_empty() => continue,
+                (Some(Value::String(text)), Kind::Text) => text.clone(),
+                (Some(Value::Boolean(flag)), Kind::Flag) => flag.to_string(),
+                (Some(Value::Integer(number)), Kind::Number) => number.to_string(),
+                (Some(_), kind) => return Err(invalid(format!("{place} is not {}", kind.name()))),
+            };
+            let source = format!("config.toml: {place}");
+            return Ok(Setting {
+                key,
+                value: Some(value),
+                source,
+            });
+        }
+        let source = "default".to_owned();
+        Ok(Setting {
+            key,
+            value: None,
+            source,
+        })
+    }
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Flag => "true or false",
+            Self::Number => "a number",
+        }
+    }
 }
 
 impl Config {
@@ -36,56 +189,36 @@ impl Config {
     }
 
     fn from(table: &Table, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let node = match table.get("node") {
-            Some(Value::Table(node)) => node.clone(),
-            Some(_) => return Err(invalid("[node] is not a table")),
-            None => Table::new(),
-        };
-        let text = |table: &Table, key: &str| match table.get(key) {
-            None => Ok(None),
-            Some(Value::String(text)) if text.is_empty() => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(invalid(format!("{key} is not a string"))),
-        };
-        let environment = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let node_name = match environment("CODEWIRE_NODE_NAME").or(text(&node, "name")?) {
+        let look = |key: &Key| key.look(table, &variable);
+        let node_name = match look(&NODE_NAME)?.value {
             Some(name) => name
                 .parse::<mesh::NodeName>()
                 .map(|name| name.to_string())?,
             None => host_name(),
         };
-        let udp_port = match environment("CODEWIRE_UDP_PORT") {
-            Some(port) => port
-                .parse()
-                .map_err(|_| invalid(format!("CODEWIRE_UDP_PORT {port:?} is not a port")))?,
-            None => node
-                .get("udp_port")
-                .and_then(Value::as_integer)
-                .map_or(Ok(0), u16::try_from)
-                .map_err(|_| invalid("udp_port is not a port"))?,
-        };
-        let sync = match text(&node, "sync")?.as_deref() {
+        let port = look(&UDP_PORT)?;
+        let udp_port = port.value.as_deref().map_or(Ok(0), str::parse);
+        let sync = look(&SYNC)?;
+        let sync_always = match sync.value.as_deref() {
             Some("always") => true,
             None | Some("group") => false,
             Some(other) => {
                 return Err(invalid(format!(
-                    "sync = {other:?}; it is \"group\" or \"always\""
+                    "{}: sync is {other:?}; it is \"group\" or \"always\"",
+                    sync.source
                 )));
             }
         };
+        let off = |value: &str| ["0", "off", "false", "no"].contains(&value);
         Ok(Self {
             node_name,
-            relay_url: environment("CODEWIRE_RELAY_URL")
-                .or(text(table, "relay_url")?)
-                .or(text(&node, "relay_url")?),
-            network: environment("CODEWIRE_RELAY_NETWORK")
-                .or(text(table, "relay_selected_network")?),
-            direct: environment("CODEWIRE_DIRECT").map_or_else(
-                || node.get("direct").and_then(Value::as_bool).unwrap_or(true),
-                |value| !["0", "off", "false", "no"].contains(&value.as_str()),
-            ),
-            udp_port,
-            sync_always: sync,
+            relay_url: look(&RELAY_URL)?.value,
+            network: look(&NETWORK)?.value,
+            direct: look(&DIRECT)?.value.is_none_or(|value| !off(&value)),
+            udp_port: udp_port.map_err(|_| invalid(format!("{}: not a port", port.source)))?,
+            sync_always,
+            listen: look(&LISTEN)?.value,
+            external_url: look(&EXTERNAL_URL)?.value,
         })
     }
 

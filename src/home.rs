@@ -104,6 +104,18 @@ impl Home {
         self.dir.join("config.toml")
     }
 
+    /// The secret that lets WebSocket clients in.
+    #[must_use]
+    pub fn token(&self) -> PathBuf {
+        self.dir.join("token")
+    }
+
+    /// Nodes that are spoken to directly, and their tokens.
+    #[must_use]
+    pub fn servers(&self) -> PathBuf {
+        self.dir.join("servers.toml")
+    }
+
     /// The 32 bytes from which the node's keys come.
     #[must_use]
     pub fn seed(&self) -> PathBuf {

@@ -34,7 +34,10 @@ use tokio::task::JoinHandle;
 use crate::coord::Revision;
 use crate::error::Result;
 
+pub(crate) use dial::dial;
 pub use join::join;
+pub use tls::client_config;
+pub(crate) use url::RelayUrl;
 
 /// A node's place in a network; what `membership.json` holds. No secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
