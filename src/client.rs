@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::rpc::{Channel, Coding};
-use crate::verb::hello::{Hello, VERSION};
+use crate::verb::hello::{Hello, VERSION, Welcome};
 use crate::verb::{Call, Reply};
 
 /// How long a node may take to start or to go, before that is an error.
@@ -30,6 +30,11 @@ const LOOK: Duration = Duration::from_millis(5);
 ///
 /// `node_not_running` when nothing listens.
 pub async fn connect(home: &Home) -> Result<Channel> {
+    greet(home).await.map(|(channel, _)| channel)
+}
+
+/// Connects, and what the node says about itself.
+async fn greet(home: &Home) -> Result<(Channel, Welcome)> {
     let stream = UnixStream::connect(home.socket()).await.map_err(|error| {
         Error::new(
             "node_not_running",
@@ -37,12 +42,20 @@ pub async fn connect(home: &Home) -> Result<Channel> {
         )
     })?;
     let (reader, writer) = stream.into_split();
-    let mut channel = Channel::new(reader, writer, Coding::Json);
+    hello(Channel::new(reader, writer, Coding::Json)).await
+}
+
+/// Says hello on a fresh channel.
+///
+/// # Errors
+///
+/// `version` when the node is too old to know the greeting.
+pub async fn hello(mut channel: Channel) -> Result<(Channel, Welcome)> {
     match channel
         .call(&Call::Hello(Hello { version: VERSION }))
         .await?
     {
-        Reply::Hello(_) => Ok(channel),
+        Reply::Hello(welcome) => Ok((channel, welcome)),
         Reply::Error(failure) if failure.message.contains("unknown") => Err(Error::new(
             "version",
             "the node that runs here is too old for this cw",
@@ -62,6 +75,29 @@ pub async fn connect_or_start(home: &Home) -> Result<Channel> {
         Err(error) if is_absent(&error) => start(home).await,
         other => other,
     }
+}
+
+/// Connects to a node that was there a moment ago: it may be between two lives, which its keeper
+/// tells from one that was stopped.
+///
+/// # Errors
+///
+/// `connection_lost` while the keeper lives, else `node_not_running`.
+pub async fn reconnect(home: &Home) -> Result<Channel> {
+    let keeper = keeper(home);
+    match connect(home).await {
+        Err(error) if is_absent(&error) && keeper.is_some_and(lives) => {
+            Err(Error::new("connection_lost", error.message))
+        }
+        other => other,
+    }
+}
+
+fn lives(pid: u32) -> bool {
+    i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok() && !is_zombie(pid))
 }
 
 /// Makes sure that a node runs; true if it had to be started.
@@ -142,6 +178,33 @@ async fn start(home: &Home) -> Result<Channel> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The process of the node, as it wrote it down.
+pub fn process(home: &Home) -> Option<u32> {
+    std::fs::read_to_string(home.pid_file())
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Waits until another process than `before` is the node, and says which release it runs.
+///
+/// # Errors
+///
+/// `node_start_failed`.
+pub async fn successor(home: &Home, before: Option<u32>) -> Result<String> {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline {
+        if let Ok((_, welcome)) = greet(home).await
+            && Some(welcome.pid) != before
+        {
+            return Ok(welcome.release);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(failed(home, "it does not come back"))
 }
 
 /// Waits until the keeper of a stopped node has ended, and with it its hold on the directory.

@@ -55,7 +55,7 @@ impl Error {
     /// The exit status of a command that ends with this error.
     ///
     /// 1 other, 2 wrong usage or input, 3 not found, 4 refused, 5 not reachable, 6 conflict,
-    /// 7 over a limit, 124 time is up (as `timeout(1)` has it).
+    /// 7 over a limit, 8 a session that was waited for failed, 124 time is up (as `timeout(1)` has it).
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self.code.as_str() {
@@ -73,6 +73,7 @@ impl Error {
             "name_taken" | "locked" | "network_taken" | "already_joined" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
             | "disk_full" | "network_full" | "too_many_sessions" => 7,
+            "session_failed" => 8,
             "timeout" => 124,
             _ => 1,
         }

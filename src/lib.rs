@@ -2,7 +2,7 @@
 //!
 //! This crate is the program: `verb` (what users type, one file each), `rpc` (a call on a
 //! stream), `node` (the daemon), `relay` and `uplink` (both ends of the coordination), `term`
-//! (the user's terminal). The product itself is in the crates `session`, `mesh` and `derp`.
+//! (the user's terminal), `ws` (a node spoken to without a relay). The product itself is in the crates `session`, `mesh` and `derp`.
 
 pub mod cli;
 pub mod client;
@@ -18,6 +18,7 @@ pub mod show;
 pub mod term;
 pub mod uplink;
 pub mod verb;
+mod ws;
 
 /// Runs the command line of this process; the only place that decides its exit status.
 #[must_use]

@@ -166,6 +166,36 @@ fn whole(id: Option<u32>, name: Option<String>) -> Option<Session> {
     id.map(Session::Id).or_else(|| name.map(Session::Name))
 }
 
+/// A session that need not be named: `id` or `name`, both optional.
+pub(crate) mod one {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Session, halves, whole};
+
+    #[derive(Serialize, Deserialize)]
+    struct Wire {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        session: &Option<Session>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let (id, name) = session.clone().map(halves).unwrap_or_default();
+        Wire { id, name }.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Session>, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        Ok(whole(wire.id, wire.name))
+    }
+}
+
 /// A recipient: `to_id` or `to_name`, and `node`.
 pub(crate) mod to {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};

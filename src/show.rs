@@ -10,12 +10,20 @@ pub fn rfc3339(ms: u64) -> String {
     session::time::format(ms)
 }
 
+/// Now, in milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
 /// How long ago an RFC 3339 time was: `12s ago`, `3m ago`, `5h ago`, `2d ago`.
 #[must_use]
 pub fn age(time: &str) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
+    let now = now_ms() / 1000;
     let Some(then) = session::time::parse(time) else {
         return "-".to_owned();
     };

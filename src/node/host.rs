@@ -17,6 +17,20 @@ use crate::uplink::Membership;
 /// What sessions get to end by themselves when the node is told to stop by a signal.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
+/// The pause between the answer to a restart and the end, in which the answer goes out.
+const RESTART_AFTER: Duration = Duration::from_millis(50);
+/// How long a new program may take to say its version.
+const VERSION_WAIT: Duration = Duration::from_secs(10);
+
+/// How a node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With its sessions.
+    Stop,
+    /// For a successor.
+    Restart,
+}
+
 /// The state of a node.
 pub struct Host {
     /// Where it keeps its files.
@@ -32,7 +46,7 @@ pub struct Host {
     no_network: RwLock<Option<Error>>,
     /// Joining is done by one at a time.
     joining: tokio::sync::Mutex<()>,
-    stopped: watch::Sender<bool>,
+    ended: watch::Sender<Option<Ending>>,
 }
 
 impl Host {
@@ -55,7 +69,7 @@ impl Host {
             network: RwLock::new(None),
             no_network: RwLock::new(None),
             joining: tokio::sync::Mutex::new(()),
-            stopped: watch::Sender::new(false),
+            ended: watch::Sender::new(None),
         }))
     }
 
@@ -110,6 +124,28 @@ impl Host {
         Ok(membership)
     }
 
+    /// Ends the node alone, soon; its keeper starts it again, from `program` if one is given.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` for a program that cannot be run.
+    pub async fn restart(self: &Arc<Self>, program: Option<std::path::PathBuf>) -> Result<()> {
+        if let Some(program) = program {
+            check_program(&program).await?;
+        }
+        let host = Arc::clone(self);
+        tokio::spawn(async move {
+            // The answer is on its way; what was typed goes to the sessions.
+            tokio::time::sleep(RESTART_AFTER).await;
+            let network = host.network.write().take();
+            if let Some(network) = network {
+                network.close().await;
+            }
+            host.ended.send_replace(Some(Ending::Restart));
+        });
+        Ok(())
+    }
+
     /// Ends the sessions, then the node. Returns at once.
     pub fn stop(self: &Arc<Self>, grace: Duration) {
         let host = Arc::clone(self);
@@ -119,14 +155,17 @@ impl Host {
             if let Some(network) = network {
                 network.close().await;
             }
-            host.stopped.send_replace(true);
+            host.ended.send_replace(Some(Ending::Stop));
         });
     }
 
-    /// Resolves when the node has stopped.
-    pub async fn stopped(&self) {
+    /// Resolves when the node is to end, and says how.
+    pub(super) async fn ended(&self) -> Ending {
         // The sender lives as long as `self`.
-        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+        match self.ended.subscribe().wait_for(Option::is_some).await {
+            Ok(ending) => ending.unwrap_or(Ending::Stop),
+            Err(_) => Ending::Stop,
+        }
     }
 }
 
@@ -147,4 +186,24 @@ fn identity(home: &Home) -> Result<Identity> {
             .hint("restore it from a backup, or remove it: the node then has a new identity and must join again")
     })?;
     Ok(Identity::from_seed(&Seed::from_bytes(seed)))
+}
+
+/// A program that does not even say its version will not hold sessions.
+async fn check_program(program: &std::path::Path) -> Result<()> {
+    let said = tokio::process::Command::new(program)
+        .arg("--version")
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let why = match tokio::time::timeout(VERSION_WAIT, said).await {
+        Ok(Ok(said)) if said.status.success() && said.stdout.starts_with(b"cw ") => return Ok(()),
+        Ok(Ok(said)) => format!("it is no cw ({})", said.status),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it does not say its version".to_owned(),
+    };
+    let program = program.display();
+    Err(
+        Error::new("not_found", format!("cannot restart onto {program}: {why}"))
+            .hint("the node runs on as it was"),
+    )
 }

@@ -21,10 +21,14 @@ pub use host::Host;
 pub use network::Network;
 pub use policy::Action;
 
+use self::host::Ending;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::home::{Home, write_private};
 use crate::rpc::Channel;
+
+/// The status of a node that wants to be started again (`EX_TEMPFAIL`).
+const RESTART: u8 = 75;
 
 /// What a handler has at hand.
 pub struct Context<'a> {
@@ -45,6 +49,15 @@ impl Context<'_> {
     #[must_use]
     pub fn party(&self) -> session::Party {
         self.acting.clone()
+    }
+
+    /// Whether the caller may also do something else.
+    ///
+    /// # Errors
+    ///
+    /// `denied`.
+    pub fn may(&self, action: &Action) -> Result<()> {
+        policy::check(&self.caller, action)
     }
 
     /// Whether the call came from another node.
@@ -68,21 +81,28 @@ pub fn serve_until_stopped(home: Home) -> Result<ExitCode> {
         let listener = serve::listen(&home)?;
         write_private(&home.pid_file(), std::process::id().to_string().as_bytes())?;
         tracing::info!(home = %home.dir().display(), pid = std::process::id(), "the node answers");
+        if let Some(address) = host.config.listen.clone() {
+            let token = crate::ws::token(&home)?;
+            tokio::spawn(serve::remote(address, token, Arc::clone(&host)));
+        }
         network::resume(&host).await;
-        let served = tokio::select! {
-            served = serve::local(listener, Arc::clone(&host)) => served,
-            () = host.stopped() => Ok(()),
+        let ending = tokio::select! {
+            served = serve::local(listener, Arc::clone(&host)) => served.map(|()| Ending::Stop),
+            ending = host.ended() => Ok(ending),
             () = terminated() => {
                 host.stop(host::GRACE);
-                host.stopped().await;
-                Ok(())
+                Ok(host.ended().await)
             }
         };
+        if matches!(ending, Ok(Ending::Restart)) {
+            // The keeper takes this for an accident and starts a successor.
+            return Ok(ExitCode::from(RESTART));
+        }
         for path in [home.socket(), home.pid_file()] {
             // They are only hints for others; the lock is what counts.
             let _ = std::fs::remove_file(path);
         }
-        served.map(|()| ExitCode::SUCCESS)
+        ending.map(|_| ExitCode::SUCCESS)
     })
 }
 

@@ -99,7 +99,12 @@ fn lost(node: &str, why: &str) -> Error {
 /// Whether the caller may go on speaking, or its leaving matters, while the call runs.
 fn steers(call: &Call) -> bool {
     match call {
-        Call::Attach(_) | Call::MsgRequest(_) | Call::MsgListen(_) => true,
+        Call::Attach(_)
+        | Call::MsgRequest(_)
+        | Call::MsgListen(_)
+        | Call::WatchSession(_)
+        | Call::Wait(_)
+        | Call::Subscribe(_) => true,
         Call::Logs(logs) => logs.follow,
         _ => false,
     }

@@ -77,7 +77,27 @@ async fn client(host: &Arc<Host>, stream: UnixStream) {
         }
     };
     let (reader, writer) = stream.into_split();
-    let mut channel = Channel::new(reader, writer, Coding::Json);
+    let channel = Channel::new(reader, writer, Coding::Json);
+    calls(host, &caller, channel).await;
+}
+
+/// WebSocket clients, for ever. They have shown the token, so they are the owner.
+pub(super) async fn remote(address: String, token: String, host: Arc<Host>) {
+    let client = move |channel, remote| {
+        let host = Arc::clone(&host);
+        async move {
+            tracing::debug!(%remote, "a WebSocket client");
+            calls(&host, &Caller::Owner, channel).await;
+        }
+    };
+    if let Err(error) = crate::ws::listen(&address, token, client).await {
+        // The sessions of this machine are more important than its visitors.
+        tracing::error!(%error, "no WebSocket clients");
+    }
+}
+
+/// One call after another on one connection.
+async fn calls(host: &Arc<Host>, caller: &Caller, mut channel: Channel) {
     let mut modern = false;
     loop {
         let call = match channel.receiver.next_frame().await {
@@ -96,7 +116,7 @@ async fn client(host: &Arc<Host>, stream: UnixStream) {
             }
             Err(error) => return refuse(&mut channel, error).await,
         };
-        let ended = answer(host, &caller, call, &mut channel, &mut modern).await;
+        let ended = answer(host, caller, call, &mut channel, &mut modern).await;
         if ended.is_err() {
             return;
         }

@@ -19,16 +19,30 @@ use crate::rpc::{Incoming, Receiver, Sender};
 
 mod client;
 
+/// What a client that comes back is sent from where it was, in bytes; behind more it is repainted.
+const RESUME_MAX: u64 = 1024 * 1024;
+
 /// Take a session over with your terminal; Ctrl+B d lets it go.
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Attach {
-    /// The session: its name or number, or node:session.
+    /// The session: its name or number, or node:session; the oldest that nobody is attached to if
+    /// left out.
+    #[arg(id = "target", value_name = "SESSION", default_value = "", hide_default_value = true,
+          value_parser = target, add = super::complete::sessions())]
     #[serde(flatten)]
     pub target: Locator,
     /// Do not show what was printed before.
     #[arg(long)]
     #[serde(default)]
     pub no_history: bool,
+    /// Only look: keys are not sent, and the session keeps its size.
+    #[arg(short, long)]
+    #[serde(default)]
+    pub read_only: bool,
+    /// Go on from this byte of the output, for a client that has shown what is before it.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<u64>,
     /// As existing clients say it.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +72,9 @@ pub struct Attached {
     /// Where the live stream goes on, in bytes since the session's start.
     #[serde(default)]
     pub offset: u64,
+    /// Bytes of the repaint that comes before it.
+    #[serde(default)]
+    pub repaint: u64,
 }
 
 /// The end of an attachment that the client asked for.
@@ -71,28 +88,38 @@ pub struct Detached {
 impl Attach {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let info = super::find(context, &self.target.session)?;
-        if let Some(size) = self.size {
+        if let Some(size) = self.size
+            && !self.read_only
+        {
             resize(context, info.id, size);
         }
         let mut attachment = context.host.sessions.attach(info.id)?;
         let offset = attachment.reader.offset();
-        context
-            .channel
-            .sender
-            .send(&Reply::Attached(Attached {
-                id: info.id.0,
-                offset,
-            }))
-            .await?;
-        if self.include_history.unwrap_or(!self.no_history) && !attachment.repaint.is_empty() {
-            context
-                .channel
-                .sender
-                .send_data(&attachment.repaint)
-                .await?;
+        match self.resume {
+            // What the client has missed costs less than showing everything again.
+            Some(seen) if seen <= offset && offset - seen <= RESUME_MAX => {
+                let from = session::io::From::Offset(seen);
+                attachment.reader = context.host.sessions.reader(info.id, from)?;
+                attachment.repaint = Bytes::new();
+            }
+            _ => {}
+        }
+        if !self.include_history.unwrap_or(!self.no_history) {
+            attachment.repaint = Bytes::new();
+        }
+        let attached = Attached {
+            id: info.id.0,
+            offset: attachment.reader.offset(),
+            repaint: attachment.repaint.len() as u64,
+        };
+        let sender = &mut context.channel.sender;
+        sender.send(&Reply::Attached(attached)).await?;
+        if !attachment.repaint.is_empty() {
+            sender.send_data(&attachment.repaint).await?;
         }
         let (input, inputs) = tokio::sync::mpsc::channel(16);
         let typed = type_in(context.host.sessions.clone(), info.id, inputs);
+        let input = (!self.read_only).then_some(input);
         let steer = steer(context.host, info.id, &mut context.channel.receiver, input);
         let show = show(&mut attachment.reader, &mut context.channel.sender);
         tokio::select! {
@@ -141,13 +168,17 @@ async fn steer(
     host: &crate::node::Host,
     id: session::SessionId,
     receiver: &mut Receiver,
-    input: tokio::sync::mpsc::Sender<Bytes>,
+    input: Option<tokio::sync::mpsc::Sender<Bytes>>,
 ) -> Result<()> {
     loop {
         match receiver.next::<Call>().await? {
             None | Some(Incoming::Control(Call::Detach)) => return Ok(()),
-            // When the session takes no more, its end is on the way.
-            Some(Incoming::Data(bytes)) => drop(input.send(bytes).await),
+            Some(Incoming::Data(bytes)) => match &input {
+                // When the session takes no more, its end is on the way.
+                Some(input) => drop(input.send(bytes).await),
+                None => return Err(Error::new("denied", "this attachment only reads")),
+            },
+            Some(Incoming::Control(Call::Resize(_))) if input.is_none() => {}
             Some(Incoming::Control(Call::Resize(size))) => {
                 let _ = host.sessions.resize(
                     id,
@@ -190,4 +221,15 @@ fn resize(context: &Context<'_>, id: session::SessionId, size: Resize) {
             rows: size.rows,
         },
     );
+}
+
+/// A session, or the number 0, which no session has: whichever is free.
+fn target(text: &str) -> Result<Locator> {
+    if text.is_empty() {
+        return Ok(Locator {
+            node: None,
+            session: crate::locator::Session::Id(0),
+        });
+    }
+    text.parse()
 }

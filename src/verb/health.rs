@@ -203,9 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_relay_is_well_or_not() {
         let dir = tempfile::tempdir().unwrap();
-        let cli = Cli {
-            home: Home::at(dir.path().join("home")).unwrap(),
-        };
+        let cli = Cli::at(Home::at(dir.path().join("home")).unwrap());
         let well = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         health(Some(well)).run(&cli).await.unwrap();
         let ill = server("HTTP/1.1 503 No\r\ncontent-length: 4\r\n\r\nfull").await;
@@ -232,9 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_is_not_there_is_not_started() {
         let dir = tempfile::tempdir().unwrap();
-        let cli = Cli {
-            home: Home::at(dir.path().join("home")).unwrap(),
-        };
+        let cli = Cli::at(Home::at(dir.path().join("home")).unwrap());
         let error = health(None).run(&cli).await.unwrap_err();
         assert_eq!(error.code, "node_not_running");
         assert!(!cli.home.dir().exists());
@@ -243,9 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_says_nothing_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let cli = Cli {
-            home: Home::at(dir.path().to_path_buf()).unwrap(),
-        };
+        let cli = Cli::at(Home::at(dir.path().to_path_buf()).unwrap());
         let _silent = tokio::net::UnixListener::bind(cli.home.socket()).unwrap();
         let mut check = health(None);
         check.timeout = 1;

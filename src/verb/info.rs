@@ -55,6 +55,12 @@ pub struct SessionInfo {
     /// When it last printed, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_output_at: Option<String>,
+    /// The end of its output as text, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output_snippet: Option<String>,
+    /// Seconds since it last printed, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
 }
 
 impl From<&Info> for SessionInfo {
@@ -95,6 +101,11 @@ impl From<&Info> for SessionInfo {
             output_size_bytes: info.output_end - info.output_start,
             output_lines: info.output_lines,
             last_output_at: info.last_output_ms.map(show::rfc3339),
+            last_output_snippet: None,
+            idle_seconds: (info.status == Status::Running).then(|| {
+                let since = info.last_output_ms.unwrap_or(info.created_ms);
+                show::now_ms().saturating_sub(since) / 1000
+            }),
         }
     }
 }

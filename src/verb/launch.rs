@@ -45,6 +45,10 @@ pub struct Launch {
     #[arg(long, value_name = "COLSxROWS")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// Type the text of this file into the session once it runs; - is standard input.
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip)]
+    pub prompt_file: Option<String>,
     /// The command and its arguments.
     #[arg(last = true)]
     pub command: Vec<String>,
@@ -85,12 +89,18 @@ impl Launch {
             return Err(Error::new("usage", "missing '--' before the command")
                 .hint("write: cw launch [name] -- <command> [arguments]"));
         }
-        self.environment = std::env::vars_os()
-            .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
-            .collect();
-        self.caller_dir = std::env::current_dir()
-            .ok()
-            .map(|dir| dir.display().to_string());
+        if let Some(path) = self.prompt_file.take() {
+            self.stdin_data = Some(Base64(super::send::read_input(&path)?));
+        }
+        // Another machine has its own variables and directories.
+        if cli.server.is_none() {
+            self.environment = std::env::vars_os()
+                .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
+                .collect();
+            self.caller_dir = std::env::current_dir()
+                .ok()
+                .map(|dir| dir.display().to_string());
+        }
         let command = self.command.join(" ");
         match cli.ask(Call::Launch(self)).await? {
             Reply::Launched(launched) => {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use session::io::{Filter, Notice};
 use session::{Event, EventKind, EventType};
 
+use super::event::Happened;
 use super::inbox::MessageInfo;
 use super::{Call, Reply};
 use crate::cli::Cli;
@@ -12,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
 use crate::node::Context;
 use crate::rpc::Incoming;
-use crate::rpc::codec::Json;
 use crate::show;
 
 /// Follow messages until you stop it.
@@ -28,73 +28,12 @@ pub struct Listen {
     pub node: Option<String>,
     /// The session, without its node.
     #[arg(skip)]
-    #[serde(flatten, with = "one")]
+    #[serde(flatten, with = "crate::locator::one")]
     pub session: Option<Session>,
     /// Print one JSON object a line.
     #[arg(short, long)]
     #[serde(skip)]
     pub json: bool,
-}
-
-/// `id` or `name`, both optional.
-mod one {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::locator::Session;
-
-    #[derive(Serialize, Deserialize)]
-    struct Wire {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        id: Option<u32>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        name: Option<String>,
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        session: &Option<Session>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let (id, name) = match session {
-            Some(Session::Id(id)) => (Some(*id), None),
-            Some(Session::Name(name)) => (None, Some(name.clone())),
-            None => (None, None),
-        };
-        Wire { id, name }.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Session>, D::Error> {
-        let wire = Wire::deserialize(deserializer)?;
-        Ok(wire
-            .id
-            .map(Session::Id)
-            .or_else(|| wire.name.map(Session::Name)))
-    }
-}
-
-/// Something that happened to a session.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
-pub struct Happened {
-    /// The session.
-    pub session_id: u32,
-    /// What.
-    pub event: EventBody,
-}
-
-/// An event as the file and the wire have it.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
-pub struct EventBody {
-    /// Its number in the session's file.
-    #[serde(default)]
-    pub seq: u64,
-    /// RFC 3339.
-    pub timestamp: String,
-    /// `direct.message` and so on.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Depends on the type.
-    pub data: Json,
 }
 
 impl Listen {
@@ -160,7 +99,7 @@ impl Listen {
             if session.is_none() && seen(&mut twins, &event) {
                 continue;
             }
-            sender.send(&Reply::Event(wire(&event))).await?;
+            sender.send(&Reply::Event(Happened::from(&*event))).await?;
         }
     }
 }
@@ -180,24 +119,6 @@ fn seen(twins: &mut std::collections::VecDeque<String>, event: &Event) -> bool {
     }
     twins.push_back(message.id.to_string());
     false
-}
-
-fn wire(event: &Event) -> Happened {
-    let data = match &event.kind {
-        EventKind::Message(message) => {
-            serde_json::to_value(MessageInfo::from(message)).unwrap_or_default()
-        }
-        _ => serde_json::Value::Null,
-    };
-    Happened {
-        session_id: event.session.0,
-        event: EventBody {
-            seq: event.seq,
-            timestamp: show::rfc3339(event.at_ms),
-            kind: event.kind.event_type().as_str().to_owned(),
-            data: Json(data),
-        },
-    }
 }
 
 /// `[a → b] body`, `[a → b] REQUEST (id): body`, `[b] REPLY (id): body`.

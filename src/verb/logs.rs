@@ -162,7 +162,7 @@ impl Pieces {
 }
 
 /// Takes all whole characters; what may be the start of one more stays.
-fn take_text(bytes: &mut Vec<u8>) -> String {
+pub(super) fn take_text(bytes: &mut Vec<u8>) -> String {
     let keep = match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
         // Broken in the middle: looking for a start of a character at the very end.

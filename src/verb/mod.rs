@@ -5,8 +5,12 @@
 //! the ones that clients of the local socket already speak. A handler only ever sees its own
 //! sessions: whether a call is for this node or another was decided before it got here.
 
+pub(crate) mod again;
 pub mod attach;
+pub(crate) mod complete;
 pub mod completion;
+pub mod doctor;
+pub mod event;
 pub mod health;
 pub mod hello;
 pub mod inbox;
@@ -21,10 +25,17 @@ pub mod network;
 pub mod node;
 pub mod process;
 pub mod relay;
+pub mod rename;
 pub mod reply;
 pub mod request;
+pub mod select;
 pub mod send;
+pub mod server;
 pub mod status;
+pub mod subscribe;
+pub mod tag;
+pub mod wait;
+pub mod watch;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +71,18 @@ pub enum Call {
     KillByTags(kill::KillByTags),
     /// How is a session?
     GetStatus(status::Status),
+    /// See what sessions print.
+    WatchSession(watch::Watch),
+    /// Block until something has come about.
+    Wait(wait::Wait),
+    /// Follow what happens.
+    Subscribe(subscribe::Subscribe),
+    /// While subscribed: enough.
+    Unsubscribe,
+    /// Name a session.
+    Rename(rename::Rename),
+    /// Label a session.
+    Tag(tag::Tag),
     /// Leave a message.
     MsgSend(msg::Msg),
     /// Read messages.
@@ -78,6 +101,8 @@ pub enum Call {
     JoinNetwork(network::Join),
     /// End the node and its sessions.
     StopNode(process::Stop),
+    /// End the node alone; its keeper starts it again.
+    RestartNode(process::Restart),
 }
 
 /// An answer of a node, or a piece of one.
@@ -108,6 +133,20 @@ pub enum Reply {
     KilledAll(kill::KilledAll),
     /// To `GetStatus`.
     SessionStatus(Box<status::SessionStatus>),
+    /// To `WatchSession`, many times.
+    WatchUpdate(watch::WatchUpdate),
+    /// To `Wait`, at once.
+    Waiting,
+    /// To `Wait`, in the end.
+    WaitResult(wait::WaitResult),
+    /// To `Subscribe`; events follow.
+    SubscribeAck(subscribe::Subscribed),
+    /// To `Unsubscribe`.
+    Unsubscribed,
+    /// To `Rename`.
+    Renamed(rename::Renamed),
+    /// To `Tag`.
+    Tagged(tag::Tagged),
     /// To `MsgSend`.
     MsgSent(msg::MsgSent),
     /// To `MsgRead`.
@@ -119,7 +158,9 @@ pub enum Reply {
     /// To `MsgListen`; events follow.
     MsgListenAck,
     /// Something that happened.
-    Event(listen::Happened),
+    Event(event::Happened),
+    /// Events that are no longer kept.
+    EventGap(subscribe::Gap),
     /// To `ListNodes`.
     NodeList(node::Nodes),
     /// To `PingNode`.
@@ -128,6 +169,8 @@ pub enum Reply {
     NetworkJoined(network::Joined),
     /// To `StopNode`; the node is gone when the connection closes.
     NodeStopping(process::Stopping),
+    /// To `RestartNode`.
+    NodeRestarting,
     /// It did not work.
     Error(Failure),
 }
@@ -194,6 +237,11 @@ impl Call {
             Self::KillAll(call) => &mut call.node,
             Self::KillByTags(call) => &mut call.node,
             Self::GetStatus(call) => &mut call.target.node,
+            Self::WatchSession(call) => &mut call.select.node,
+            Self::Wait(call) => &mut call.select.node,
+            Self::Subscribe(call) => &mut call.select.node,
+            Self::Rename(call) => &mut call.target.node,
+            Self::Tag(call) => &mut call.target.node,
             Self::MsgSend(call) => &mut call.to.node,
             Self::MsgRead(call) => &mut call.target.node,
             Self::MsgRequest(call) => &mut call.to.node,
@@ -202,9 +250,11 @@ impl Call {
             Self::Hello(_)
             | Self::Detach
             | Self::Resize(_)
+            | Self::Unsubscribe
             | Self::ListNodes(_)
             | Self::PingNode(_)
             | Self::JoinNetwork(_)
+            | Self::RestartNode(_)
             | Self::StopNode(_) => return None,
         })
     }
@@ -225,21 +275,28 @@ impl Call {
     #[must_use]
     pub fn action(&self) -> Action {
         match self {
-            Self::Hello(_) | Self::Detach | Self::Resize(_) => Action::Greet,
+            Self::Hello(_) | Self::Detach | Self::Resize(_) | Self::Unsubscribe => Action::Greet,
             Self::ListSessions(_) => Action::List,
+            Self::Attach(call) if call.read_only => Action::Watch,
             Self::Attach(_)
             | Self::Launch(_)
             | Self::SendInput(_)
             | Self::Kill(_)
             | Self::KillAll(_)
-            | Self::KillByTags(_) => Action::Manage,
-            Self::Logs(_) | Self::GetStatus(_) => Action::Watch,
+            | Self::KillByTags(_)
+            | Self::Rename(_)
+            | Self::Tag(_) => Action::Manage,
+            Self::Logs(_)
+            | Self::GetStatus(_)
+            | Self::WatchSession(_)
+            | Self::Wait(_)
+            | Self::Subscribe(_) => Action::Watch,
             Self::MsgSend(_) | Self::MsgRequest(_) => Action::Message,
             Self::MsgReply(_) => Action::Reply,
             Self::MsgRead(call) => Action::ReadInbox(call.target.session.clone()),
             Self::MsgListen(call) => Action::Listen(call.session.clone()),
             Self::ListNodes(_) | Self::PingNode(_) => Action::Network,
-            Self::JoinNetwork(_) | Self::StopNode(_) => Action::Administer,
+            Self::JoinNetwork(_) | Self::StopNode(_) | Self::RestartNode(_) => Action::Administer,
         }
     }
 
@@ -263,6 +320,12 @@ impl Call {
             Self::KillAll(call) => call.handle(context).await,
             Self::KillByTags(call) => call.handle(context).await,
             Self::GetStatus(call) => call.handle(context),
+            Self::WatchSession(call) => call.handle(context).await,
+            Self::Wait(call) => call.handle(context).await,
+            Self::Subscribe(call) => call.handle(context).await,
+            Self::Unsubscribe => Ok(Reply::Unsubscribed),
+            Self::Rename(call) => call.handle(context).await,
+            Self::Tag(call) => call.handle(context).await,
             Self::MsgSend(call) => call.handle(context).await,
             Self::MsgRead(call) => call.handle(context),
             Self::MsgRequest(call) => call.handle(context).await,
@@ -272,6 +335,7 @@ impl Call {
             Self::PingNode(call) => call.handle(context).await,
             Self::JoinNetwork(call) => call.handle(context).await,
             Self::StopNode(call) => Ok(call.handle(context)),
+            Self::RestartNode(call) => call.handle(context).await,
         }
     }
 }

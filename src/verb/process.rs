@@ -28,6 +28,15 @@ pub struct Stop {
     pub grace: u32,
 }
 
+/// Start the node again, onto the program that is installed now; sessions run on.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Restart {
+    /// The program that the node runs from then on; this one if left out.
+    #[arg(long, value_name = "PATH")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+}
+
 /// The answer.
 #[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Stopping {
@@ -84,6 +93,32 @@ impl Stop {
         Reply::NodeStopping(Stopping {
             sessions: u32::try_from(running).unwrap_or(u32::MAX),
         })
+    }
+}
+
+impl Restart {
+    pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
+        if self.program.is_none() {
+            self.program = Some(std::env::current_exe()?.display().to_string());
+        }
+        let mut channel = crate::client::connect(&cli.home).await.map_err(|_| {
+            Error::new("node_not_running", "no node runs here").hint("'cw start' starts one")
+        })?;
+        let before = crate::client::process(&cli.home);
+        match channel.call(&Call::RestartNode(self)).await? {
+            Reply::NodeRestarting => {}
+            other => return Err(other.unexpected()),
+        }
+        // The node closes the connection with its last act.
+        while let Ok(Some(_)) = channel.receiver.next_frame().await {}
+        let release = crate::client::successor(&cli.home, before).await?;
+        cli.note(&format!("[cw] node restarted; it runs {release} now"));
+        Ok(())
+    }
+
+    pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+        context.host.restart(self.program.map(Into::into)).await?;
+        Ok(Reply::NodeRestarting)
     }
 }
 

@@ -1,13 +1,20 @@
 //! The client's half of `cw attach`: raw mode, keys out, bytes in, and everything put back.
+//!
+//! When the connection is lost the terminal stays as it is, and the client goes on from the byte
+//! where it was as soon as the node is back; keys that are typed meanwhile are sent then.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Attach, Resize};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
-use crate::rpc::{Incoming, Sender};
+use crate::locator::{Locator, Session};
+use crate::rpc::{Channel, Incoming, Receiver, Sender};
 use crate::term::{Detach, RawMode, size};
+use crate::verb::again::{Patience, until_done};
+use crate::verb::list::List;
+use crate::verb::status::Status;
 use crate::verb::{Call, Reply};
 
 /// How an attachment ended.
@@ -16,21 +23,42 @@ enum End {
     Exited(String),
 }
 
+/// What outlives a lost connection.
+struct Client {
+    call: Attach,
+    keys: Keys,
+    /// Bytes of the repaint that are still to come.
+    repaint: u64,
+    /// Raw mode, once attached; dropping it restores the terminal.
+    mode: Option<RawMode>,
+}
+
 impl Attach {
     pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
-        let name = self.target.to_string();
-        self.size = size().map(|(cols, rows)| Resize { cols, rows });
-        let mut channel = cli.open().await?;
-        channel.sender.send(&Call::Attach(self)).await?;
-        match channel.receiver.next::<Reply>().await? {
-            Some(Incoming::Control(Reply::Attached(_))) => {}
-            Some(Incoming::Control(other)) => return Err(other.unexpected()),
-            _ => return Err(Error::new("connection_lost", "connection lost")),
+        if self.target.session == Session::Id(0) {
+            self.target = free(cli, self.target.node).await?;
         }
-        cli.note(&format!("[cw] attached to {name}; Ctrl+B d lets it go"));
-        let mode = RawMode::enter()?;
-        let end = relay(channel).await;
-        drop(mode);
+        let name = self.target.to_string();
+        // Found out before anything is shown.
+        RawMode::check()?;
+        let mut client = Client {
+            keys: Keys::new(self.read_only)?,
+            call: self,
+            repaint: 0,
+            mode: None,
+        };
+        let end = until_done(cli, async |channel, patience| {
+            client.round(cli, &name, channel, patience).await
+        })
+        .await;
+        let end = match end {
+            // It ended while nobody could hear it.
+            Err(error) if client.mode.is_some() && error.code == "session_not_running" => {
+                ended(cli, &client.call.target).await
+            }
+            end => end,
+        };
+        drop(client.mode.take());
         match end? {
             End::Detached => cli.note(&format!("[cw] detached from {name}")),
             End::Exited(status) => cli.note(&format!("[cw] session {status}")),
@@ -39,65 +67,177 @@ impl Attach {
     }
 }
 
-async fn relay(channel: crate::rpc::Channel) -> Result<End> {
-    let (mut receiver, mut sender) = (channel.receiver, channel.sender);
-    let show = async {
-        let mut out = tokio::io::stdout();
-        loop {
-            match receiver.next::<Reply>().await? {
-                Some(Incoming::Data(bytes)) => {
-                    out.write_all(&bytes).await?;
-                    out.flush().await?;
-                }
-                Some(Incoming::Control(Reply::Exited(exited))) => {
-                    return Ok(End::Exited(exited.status));
-                }
-                Some(Incoming::Control(Reply::Detached(_))) => return Ok(End::Detached),
-                Some(Incoming::Control(other)) => return Err(other.unexpected()),
-                None => {
-                    return Err(Error::new("connection_lost", "connection lost")
-                        .hint("the session runs on; attach again"));
-                }
+/// The oldest running session that nobody is attached to.
+async fn free(cli: &Cli, node: Option<String>) -> Result<Locator> {
+    let list = List {
+        node: node.clone(),
+        status: "running".to_owned(),
+        ..List::default()
+    };
+    let Reply::SessionList(list) = cli.ask(Call::ListSessions(list)).await? else {
+        return Err(Error::internal("no list"));
+    };
+    let found = list.sessions.iter().find(|info| !info.attached);
+    let info = found.ok_or_else(|| {
+        Error::new(
+            "session_not_found",
+            "no running unattached sessions available",
+        )
+    })?;
+    Ok(Locator {
+        node,
+        session: Session::Id(info.id),
+    })
+}
+
+/// How a session ended.
+async fn ended(cli: &Cli, target: &Locator) -> Result<End> {
+    let call = Status {
+        target: target.clone(),
+        json: false,
+    };
+    match cli.ask(Call::GetStatus(call)).await? {
+        Reply::SessionStatus(status) => Ok(End::Exited(status.info.status)),
+        other => Err(other.unexpected()),
+    }
+}
+
+impl Client {
+    /// One connection.
+    async fn round(
+        &mut self,
+        cli: &Cli,
+        name: &str,
+        mut channel: Channel,
+        patience: &mut Patience,
+    ) -> Result<End> {
+        self.call.size = size().map(|(cols, rows)| Resize { cols, rows });
+        channel
+            .sender
+            .send(&Call::Attach(self.call.clone()))
+            .await?;
+        let attached = match channel.receiver.next::<Reply>().await? {
+            Some(Incoming::Control(Reply::Attached(attached))) => attached,
+            Some(Incoming::Control(other)) => return Err(other.unexpected()),
+            _ => return Err(Error::new("connection_lost", "connection lost")),
+        };
+        patience.heard();
+        if self.mode.is_none() {
+            let only = if self.call.read_only {
+                ", to look only"
+            } else {
+                ""
+            };
+            cli.note(&format!(
+                "[cw] attached to {name}{only}; Ctrl+B d lets it go"
+            ));
+            self.mode = Some(RawMode::enter()?);
+        }
+        self.call.resume = Some(attached.offset);
+        self.repaint = attached.repaint;
+        let Channel {
+            mut receiver,
+            mut sender,
+        } = channel;
+        let (seen, repaint) = (&mut self.call.resume, &mut self.repaint);
+        // Letting go is the node's to confirm, so the keys never end the loop before the last bytes.
+        tokio::select! {
+            end = show(&mut receiver, seen, repaint, patience) => end,
+            error = self.keys.forward_all(&mut sender) => Err(error),
+        }
+    }
+}
+
+/// Shows what comes until the end, and counts how far that is.
+async fn show(
+    receiver: &mut Receiver,
+    seen: &mut Option<u64>,
+    repaint: &mut u64,
+    patience: &mut Patience,
+) -> Result<End> {
+    let mut out = tokio::io::stdout();
+    loop {
+        match receiver.next::<Reply>().await? {
+            Some(Incoming::Data(bytes)) => {
+                out.write_all(&bytes).await?;
+                out.flush().await?;
+                patience.heard();
+                let painted = (*repaint).min(bytes.len() as u64);
+                *repaint -= painted;
+                *seen = seen.map(|seen| seen + bytes.len() as u64 - painted);
+            }
+            Some(Incoming::Control(Reply::Exited(exited))) => {
+                return Ok(End::Exited(exited.status));
+            }
+            Some(Incoming::Control(Reply::Detached(_))) => return Ok(End::Detached),
+            Some(Incoming::Control(other)) => return Err(other.unexpected()),
+            None => {
+                return Err(Error::new("connection_lost", "connection lost")
+                    .hint("the session runs on; attach again"));
             }
         }
-    };
-    // Letting go is the node's to confirm, so the keys never end the loop before the last bytes.
-    tokio::select! {
-        end = show => end,
-        error = keys(&mut sender) => Err(error),
     }
 }
 
-/// Sends keys and sizes until something fails; after the detach chord it waits to be ended.
-async fn keys(sender: &mut Sender) -> Error {
-    match forward(sender).await {
-        Ok(()) => std::future::pending().await,
-        Err(error) => error,
-    }
+/// The user's keyboard.
+struct Keys {
+    input: tokio::io::Stdin,
+    resized: Signal,
+    detach: Detach,
+    /// Keys do nothing but let go.
+    read_only: bool,
+    /// The chord was typed; only the node's word is awaited.
+    done: bool,
 }
 
-async fn forward(sender: &mut Sender) -> Result<()> {
-    let mut resized = signal(SignalKind::window_change())?;
-    let mut input = tokio::io::stdin();
-    let mut detach = Detach::default();
-    let mut buffer = [0; 16 * 1024];
-    loop {
+impl Keys {
+    fn new(read_only: bool) -> Result<Self> {
+        Ok(Self {
+            input: tokio::io::stdin(),
+            resized: signal(SignalKind::window_change())?,
+            detach: Detach::default(),
+            read_only,
+            done: false,
+        })
+    }
+
+    /// Sends keys and sizes until something fails; after the detach chord it waits to be ended.
+    async fn forward_all(&mut self, sender: &mut Sender) -> Error {
+        if self.done
+            && let Err(error) = sender.send(&Call::Detach).await
+        {
+            return error;
+        }
+        while !self.done {
+            if let Err(error) = self.forward(sender).await {
+                return error;
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn forward(&mut self, sender: &mut Sender) -> Result<()> {
+        let mut buffer = [0; 16 * 1024];
         tokio::select! {
-            read = input.read(&mut buffer) => {
+            read = self.input.read(&mut buffer) => {
                 let count = read?;
-                let typed = detach.feed(&buffer[..count]);
-                if !typed.bytes.is_empty() {
+                let typed = self.detach.feed(&buffer[..count]);
+                if typed.detach || count == 0 {
+                    self.done = true;
+                }
+                if !typed.bytes.is_empty() && !self.read_only {
                     sender.send_data(&typed.bytes).await?;
                 }
-                if typed.detach || count == 0 {
-                    return sender.send(&Call::Detach).await;
+                if self.done {
+                    sender.send(&Call::Detach).await?;
                 }
             }
-            _ = resized.recv() => {
+            _ = self.resized.recv() => {
                 if let Some((cols, rows)) = size() {
                     sender.send(&Call::Resize(Resize { cols, rows })).await?;
                 }
             }
         }
+        Ok(())
     }
 }

@@ -1,0 +1,272 @@
+//! The command line: what the words mean, and which verb they run.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::{Cli, one_thread, threads};
+use crate::error::{Error, Result};
+use crate::verb;
+
+/// Terminals for AI agents, on every machine you own.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cw",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct CommandLine {
+    /// Talk to a node on another machine directly: a name from 'cw server list', or its URL.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME|URL",
+        env = "CODEWIRE_SERVER",
+        hide_env = true
+    )]
+    server: Option<String>,
+    /// The file that holds the token of a server; the variable CODEWIRE_SERVER_TOKEN is another way.
+    #[arg(long, global = true, value_name = "PATH")]
+    token_file: Option<String>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Start a command in a new session.
+    #[command(visible_alias = "run")]
+    Launch(verb::launch::Launch),
+    /// List the sessions, here or on another node.
+    #[command(visible_alias = "ls")]
+    List(verb::list::List),
+    /// Take a session over with your terminal; Ctrl+B d lets it go.
+    Attach(verb::attach::Attach),
+    /// Show what a session has printed, also after its end.
+    Logs(verb::logs::Logs),
+    /// Type text into a session.
+    Send(verb::send::Send),
+    /// End a session and everything it started.
+    Kill(verb::kill::Kill),
+    /// Show the state of a session.
+    Status(verb::status::Status),
+    /// Watch what sessions print, without attaching.
+    Watch(verb::watch::Watch),
+    /// Block until sessions end, fall silent or print something.
+    Wait(verb::wait::Wait),
+    /// Follow what happens to sessions.
+    Subscribe(verb::subscribe::Subscribe),
+    /// Give a session another name.
+    Rename(verb::rename::Rename),
+    /// Show or change the tags of a session.
+    Tag(verb::tag::Tag),
+    /// Send a message to a session.
+    Msg(verb::msg::Msg),
+    /// Show the messages of a session.
+    Inbox(verb::inbox::Inbox),
+    /// Send a request to a session and wait for its reply.
+    Request(verb::request::Request),
+    /// Answer a request.
+    Reply(verb::reply::Reply),
+    /// Follow messages.
+    Listen(verb::listen::Listen),
+    /// Start the node in the background; other commands do it by themselves.
+    Start,
+    /// Stop the node and end its sessions.
+    Stop(verb::process::Stop),
+    /// The node of this machine and the others of the network.
+    Node {
+        #[command(subcommand)]
+        verb: Option<Node>,
+    },
+    /// Networks: which machines belong together.
+    Network {
+        #[command(subcommand)]
+        verb: verb::network::Network,
+    },
+    /// The relay that introduces nodes to each other.
+    Relay {
+        #[command(subcommand)]
+        verb: verb::relay::Relay,
+    },
+    /// Nodes on other machines that are spoken to directly, without a relay.
+    Server {
+        #[command(subcommand)]
+        verb: verb::server::Manage,
+    },
+    /// Say what is set, by what, and what is wrong with it.
+    Doctor(verb::doctor::Doctor),
+    /// Say by the exit status whether the node, or a relay, answers; for health checks.
+    Health(verb::health::Health),
+    /// Print a completion script for your shell.
+    Completion(verb::completion::Completion),
+    /// Holds the terminals of a node.
+    #[command(hide = true)]
+    Keeper {
+        /// As the node gives them.
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Node {
+    /// Run the node in the foreground; this is what `cw node` alone does.
+    Run,
+    /// List the nodes of the network, and how each is reached.
+    List(verb::node::List),
+    /// Measure the way to a node.
+    Ping(verb::node::Ping),
+    /// Stop the node and end its sessions.
+    Stop(verb::process::Stop),
+    /// Start the node again, onto the program that is installed now; sessions run on.
+    Restart(verb::process::Restart),
+    /// The node itself, as the keeper starts it.
+    #[command(hide = true)]
+    Serve,
+}
+
+impl CommandLine {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let mut cli = Cli::from_env()?;
+        cli.token_file = self.token_file.clone();
+        cli.server = verb::server::choose(
+            &cli.home,
+            self.server.as_deref(),
+            self.token_file.as_deref(),
+        )?;
+        match self.verb {
+            // These two fork; no thread may have been started before.
+            Verb::Keeper { arguments } => verb::process::keeper(&cli.home, &arguments),
+            Verb::Node {
+                verb: None | Some(Node::Run),
+            } => verb::process::keeper(&cli.home, &[]),
+            Verb::Node {
+                verb: Some(Node::Serve),
+            } => crate::node::serve_until_stopped(cli.home),
+            Verb::Relay { verb } => threads()?.block_on(verb.run()).map(|()| ExitCode::SUCCESS),
+            verb => {
+                let runtime = one_thread()?;
+                let done = runtime.block_on(client(verb, &cli));
+                // A read of the keyboard cannot be called off; the next key must not be waited for.
+                runtime.shutdown_background();
+                done.map(|()| ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// Verbs that act on this machine alone must not be taken for acting on another.
+fn refuse_server(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::Start
+        | Verb::Stop(_)
+        | Verb::Network { .. }
+        | Verb::Health(_)
+        | Verb::Node {
+            verb: Some(Node::Stop(_) | Node::Restart(_)),
+        } => {
+            Err(Error::new("usage", "this command acts on this machine").hint("leave out --server"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn client(verb: Verb, cli: &Cli) -> Result<()> {
+    if cli.server.is_some() {
+        refuse_server(&verb)?;
+    }
+    match verb {
+        Verb::Launch(verb) => verb.run(cli).await,
+        Verb::List(verb) => verb.run(cli).await,
+        Verb::Attach(verb) => verb.run(cli).await,
+        Verb::Logs(verb) => verb.run(cli).await,
+        Verb::Send(verb) => verb.run(cli).await,
+        Verb::Kill(verb) => verb.run(cli).await,
+        Verb::Status(verb) => verb.run(cli).await,
+        Verb::Watch(verb) => verb.run(cli).await,
+        Verb::Wait(verb) => verb.run(cli).await,
+        Verb::Subscribe(verb) => verb.run(cli).await,
+        Verb::Rename(verb) => verb.run(cli).await,
+        Verb::Tag(verb) => verb.run(cli).await,
+        Verb::Server { verb } => verb.run(cli, cli.token_file.as_deref()),
+        Verb::Doctor(verb) => verb.run(cli).await,
+        Verb::Msg(verb) => verb.run(cli).await,
+        Verb::Inbox(verb) => verb.run(cli).await,
+        Verb::Request(verb) => verb.run(cli).await,
+        Verb::Reply(verb) => verb.run(cli).await,
+        Verb::Listen(verb) => verb.run(cli).await,
+        Verb::Start => verb::process::start(cli).await,
+        Verb::Stop(verb)
+        | Verb::Node {
+            verb: Some(Node::Stop(verb)),
+        } => verb.run(cli).await,
+        Verb::Node {
+            verb: Some(Node::Restart(verb)),
+        } => verb.run(cli).await,
+        Verb::Node {
+            verb: Some(Node::List(verb)),
+        } => verb.run(cli).await,
+        Verb::Node {
+            verb: Some(Node::Ping(verb)),
+        } => verb.run(cli).await,
+        Verb::Network { verb } => verb.run(cli).await,
+        Verb::Health(verb) => verb.run(cli).await,
+        Verb::Completion(verb) => verb.run(cli),
+        Verb::Keeper { .. } | Verb::Relay { .. } | Verb::Node { .. } => {
+            Err(Error::internal("not a client's verb"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_readme_shows_is_understood() {
+        for line in [
+            "cw launch planner -- bash",
+            "cw launch dev-2 --name coder -- bash -c 'a b'",
+            "cw list dev-2 --json",
+            "cw msg -f planner dev-2:coder start",
+            "cw request -f planner dev-2:coder ready? --timeout 5",
+            "cw reply req_x yes -f coder",
+            "cw listen --session dev-2:coder",
+            "cw kill --tag worker",
+            "cw kill --all",
+            "cw logs 1 --tail 100 -f",
+            "cw send 1 --file x --no-newline",
+            "cw network join --relay-url http://x CW-INV-y",
+            "cw network create alpha --use",
+            "cw node",
+            "cw node list",
+        ] {
+            let words = line.split(' ');
+            assert!(CommandLine::try_parse_from(words).is_ok(), "{line}");
+        }
+        for line in [
+            "cw",
+            "cw kill",
+            "cw msg a",
+            "cw attach",
+            "cw kill a --all",
+            "cw list --status odd",
+            "cw nonsense",
+        ] {
+            assert!(
+                CommandLine::try_parse_from(line.split(' ')).is_err(),
+                "{line}"
+            );
+        }
+    }
+}

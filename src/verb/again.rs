@@ -1,0 +1,85 @@
+//! Calls that outlive the node they were made to: watching, waiting and following go on by
+//! themselves when the node is restarted, or the way to another machine is lost for a while.
+//!
+//! A call is made again only after the node has answered it once, and says where to go on. A node
+//! that was stopped on purpose is not started again for it.
+
+use std::time::{Duration, Instant};
+
+use crate::cli::Cli;
+use crate::error::{Error, Result};
+use crate::rpc::Channel;
+
+/// How long to try without any answer.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// The first pause between two tries, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How long it has been silent.
+pub(crate) struct Patience {
+    /// Since when nothing was heard; none while it was never heard.
+    heard: Option<Instant>,
+    pause: Duration,
+    told: bool,
+}
+
+impl Patience {
+    /// The node has answered.
+    pub(crate) fn heard(&mut self) {
+        self.heard = Some(Instant::now());
+        self.pause = PAUSE.0;
+        self.told = false;
+    }
+
+    /// A new channel after `lost`.
+    async fn reopen(&mut self, cli: &Cli, lost: Error) -> Result<Channel> {
+        let Some(heard) = self.heard else {
+            return Err(lost);
+        };
+        while heard.elapsed() < GIVE_UP {
+            if self.pause > Duration::from_millis(200) && !self.told {
+                self.told = true;
+                cli.note(&format!("[cw] {lost}; trying again"));
+            }
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(PAUSE.1);
+            match cli.reopen().await {
+                Ok(channel) => return Ok(channel),
+                Err(error) if is_lost(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(lost)
+    }
+}
+
+/// Makes a call, and again when it was lost, until it is done or has failed.
+///
+/// # Errors
+///
+/// The call's; what was lost when nothing was heard for a minute.
+pub(crate) async fn until_done<T>(
+    cli: &Cli,
+    mut round: impl AsyncFnMut(Channel, &mut Patience) -> Result<T>,
+) -> Result<T> {
+    let mut patience = Patience {
+        heard: None,
+        pause: PAUSE.0,
+        told: false,
+    };
+    let mut channel = cli.open().await?;
+    loop {
+        match round(channel, &mut patience).await {
+            Err(error) if is_lost(&error) => channel = patience.reopen(cli, error).await?,
+            ended => return ended,
+        }
+    }
+}
+
+/// Whether trying again may help.
+fn is_lost(error: &Error) -> bool {
+    matches!(
+        error.code.as_str(),
+        "connection_lost" | "node_down" | "node_unreachable" | "node_restarting"
+    )
+}
