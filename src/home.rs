@@ -104,6 +104,36 @@ impl Home {
         self.dir.join("config.toml")
     }
 
+    /// Variables for every session, a flat JSON object of strings; optional.
+    #[must_use]
+    pub fn environment(&self) -> PathBuf {
+        self.dir.join("environment.json")
+    }
+
+    /// The SSH agent of whoever came last, at a path that does not change: sessions outlive the
+    /// login that started them, and its agent.
+    #[must_use]
+    pub fn agent(&self) -> PathBuf {
+        self.dir.join("agent.sock")
+    }
+
+    /// Makes [`Self::agent`] lead to the agent of a caller. What is no socket is no agent.
+    pub fn offer_agent(&self, socket: &Path) {
+        use std::os::unix::fs::FileTypeExt;
+        let link = self.agent();
+        let is_socket = std::fs::metadata(socket).is_ok_and(|found| found.file_type().is_socket());
+        if !is_socket || !socket.is_absolute() || socket == link {
+            return;
+        }
+        let temporary = link.with_extension("new");
+        let _ = std::fs::remove_file(&temporary);
+        let offered = std::os::unix::fs::symlink(socket, &temporary)
+            .and_then(|()| std::fs::rename(&temporary, &link));
+        if let Err(error) = offered {
+            tracing::warn!(%error, "sessions do not see the SSH agent");
+        }
+    }
+
     /// The secret that lets WebSocket clients in.
     #[must_use]
     pub fn token(&self) -> PathBuf {

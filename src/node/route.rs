@@ -4,6 +4,7 @@
 //! its own machine from one that came through the mesh.
 
 use crate::error::{Error, Result};
+use crate::locator::Session;
 use crate::verb::Call;
 
 /// Where a call goes.
@@ -24,6 +25,16 @@ pub(super) enum Route {
 pub(super) fn route(call: &mut Call, me: &str, knows: impl Fn(&str) -> bool) -> Result<Route> {
     match call {
         Call::Launch(launch) => place(launch, me, &knows)?,
+        // `cw subscribe dev-1` is about everything there: a known node wins over a name.
+        Call::Subscribe(subscribe) => {
+            let select = &mut subscribe.select;
+            if let (None, Some(Session::Name(word))) = (&select.node, &select.session)
+                && (word == me || knows(word))
+            {
+                select.node = Some(word.clone());
+                select.session = None;
+            }
+        }
         // Only its own node speaks for a session, so that is where a reply goes.
         Call::MsgReply(reply) if reply.node.is_none() => {
             reply.node = reply.from.as_mut().and_then(|from| from.node.take());
@@ -42,10 +53,14 @@ pub(super) fn route(call: &mut Call, me: &str, knows: impl Fn(&str) -> bool) -> 
             format!("no node named {node:?} in this network"),
         ));
     }
-    if let Call::Launch(launch) = call {
-        // The other machine has its own variables and directories.
-        launch.environment.clear();
-        launch.caller_dir = None;
+    match call {
+        // The other machine has its own variables, directories and agents.
+        Call::Launch(launch) => {
+            launch.environment.clear();
+            launch.caller_dir = None;
+        }
+        Call::Attach(attach) => attach.ssh_auth_sock = None,
+        _ => {}
     }
     Ok(Route::There(node))
 }

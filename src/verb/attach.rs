@@ -14,7 +14,7 @@ use super::info::Exited;
 use super::{Call, Failure, Reply};
 use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::Context;
+use crate::node::{Caller, Context};
 use crate::rpc::{Incoming, Receiver, Sender};
 
 mod client;
@@ -47,6 +47,10 @@ pub struct Attach {
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_history: Option<bool>,
+    /// The socket of the client's SSH agent; never sent to another machine.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_auth_sock: Option<String>,
     /// The size of the client's terminal.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +96,11 @@ impl Attach {
             && !self.read_only
         {
             resize(context, info.id, size);
+        }
+        if let Some(socket) = &self.ssh_auth_sock
+            && context.caller == Caller::Owner
+        {
+            context.host.home.offer_agent(socket.as_ref());
         }
         let mut attachment = context.host.sessions.attach(info.id)?;
         let offset = attachment.reader.offset();

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use session::{Info, Status};
 
+use super::select::{Selected, named};
 use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
@@ -23,14 +24,14 @@ const GRACE_MAX: u32 = 600;
 /// End a session and everything it started.
 #[derive(Args, Clone, Debug)]
 pub struct Kill {
-    /// The session: its name or number, or node:session.
-    #[arg(required_unless_present_any = ["all", "tags"])]
+    /// The session: its name or number, a tag, or node:session.
+    #[arg(add = super::complete::sessions_and_tags(), required_unless_present_any = ["all", "tags"])]
     pub target: Option<Locator>,
     /// Every running session.
     #[arg(short, long, conflicts_with_all = ["target", "tags"])]
     pub all: bool,
     /// Every running session with one of these tags.
-    #[arg(short, long = "tag", value_name = "TAG", conflicts_with = "target")]
+    #[arg(short, long = "tag", value_name = "TAG", conflicts_with = "target", add = super::complete::tags())]
     pub tags: Vec<String>,
     /// Seconds between the polite signal and the last one.
     #[arg(long, value_name = "SECONDS", default_value_t = GRACE)]
@@ -134,7 +135,15 @@ impl Kill {
 
 impl KillOne {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
-        let info = super::find(context, &self.target.session)?;
+        let info = match named(context, &self.target.session)? {
+            Selected::One(info) => info,
+            // A word that is no session's name may be a tag.
+            tagged => {
+                let ids: Vec<_> = tagged.now(context).iter().map(|info| info.id).collect();
+                let wanted = |info: &Info| ids.contains(&info.id);
+                return kill_each(context, self.grace_seconds, wanted).await;
+            }
+        };
         let grace = grace(self.grace_seconds)?;
         let info = context.host.sessions.kill(info.id, grace).await?;
         Ok(Reply::Killed(Killed {

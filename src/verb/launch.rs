@@ -12,6 +12,7 @@ use session::{Name, Size, Tag};
 use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
+use crate::home::Home;
 use crate::node::Context;
 use crate::rpc::codec::Base64;
 
@@ -136,7 +137,7 @@ impl Launch {
         };
         let spec = LaunchSpec {
             cwd: self.working_dir()?.into(),
-            env: self.variables()?,
+            env: self.variables(&context.host.home)?,
             name: name.as_deref().map(str::parse::<Name>).transpose()?,
             tags: self
                 .tags
@@ -179,7 +180,10 @@ impl Launch {
     /// The session's variables: the caller's (or, for a call from another machine, the node's
     /// own), then what was asked for. The marks of an agent that runs the caller are left out, so
     /// that an agent started from within another does not take itself for its child.
-    fn variables(&self) -> Result<Vec<(String, String)>> {
+    ///
+    /// In between come those of `environment.json`, which is read at each launch. An SSH agent is
+    /// reached by a path that stays the same when its owner logs in again.
+    fn variables(&self, home: &Home) -> Result<Vec<(String, String)>> {
         const AGENT_MARKS: [&str; 2] = ["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"];
         let mut variables = std::collections::BTreeMap::new();
         if self.environment.is_empty() {
@@ -197,12 +201,35 @@ impl Launch {
         variables
             .entry("COLORTERM".to_owned())
             .or_insert_with(|| "truecolor".to_owned());
+        if let Some(socket) = variables.get_mut("SSH_AUTH_SOCK") {
+            if !self.environment.is_empty() {
+                home.offer_agent(socket.as_ref());
+            }
+            if home.agent().is_symlink() {
+                *socket = home.agent().display().to_string();
+            }
+        }
+        variables.extend(shared_variables(home)?);
         for pair in &self.env {
             let (key, value) = split(pair)
                 .ok_or_else(|| Error::new("usage", format!("{pair:?} is not KEY=VALUE")))?;
             variables.insert(key, value);
         }
         Ok(variables.into_iter().collect())
+    }
+}
+
+/// What `environment.json` says.
+fn shared_variables(home: &Home) -> Result<std::collections::BTreeMap<String, String>> {
+    let path = home.environment();
+    let invalid = |why: String| {
+        Error::new("config_invalid", format!("{}: {why}", path.display()))
+            .hint("it is one JSON object of strings: {\"KEY\": \"value\"}")
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Default::default()),
+        Err(error) => Err(invalid(error.to_string())),
     }
 }
 
@@ -229,6 +256,12 @@ fn parse_size(text: &str) -> Result<Size> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().to_owned()).unwrap();
+        (dir, home)
+    }
 
     #[test]
     fn sizes_are_checked() {
@@ -257,7 +290,7 @@ mod tests {
             ..Launch::default()
         };
         let variables: std::collections::BTreeMap<_, _> =
-            launch.variables().unwrap().into_iter().collect();
+            launch.variables(&home().1).unwrap().into_iter().collect();
         assert_eq!(variables["PATH"], "/x");
         assert_eq!(variables["TERM"], "xterm-256color");
         assert_eq!(variables["A"], "b=c");
@@ -270,6 +303,50 @@ mod tests {
             env: vec!["NOVALUE".into()],
             ..Launch::default()
         };
-        assert_eq!(launch.variables().unwrap_err().code, "usage");
+        assert_eq!(launch.variables(&home().1).unwrap_err().code, "usage");
+    }
+
+    #[test]
+    fn shared_variables_stand_between_the_callers_and_those_asked_for() {
+        let (_dir, home) = home();
+        std::fs::write(home.environment(), r#"{"A": "file", "B": "file"}"#).unwrap();
+        let launch = Launch {
+            environment: vec!["A=caller".into(), "B=caller".into(), "C=caller".into()],
+            env: vec!["B=asked".into()],
+            ..Launch::default()
+        };
+        let variables = launch.variables(&home).unwrap();
+        for (key, value) in [("A", "file"), ("B", "asked"), ("C", "caller")] {
+            assert!(
+                variables.contains(&(key.to_owned(), value.to_owned())),
+                "{key}"
+            );
+        }
+        std::fs::write(home.environment(), "[]").unwrap();
+        assert_eq!(launch.variables(&home).unwrap_err().code, "config_invalid");
+    }
+
+    #[test]
+    fn the_way_to_an_agent_stays_when_the_agent_changes() {
+        let (dir, home) = home();
+        let socket = dir.path().join("first");
+        let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let environment = vec![format!("SSH_AUTH_SOCK={}", socket.display())];
+        let launch = Launch {
+            environment,
+            ..Launch::default()
+        };
+        let variables = launch.variables(&home).unwrap();
+        let stable = (
+            "SSH_AUTH_SOCK".to_owned(),
+            home.agent().display().to_string(),
+        );
+        assert!(variables.contains(&stable));
+        assert_eq!(std::fs::read_link(home.agent()).unwrap(), socket);
+        let second = dir.path().join("second");
+        let _agent = std::os::unix::net::UnixListener::bind(&second).unwrap();
+        home.offer_agent(&second);
+        home.offer_agent(&dir.path().join("no such socket"));
+        assert_eq!(std::fs::read_link(home.agent()).unwrap(), second);
     }
 }

@@ -82,7 +82,12 @@ impl Selection {
     }
 }
 
-fn named(context: &Context<'_>, session: &Session) -> Result<Selected> {
+/// What a word means: a session, else a tag.
+///
+/// # Errors
+///
+/// `session_not_found`.
+pub(super) fn named(context: &Context<'_>, session: &Session) -> Result<Selected> {
     let missing = match super::find(context, session) {
         Ok(info) => return Ok(Selected::One(Box::new(info))),
         Err(error) => error,

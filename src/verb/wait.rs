@@ -166,7 +166,9 @@ impl Wait {
             waits.spawn(one(sessions.clone(), info, until.clone()));
         }
         // The client learns that its call was taken, and calls again if the node is lost now.
-        context.channel.sender.send(&Reply::Waiting).await?;
+        if context.modern {
+            context.channel.sender.send(&Reply::Waiting).await?;
+        }
         let all = async {
             let mut done = Vec::new();
             while let Some(one) = waits.join_next().await {

@@ -39,6 +39,9 @@ impl Attach {
             self.target = free(cli, self.target.node).await?;
         }
         let name = self.target.to_string();
+        if cli.server.is_none() {
+            self.ssh_auth_sock = std::env::var("SSH_AUTH_SOCK").ok();
+        }
         // Found out before anything is shown.
         RawMode::check()?;
         let mut client = Client {
@@ -142,6 +145,8 @@ impl Client {
         let (seen, repaint) = (&mut self.call.resume, &mut self.repaint);
         // Letting go is the node's to confirm, so the keys never end the loop before the last bytes.
         tokio::select! {
+            // First what has come: a connection that is over takes no keys.
+            biased;
             end = show(&mut receiver, seen, repaint, patience) => end,
             error = self.keys.forward_all(&mut sender) => Err(error),
         }
@@ -184,6 +189,8 @@ struct Keys {
     input: tokio::io::Stdin,
     resized: Signal,
     detach: Detach,
+    /// Keys that were typed and could not be sent.
+    pending: Vec<u8>,
     /// Keys do nothing but let go.
     read_only: bool,
     /// The chord was typed; only the node's word is awaited.
@@ -196,6 +203,7 @@ impl Keys {
             input: tokio::io::stdin(),
             resized: signal(SignalKind::window_change())?,
             detach: Detach::default(),
+            pending: Vec::new(),
             read_only,
             done: false,
         })
@@ -203,33 +211,41 @@ impl Keys {
 
     /// Sends keys and sizes until something fails; after the detach chord it waits to be ended.
     async fn forward_all(&mut self, sender: &mut Sender) -> Error {
-        if self.done
-            && let Err(error) = sender.send(&Call::Detach).await
-        {
-            return error;
-        }
-        while !self.done {
-            if let Err(error) = self.forward(sender).await {
+        loop {
+            if let Err(error) = self.send(sender).await {
+                return error;
+            }
+            if self.done {
+                return std::future::pending().await;
+            }
+            if let Err(error) = self.take(sender).await {
                 return error;
             }
         }
-        std::future::pending().await
     }
 
-    async fn forward(&mut self, sender: &mut Sender) -> Result<()> {
+    /// Sends what was typed.
+    async fn send(&mut self, sender: &mut Sender) -> Result<()> {
+        if !self.pending.is_empty() {
+            sender.send_data(&self.pending).await?;
+            self.pending.clear();
+        }
+        if self.done {
+            sender.send(&Call::Detach).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for keys, or another size.
+    async fn take(&mut self, sender: &mut Sender) -> Result<()> {
         let mut buffer = [0; 16 * 1024];
         tokio::select! {
             read = self.input.read(&mut buffer) => {
                 let count = read?;
                 let typed = self.detach.feed(&buffer[..count]);
-                if typed.detach || count == 0 {
-                    self.done = true;
-                }
-                if !typed.bytes.is_empty() && !self.read_only {
-                    sender.send_data(&typed.bytes).await?;
-                }
-                if self.done {
-                    sender.send(&Call::Detach).await?;
+                self.done = typed.detach || count == 0;
+                if !self.read_only {
+                    self.pending.extend(typed.bytes);
                 }
             }
             _ = self.resized.recv() => {

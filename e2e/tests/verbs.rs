@@ -1,0 +1,325 @@
+//! What people type about sessions: names and tags, attach in all its ways, keys and pastes, a
+//! node spoken to over WebSocket or restarted, what is set, and completion.
+
+use e2e::home::Part;
+use e2e::pty::Terminal;
+use e2e::steps::{self, ECHO, SLEEPER};
+use e2e::{Local, PATIENCE, case, wait_until};
+
+const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
+
+#[test]
+fn names_and_tags_are_changed() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let _ = cw
+            .run(&["launch", "one", "-t", "worker", "--", "sleep", "600"])
+            .ok();
+        steps::launch(cw, "two", &SLEEPER);
+        let told = cw.run(&["rename", "one", "first"]).ok();
+        assert_eq!(told.stderr, "Session 1 is first now\n");
+        cw.run(&["rename", "two", "first"]).fails("name_taken");
+        cw.run(&["rename", "two", "a b"]).fails("name_invalid");
+        cw.run(&["status", "one"]).fails("session_not_found");
+        let _ = cw.run(&["rename", "two", "one"]).ok();
+        assert_eq!(
+            cw.ok(&["tag", "first", "a", "b c"])
+                .lines()
+                .collect::<Vec<_>>(),
+            ["worker", "a", "b c"]
+        );
+        assert_eq!(
+            cw.ok(&["tag", "first", "--remove", "worker", "-r", "a"]),
+            "b c\n"
+        );
+        let before = local.home().kill(Part::Node);
+        let _ = local.home().wait_for(Part::Node, Some(before));
+        assert_eq!(cw.ok(&["tag", "first"]), "b c\n");
+        let _ = cw.run(&["tag", "one", "worker"]).ok();
+        let killed = cw.run(&["kill", "worker"]).ok();
+        assert_eq!(killed.stderr, "Killed 1 session(s)\n");
+        assert!(cw.ok(&["list", "--status", "running"]).contains("first"));
+        let _ = cw.run(&["rename", "first", "--none"]).ok();
+        assert!(cw.ok(&["list", "--status", "running"]).contains("1    -"));
+    });
+}
+
+#[test]
+fn s26_attach_without_a_name_takes_the_oldest_free_one() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let mut nobody = Terminal::run(cw, &["attach"]);
+        nobody.shows("no running unattached sessions available", PATIENCE);
+        assert_ne!(nobody.ends(PATIENCE), 0);
+        let _ = cw.run(&["launch", "--", "true"]).ok();
+        let _ = cw.run(&["wait", "1"]).ok();
+        steps::launch(cw, "first", &ECHO);
+        steps::launch(cw, "second", &ECHO);
+        let mut first = Terminal::run(cw, &["attach"]);
+        first.shows("attached to 2", PATIENCE);
+        let mut second = Terminal::run(cw, &["attach"]);
+        second.shows("attached to 3", PATIENCE);
+        for terminal in [&mut first, &mut second] {
+            terminal.type_in("\u{2}d");
+            assert_eq!(terminal.ends(PATIENCE), 0);
+        }
+    });
+}
+
+#[test]
+fn who_only_reads_changes_nothing() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(cw, "coder", &ECHO);
+        let mut reader = Terminal::run(cw, &["attach", "coder", "--read-only"]);
+        reader.shows("to look only", PATIENCE);
+        reader.type_in("not this\r");
+        let _ = cw.run(&["send", "coder", "this"]).ok();
+        reader.shows("got:this", PATIENCE);
+        reader.type_in("\u{2}d");
+        assert_eq!(reader.ends(PATIENCE), 0);
+        reader.restored().expect("the terminal is as it was");
+        assert!(!cw.ok(&["logs", "coder"]).contains("not this"));
+    });
+}
+
+#[test]
+fn attach_goes_on_where_it_was_when_the_node_is_killed() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(cw, "coder", &ECHO);
+        let mut terminal = Terminal::run(cw, &["attach", "coder"]);
+        terminal.shows("attached to coder", PATIENCE);
+        for round in 0..3 {
+            let before = local.home().kill(Part::Node);
+            let _ = local.home().wait_for(Part::Node, Some(before));
+            terminal.type_in(&format!("round {round}\n"));
+            terminal.shows(&format!("got:round {round}"), PATIENCE);
+        }
+        let _ = cw.run(&["send", "coder", "still here"]).ok();
+        terminal.shows("got:still here", PATIENCE);
+        let shown = terminal.text().matches("got:round 0").count();
+        assert_eq!(shown, 1, "nothing is shown twice");
+        // And the end is told, though the node was away when it came.
+        let _ = local.home().kill(Part::Node);
+        let _ = cw.run(&["kill", "coder"]).ok();
+        terminal.shows("[cw] session killed", PATIENCE);
+        assert_eq!(terminal.ends(PATIENCE), 0);
+        terminal.restored().expect("the terminal is as it was");
+    });
+}
+
+#[test]
+fn a_literal_prefix_key_can_be_typed() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(
+            cw,
+            "keys",
+            &[
+                "sh",
+                "-c",
+                "stty raw -echo; echo ready; dd bs=1 count=3 2>/dev/null | od -An -tx1; echo",
+            ],
+        );
+        steps::wait_for_output(cw, "keys", "ready");
+        let mut terminal = Terminal::run(cw, &["attach", "keys"]);
+        terminal.shows("attached", PATIENCE);
+        terminal.type_in("\u{2}\u{2}\u{1b}x");
+        terminal.shows("02 1b 78", PATIENCE);
+        assert_eq!(terminal.ends(PATIENCE), 0);
+    });
+}
+
+#[test]
+fn keys_and_pastes_are_sent() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(
+            cw,
+            "keys",
+            &[
+                "sh",
+                "-c",
+                "stty raw -echo; echo ready; dd bs=1 count=5 2>/dev/null | od -An -tx1; dd bs=1 count=16 2>/dev/null | od -An -c",
+            ],
+        );
+        steps::wait_for_output(cw, "keys", "ready");
+        let _ = cw.run(&["send", "keys", "--keys", "C-c", "Up", "q"]).ok();
+        steps::wait_for_output(cw, "keys", "03 1b 5b 41 71");
+        let _ = cw.run(&["send", "keys", "--paste", "a\nb"]).ok();
+        steps::wait_for_output(cw, "keys", "[   2   0   1   ~  \\r");
+    });
+}
+
+#[test]
+fn s27_a_node_is_spoken_to_over_websocket() {
+    case(&Local::new(CW), |local| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address").to_string();
+        drop(free);
+        let served = local.cw().clone().env("CODEWIRE_LISTEN", &address);
+        let _ = served.run(&["start"]).ok();
+        steps::launch(&served, "coder", &ECHO);
+        let token = wait_until("the node has made a token", PATIENCE, || {
+            std::fs::read_to_string(local.home().dir().join("token"))
+                .map_err(|error| error.to_string())
+        });
+
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        let cw = local.cw().clone().env("CODEWIRE_HOME", elsewhere.path());
+        let add = ["server", "add", "gpu", &address];
+        let added = cw.run_with(&add, token.as_bytes(), PATIENCE).ok();
+        assert_eq!(added.stderr, "Server \"gpu\" added\n");
+        let list = cw.ok(&["server", "list"]);
+        assert!(
+            list.contains("gpu") && list.contains(&address) && !list.contains(&token),
+            "{list}"
+        );
+
+        assert!(cw.ok(&["--server", "gpu", "list"]).contains("coder"));
+        let _ = cw
+            .run(&["--server", "gpu", "send", "coder", "over there"])
+            .ok();
+        steps::wait_for_output(&served, "coder", "got:over there");
+        let _ = cw
+            .run(&[
+                "-s",
+                "gpu",
+                "launch",
+                "there",
+                "--",
+                "sh",
+                "-c",
+                "echo here; exit 3",
+            ])
+            .ok();
+        let wait = cw.run(&["-s", "gpu", "wait", "there"]);
+        assert_eq!(wait.status, Some(8), "{wait}");
+        let mut terminal = Terminal::run(&cw, &["-s", "gpu", "attach", "coder"]);
+        terminal.shows("got:over there", PATIENCE);
+        terminal.type_in("typed\n");
+        terminal.shows("got:typed", PATIENCE);
+        // The node is killed and comes back; the way is the same, so is the client.
+        let before = local.home().kill(Part::Node);
+        let _ = local.home().wait_for(Part::Node, Some(before));
+        terminal.type_in("again\n");
+        terminal.shows("got:again", PATIENCE);
+        terminal.type_in("\u{2}d");
+        assert_eq!(terminal.ends(PATIENCE), 0);
+
+        let wrong = cw
+            .clone()
+            .env("CODEWIRE_SERVER_TOKEN", "not the token at all");
+        wrong
+            .run(&["-s", &format!("ws://{address}"), "list"])
+            .fails("unauthorized");
+        cw.run(&["-s", &address, "list"])
+            .fails("usage")
+            .hints("--token-file");
+        cw.run(&["-s", "nowhere", "list"])
+            .fails("not_found")
+            .hints("cw server list");
+        cw.run(&["-s", "gpu", "stop"])
+            .fails("usage")
+            .hints("leave out --server");
+        let _ = cw.run(&["server", "remove", "gpu"]).ok();
+        cw.run(&["server", "remove", "gpu"]).fails("not_found");
+        assert!(
+            local
+                .home()
+                .log()
+                .lines()
+                .all(|line| !line.contains(&token))
+        );
+    });
+}
+
+#[test]
+fn a_node_is_restarted_under_its_sessions() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(cw, "coder", &ECHO);
+        let before = local.home().pid(Part::Node);
+        let told = cw.run(&["node", "restart"]).ok();
+        assert!(
+            told.stderr.starts_with("[cw] node restarted; it runs "),
+            "{told}"
+        );
+        assert_ne!(local.home().pid(Part::Node), before);
+        let _ = cw.run(&["send", "coder", "still here"]).ok();
+        steps::wait_for_output(cw, "coder", "got:still here");
+        let refused = cw.run(&["node", "restart", "--program", "/bin/true"]);
+        refused.fails("not_found").hints("runs on as it was");
+        let _ = cw.run(&["send", "coder", "unharmed"]).ok();
+        steps::wait_for_output(cw, "coder", "got:unharmed");
+    });
+}
+
+#[test]
+fn the_doctor_says_what_is_set_and_what_is_wrong() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(local.home().dir(), private).expect("it is ours");
+        let well = cw.run(&["doctor"]).ok();
+        assert!(well.stdout.contains("node       does not run"), "{well}");
+        assert_eq!(local.home().processes(), [], "the doctor starts nothing");
+        std::fs::write(
+            local.home().dir().join("config.toml"),
+            "[node]\nrelay_url = \"http://file\"\nname = \"file\"\n",
+        )
+        .expect("a file");
+        let cw = cw.clone().env("CODEWIRE_NODE_NAME", "variable");
+        let told = cw.ok(&["doctor"]);
+        let line = |key: &str| {
+            told.lines()
+                .find(|line| line.starts_with(key))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert!(
+            line("node.name").contains("variable")
+                && line("node.name").ends_with("CODEWIRE_NODE_NAME"),
+            "{told}"
+        );
+        assert!(
+            line("relay_url").ends_with("config.toml: node.relay_url"),
+            "{told}"
+        );
+        std::fs::write(
+            local.home().dir().join("config.toml"),
+            "[node]\nsync = \"maybe\"\n",
+        )
+        .expect("a file");
+        let ill = cw.run(&["doctor"]);
+        assert_eq!(ill.status, Some(1), "{ill}");
+        assert!(ill.stdout.contains("BAD config"), "{ill}");
+        std::fs::remove_file(local.home().dir().join("config.toml")).expect("it was there");
+    });
+}
+
+#[test]
+fn words_are_completed_by_asking_the_node() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        assert!(cw.ok(&["completion", "bash"]).contains("COMPLETE"));
+        let _ = cw
+            .run(&["launch", "planner", "-t", "worker", "--", "sleep", "600"])
+            .ok();
+        let complete = |words: &[&str]| {
+            let mut line = vec!["--", "cw"];
+            line.extend(words);
+            let index = words.len().to_string();
+            let cw = cw
+                .clone()
+                .env("COMPLETE", "bash")
+                .env("_CLAP_COMPLETE_INDEX", index);
+            cw.ok(&line)
+        };
+        assert!(complete(&["attach", "pl"]).contains("planner"));
+        assert!(complete(&["wait", "wor"]).contains("worker"), "a tag");
+        assert!(complete(&["subscribe", "--event", "session.st"]).contains("session.status"));
+        assert!(complete(&["ren"]).contains("rename"));
+    });
+}
