@@ -4,7 +4,7 @@
 use e2e::home::Part;
 use e2e::pty::Terminal;
 use e2e::steps::{self, ECHO, SLEEPER};
-use e2e::{Local, PATIENCE, case, wait_until};
+use e2e::{Cw, Local, PATIENCE, case, wait_until};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
@@ -208,21 +208,7 @@ fn s27_a_node_is_spoken_to_over_websocket() {
         terminal.type_in("\u{2}d");
         assert_eq!(terminal.ends(PATIENCE), 0);
 
-        let wrong = cw
-            .clone()
-            .env("CODEWIRE_SERVER_TOKEN", "not the token at all");
-        wrong
-            .run(&["-s", &format!("ws://{address}"), "list"])
-            .fails("unauthorized");
-        cw.run(&["-s", &address, "list"])
-            .fails("usage")
-            .hints("--token-file");
-        cw.run(&["-s", "nowhere", "list"])
-            .fails("not_found")
-            .hints("cw server list");
-        cw.run(&["-s", "gpu", "stop"])
-            .fails("usage")
-            .hints("leave out --server");
+        refused(&cw, &address);
         let _ = cw.run(&["server", "remove", "gpu"]).ok();
         cw.run(&["server", "remove", "gpu"]).fails("not_found");
         assert!(
@@ -233,6 +219,26 @@ fn s27_a_node_is_spoken_to_over_websocket() {
                 .all(|line| !line.contains(&token))
         );
     });
+}
+
+/// What cannot be said to a server, or not by everybody.
+#[track_caller]
+fn refused(cw: &Cw, address: &str) {
+    let wrong = cw
+        .clone()
+        .env("CODEWIRE_SERVER_TOKEN", "not the token at all");
+    wrong
+        .run(&["-s", &format!("ws://{address}"), "list"])
+        .fails("unauthorized");
+    cw.run(&["-s", address, "list"])
+        .fails("usage")
+        .hints("--token-file");
+    cw.run(&["-s", "nowhere", "list"])
+        .fails("not_found")
+        .hints("cw server list");
+    cw.run(&["-s", "gpu", "stop"])
+        .fails("usage")
+        .hints("leave out --server");
 }
 
 #[test]

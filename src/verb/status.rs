@@ -9,6 +9,7 @@ use crate::cli::Cli;
 use crate::error::Result;
 use crate::locator::Locator;
 use crate::node::Context;
+use crate::show;
 
 /// Show the state of a session.
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
@@ -31,6 +32,9 @@ pub struct SessionStatus {
     pub output_size: u64,
 }
 
+/// How much of the end of the output is shown.
+const LAST_LINES: usize = 5;
+
 impl Status {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
         let json = self.json;
@@ -47,8 +51,11 @@ impl Status {
 
     pub(crate) fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let info = super::find(context, &self.target.session)?;
+        let mut wire = SessionInfo::from(&info);
+        wire.last_output_snippet =
+            super::wait::last_lines(&context.host.sessions, &info, LAST_LINES);
         Ok(Reply::SessionStatus(Box::new(SessionStatus {
-            info: SessionInfo::from(&info),
+            info: wire,
             output_size: info.output_end,
         })))
     }
@@ -78,6 +85,16 @@ fn text(info: &SessionInfo) -> String {
     row("Output Size", &format!("{} bytes", info.output_bytes));
     if let Some(at) = &info.last_output_at {
         row("Last Output", at);
+    }
+    if let Some(seconds) = info.idle_seconds {
+        row("Idle", &format!("{seconds}s"));
+    }
+    for line in info
+        .last_output_snippet
+        .iter()
+        .flat_map(|text| text.lines())
+    {
+        out.push_str(&format!("  | {}\n", show::clean(line)));
     }
     out
 }
