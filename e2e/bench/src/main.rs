@@ -3,12 +3,16 @@
 //! `cw-bench rpc <cw>`: a call between two nodes against raw quinn on the same path, bulk through
 //! one stream, the same through the relay, and whole commands of the program `<cw>`. Printed are
 //! medians over the rounds, the ratio and the machine's load. Nothing here passes or fails.
+//!
+//! `cw-bench session <cw> [part …]`: sessions beside those of the terminal multiplexers that are
+//! on the `PATH`.
 
 mod calls;
 mod commands;
 mod far;
 mod raw;
 mod report;
+mod session;
 mod tunnel;
 
 use anyhow::{Result, bail};
@@ -17,8 +21,9 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("rpc"), Some(program)) => rpc(&program),
+        (Some("session"), Some(program)) => session::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc <path of cw>"),
+        _ => bail!("usage: cw-bench rpc|session <path of cw>"),
     }
 }
 

@@ -25,6 +25,17 @@ impl Samples {
         sorted.get(at).copied().unwrap_or(f64::NAN)
     }
 
+    /// Round by round, how much more than `other`.
+    pub fn minus(&self, other: &Self) -> Self {
+        let pairs = self.0.iter().zip(&other.0);
+        Self(pairs.map(|(one, other)| one - other).collect())
+    }
+
+    /// Whether nothing was measured.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The middle.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
@@ -34,17 +45,11 @@ impl Samples {
 /// One line: ours, the peer's, their ratio (median of the rounds' ratios) and the goal.
 pub fn row(name: &str, unit: &str, ours: &Samples, peer: Option<(&str, &Samples)>, goal: &str) {
     let (peer_name, peer_value, ratio) = match peer {
-        Some((name, peer)) => {
-            let mut ratios = Samples::default();
-            for (ours, peer) in ours.0.iter().zip(&peer.0) {
-                ratios.number(ours / peer);
-            }
-            (
-                name,
-                format!("{:.1}", peer.median()),
-                format!("{:.2}", ratios.median()),
-            )
-        }
+        Some((name, peer)) => (
+            name,
+            format!("{:.1}", peer.median()),
+            format!("{:.2}", ratio(ours, peer)),
+        ),
         None => ("-", "-".to_owned(), "-".to_owned()),
     };
     println!(
@@ -53,12 +58,34 @@ pub fn row(name: &str, unit: &str, ours: &Samples, peer: Option<(&str, &Samples)
     );
 }
 
+/// One line for each peer; what is ours and the goal stand in the first.
+pub fn rows(name: &str, unit: &str, ours: &Samples, peers: &[(&str, &Samples)], goal: &str) {
+    let mut peers = peers.iter();
+    row(name, unit, ours, peers.next().copied(), goal);
+    for (peer_name, peer) in peers {
+        println!(
+            "{:<34} {:>10} {:<7} {peer_name:>12} {:>10.1} {:>6.2}",
+            "",
+            "",
+            "",
+            peer.median(),
+            ratio(ours, peer),
+        );
+    }
+}
+
 /// The heading of the table.
 pub fn head() {
     println!(
         "{:<34} {:>10} {:<7} {:>12} {:>10} {:>6}   goal",
         "figure", "ours", "", "peer", "theirs", "ratio"
     );
+}
+
+/// Ours to the peer's: the median of the rounds' ratios.
+fn ratio(ours: &Samples, peer: &Samples) -> f64 {
+    let pairs = ours.0.iter().zip(&peer.0);
+    Samples(pairs.map(|(ours, peer)| ours / peer).collect()).median()
 }
 
 /// The machine's load averages.
