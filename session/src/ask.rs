@@ -77,6 +77,11 @@ impl Asks {
         abandoned
     }
 
+    /// A session is no more, nor is what it was asked.
+    pub fn forget(&mut self, session: SessionId) {
+        self.by_id.retain(|_, ask| ask.to != session);
+    }
+
     /// What became of a request; `None` when it was not to a session here.
     #[must_use]
     pub fn state(&self, request: MessageId) -> Option<RequestState> {

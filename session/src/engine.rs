@@ -9,46 +9,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod messages;
+
+pub use messages::{Delivery, Draft};
+
 use crate::ask::Asks;
 use crate::record::Place;
 use crate::session::Session;
 use crate::tag::MAX_TAGS;
 use crate::{
-    Created, Ended, Error, Event, EventKind, Exited, Message, MessageId, MessageKind, Name, Party,
-    RequestState, SessionId, SessionRef, Tag,
+    Created, Ended, Error, Event, EventKind, Exited, MessageId, Name, RequestState, SessionId,
+    SessionRef, Tag,
 };
 
 /// Sessions that may run at once: each needs six descriptors and a terminal
 /// (Linux has 4096 terminals unless told otherwise).
 pub const MAX_LIVE: usize = 4000;
-
-/// A message that somebody wants to send.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// Its id, which also says whether it is a request.
-    pub id: MessageId,
-    /// Who sends it.
-    pub from: Party,
-    /// To whom.
-    pub to: SessionRef,
-    /// What it says.
-    pub body: String,
-}
-
-/// What is to be done about a draft.
-#[derive(Debug)]
-pub enum Delivery {
-    /// Write these: the first to the recipient's log, a second as copy to that
-    /// of the sender.
-    New(Vec<Event>),
-    /// It was delivered before and is on disk here.
-    Known {
-        /// In whose log.
-        session: SessionId,
-        /// Where.
-        place: Place,
-    },
-}
 
 /// The state of all sessions.
 #[derive(Debug, Default)]
@@ -76,6 +52,40 @@ impl Engine {
     pub fn handle_pruned(&mut self, cursor: u64) {
         self.pruned_to = self.pruned_to.max(cursor);
         self.last_cursor = self.last_cursor.max(cursor);
+    }
+
+    /// The highest number that has been used.
+    #[must_use]
+    pub const fn last_id(&self) -> SessionId {
+        SessionId(self.last_id)
+    }
+
+    /// Finished sessions to be removed: those that ended before a time, unix
+    /// milliseconds, and those that ended first of more than `keep`. A few more
+    /// than that may be there, so that not each end costs a removal.
+    #[must_use]
+    pub fn prunable(&self, keep: usize, ended_before: u64) -> Vec<SessionId> {
+        let finished = self.sessions.values();
+        let mut finished: Vec<_> = finished
+            .filter_map(|one| Some((one.exited?.1, one.id)))
+            .collect();
+        finished.sort_unstable();
+        let old = finished.partition_point(|(at_ms, _)| *at_ms < ended_before);
+        let many = if finished.len() > keep.saturating_add(keep / 32) {
+            finished.len() - keep
+        } else {
+            0
+        };
+        finished.truncate(old.max(many));
+        finished.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// A finished session has been removed with all its events.
+    pub fn handle_removed(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.asks.forget(id);
+            self.handle_pruned(session.last_cursor);
+        }
     }
 
     /// The cursor of the last event, and up to which one events may be missing.
@@ -246,104 +256,6 @@ impl Engine {
             .map(Some)
     }
 
-    /// A message or request for a session. One whose id is known is not
-    /// delivered again.
-    ///
-    /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::SessionEnded`],
-    /// [`Error::BodyTooLarge`], [`Error::InboxFull`].
-    pub fn handle_draft(&self, draft: Draft, now_ms: u64) -> Result<Delivery, Error> {
-        let Draft { id, from, to, body } = draft;
-        Message::check_body(&body)?;
-        let session = self.get(self.resolve(&to)?)?;
-        // Also when it has ended since: a sender that asks again is told the
-        // same as before.
-        if let Some(place) = session.inbox.find(id) {
-            let session = session.id;
-            return Ok(Delivery::Known { session, place });
-        }
-        if session.exited.is_some() {
-            return Err(Error::SessionEnded(session.id));
-        }
-        if session.inbox.is_full() {
-            return Err(Error::InboxFull(session.id));
-        }
-        let kind = id.kind();
-        let message = Message {
-            id,
-            at_ms: now_ms,
-            kind,
-            from,
-            to: Party::local(session.id, session.name.clone()),
-            body,
-            request_id: (kind == MessageKind::Request).then_some(id),
-        };
-        let copy_for = message.from.local_session();
-        Ok(Delivery::New(self.both(
-            session.id,
-            copy_for.filter(|&sender| self.has_room(sender)),
-            message,
-            now_ms,
-        )))
-    }
-
-    /// A reply of session `by` to a request.
-    ///
-    /// The events are one in the log of who replied, which settles the matter,
-    /// and one in that of who asked, if that is a session here.
-    ///
-    /// # Errors
-    /// [`Error::RequestNotFound`], [`Error::NotAddressee`],
-    /// [`Error::BodyTooLarge`].
-    pub fn handle_reply(
-        &self,
-        request: MessageId,
-        by: Option<SessionId>,
-        reply: MessageId,
-        body: String,
-        now_ms: u64,
-    ) -> Result<Vec<Event>, Error> {
-        let ask = self.asks.check_reply(request, by)?;
-        Message::check_body(&body)?;
-        let name = self.get(ask.to)?.name.clone();
-        let message = Message {
-            id: reply,
-            at_ms: now_ms,
-            kind: MessageKind::Reply,
-            from: Party::local(ask.to, name),
-            to: ask.from.clone(),
-            body,
-            request_id: Some(request),
-        };
-        // A reply comes once for each request; it may exceed the limit.
-        let asker = ask.from.local_session();
-        Ok(self.both(ask.to, asker, message, now_ms))
-    }
-
-    /// The same message in one log and, if there is another, in that.
-    fn both(
-        &self,
-        first: SessionId,
-        second: Option<SessionId>,
-        message: Message,
-        now_ms: u64,
-    ) -> Vec<Event> {
-        let second = second.filter(|&second| second != first);
-        std::iter::once(first)
-            .chain(second)
-            .filter_map(|id| {
-                let kind = EventKind::Message(message.clone());
-                self.handle_happened(id, kind, now_ms).ok()
-            })
-            .collect()
-    }
-
-    fn has_room(&self, id: SessionId) -> bool {
-        self.sessions
-            .get(&id)
-            .is_some_and(|session| !session.inbox.is_full())
-    }
-
     /// All events have been read back, session after session: who has which
     /// name is what came out of all of them.
     pub fn handle_read_back(&mut self) {
@@ -408,22 +320,6 @@ impl Engine {
         abandoned
     }
 
-    /// Replies that are in the log of who gave them and not in that of the
-    /// local session that asked: a crash came between the two writes.
-    #[must_use]
-    pub fn missing_replies(&self) -> Vec<(SessionId, SessionId, MessageId)> {
-        let mut missing = Vec::new();
-        for (ask, reply) in self.asks.answered() {
-            if let Some(asker) = ask.from.local_session()
-                && let Some(session) = self.sessions.get(&asker)
-                && session.inbox.find(reply).is_none()
-            {
-                missing.push((ask.to, asker, reply));
-            }
-        }
-        missing
-    }
-
     /// Which session is meant: by number; by name the live one, else the newest
     /// that had it.
     ///
@@ -471,26 +367,12 @@ impl Engine {
             .values()
             .filter(|session| !self.starting.contains(&session.id))
     }
-
-    /// What became of a request to a session here.
-    #[must_use]
-    pub fn request_state(&self, request: MessageId) -> Option<RequestState> {
-        self.asks.state(request)
-    }
-
-    /// Where the reply to a request is: whose log, and the place in it.
-    #[must_use]
-    pub fn reply_to(&self, request: MessageId) -> Option<(SessionId, Place)> {
-        let ask = self.asks.get(request)?;
-        let place = self.sessions.get(&ask.to)?.inbox.find(ask.reply?)?;
-        Some((ask.to, place))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Size};
+    use crate::{Message, MessageKind, Outcome, Party, Size};
 
     /// An engine and the logs that it would have written.
     #[derive(Default)]

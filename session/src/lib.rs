@@ -44,6 +44,7 @@ pub mod size;
 pub mod status;
 pub mod tag;
 pub mod time;
+pub mod timing;
 
 pub use error::Error;
 pub use event::{Created, Event, EventKind, EventType, Exited, OutputSummary};

@@ -59,6 +59,7 @@ impl Host {
                 "--adopt".into(),
             ],
             sync_always: config.sync_always,
+            ..Options::default()
         };
         let sessions = Sessions::open(home.dir().to_path_buf(), link, options).await?;
         Ok(Arc::new(Self {

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use super::disk::Journal;
-use super::log::{OutputLog, output_path};
+use super::log::OutputLog;
 use super::screen::LiveScreen;
 use super::terminal::Terminal;
+use super::unix_ms_now;
 use crate::session::Session;
 use crate::{Ended, Error, Info, SessionId, Size, Status};
 
@@ -50,10 +51,11 @@ impl Desk {
     pub(super) fn new(
         id: SessionId,
         dir: &Path,
+        log_cap: u64,
         journal_len: u64,
         ended: Option<(Status, u64)>,
     ) -> Result<Self, Error> {
-        let log = Arc::new(OutputLog::open(id, output_path(dir), ended)?);
+        let log = Arc::new(OutputLog::open(id, dir, log_cap, ended)?);
         let journal = Journal::new(journal_path(dir), journal_len);
         let slot = if ended.is_some() {
             journal.rest();
@@ -111,7 +113,9 @@ impl Desk {
 
     /// The size that the terminal has been given.
     pub(super) fn set_size(&self, size: Size) {
-        *self.size.lock() = size.at_least_one();
+        let size = size.at_least_one();
+        *self.size.lock() = size;
+        self.log.handle_size(unix_ms_now(), size);
         self.screen.handle_size(size);
     }
 
@@ -176,7 +180,7 @@ mod tests {
     #[test]
     fn typing_is_recorded_about_once_a_second() {
         let dir = tempfile::tempdir().unwrap();
-        let desk = Desk::new(SessionId(1), dir.path(), 0, None).unwrap();
+        let desk = Desk::new(SessionId(1), dir.path(), u64::MAX, 0, None).unwrap();
         assert_eq!(desk.tally(3, 5000), Some(3));
         assert_eq!(desk.tally(1, 5400), None);
         assert_eq!(desk.tally(1, 5999), None);

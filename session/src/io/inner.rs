@@ -18,8 +18,9 @@ use super::keeper::{Client, FromKeeper};
 use super::messages::Waiters;
 use super::news::{News, Pointer};
 use super::runtime::Runtime;
+use super::segments::Segment;
 use super::terminal::Terminal;
-use super::{disk, platform, pump, screen, summary, unix_ms_now};
+use super::{Options, disk, platform, prune, pump, screen, summary, unix_ms_now};
 use crate::engine::Engine;
 use crate::{
     Ended, Error, Event, EventKind, EventType, Info, Outcome, SessionId, SessionRef, Status, record,
@@ -45,6 +46,10 @@ pub(super) struct Inner {
     /// Clients so far, which number the next one.
     pub(super) clients: AtomicU64,
     pub(super) closing: AtomicBool,
+    /// Only what they say of limits.
+    pub(super) limits: Options,
+    /// Held by who removes sessions.
+    pub(super) pruning: Mutex<()>,
 }
 
 impl Inner {
@@ -54,6 +59,7 @@ impl Inner {
         desks: BTreeMap<SessionId, Arc<Desk>>,
         client: Client,
         flusher: Flusher,
+        limits: Options,
     ) -> Result<Arc<Self>, Error> {
         let sessions = dir.join("sessions");
         let sessions_dir =
@@ -72,6 +78,8 @@ impl Inner {
             changed: Arc::default(),
             clients: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            limits,
+            pruning: Mutex::default(),
         }))
     }
 
@@ -175,7 +183,12 @@ impl Inner {
     }
 
     /// Moves the output of a session until its end, and records that.
-    async fn look_after(inner: Weak<Self>, desk: Arc<Desk>, terminal: Arc<Terminal>, file: File) {
+    async fn look_after(
+        inner: Weak<Self>,
+        desk: Arc<Desk>,
+        terminal: Arc<Terminal>,
+        file: Segment,
+    ) {
         let mut exit = terminal.exit();
         let pumped = pump::run(terminal, Arc::clone(&desk.log), file).await;
         let ended = match pumped {
@@ -220,6 +233,7 @@ impl Inner {
             killed: false,
         }));
         inner.changed.notify_one();
+        prune::soon(&inner);
     }
 
     fn record_end(&self, desk: &Desk, ended: Ended) -> Result<Option<u64>, Error> {

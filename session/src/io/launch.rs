@@ -65,7 +65,7 @@ impl Inner {
         let dir = session_dir(&self.dir, id);
         let written = (|| {
             disk::create_dir(&dir)?;
-            let desk = Arc::new(Desk::new(id, &dir, 0, None)?);
+            let desk = Arc::new(Desk::new(id, &dir, self.limits.log_cap, 0, None)?);
             desk.set_size(spec.size);
             // Before the program is: its output must have a place.
             desk.log.writer()?;

@@ -1,21 +1,23 @@
 //! The output log and its readers.
 //!
-//! `sessions/<id>/output.log` holds what the program wrote, byte for byte. The
-//! offset in it is the only position there is: a reader is a cursor, and all
+//! `sessions/<id>/output.log` and the files before it hold what the program
+//! wrote, byte for byte. The offset in it is the only position there is: a reader is a cursor, and all
 //! readers share the file and one notice of where it ends. Nothing is queued
 //! for anybody, so nobody can lag behind so far that something is dropped.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::recording::Times;
+use super::segments::{Segment, Segments};
 use super::{disk, platform};
-use crate::{Error, SessionId, Status};
+use crate::{Error, SessionId, Size, Status, timing};
 
 /// Most bytes in one chunk: large enough to be cheap, small enough for a frame.
 const CHUNK: usize = 64 * 1024;
@@ -67,7 +69,7 @@ pub enum Chunk {
 /// What is known about a log at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogState {
-    /// First byte still kept. Always 0 until logs are rotated.
+    /// First byte still kept.
     pub(crate) start: u64,
     /// Bytes in the log.
     pub(crate) end: u64,
@@ -89,29 +91,31 @@ pub(crate) struct LogState {
 #[derive(Debug)]
 pub(crate) struct OutputLog {
     session: SessionId,
-    path: PathBuf,
+    segments: Segments,
+    times: Mutex<Times>,
     state: watch::Sender<LogState>,
 }
 
 impl OutputLog {
-    /// The log at `path`, which need not exist yet. `ended` for a session that
-    /// is over, with the lines it wrote.
+    /// The log in `dir`, which need not exist yet, of which at most `cap`
+    /// bytes are kept. `ended` for a session that is over, with the lines it
+    /// wrote.
     pub(crate) fn open(
         session: SessionId,
-        path: PathBuf,
+        dir: &Path,
+        cap: u64,
         ended: Option<(Status, u64)>,
     ) -> Result<Self, Error> {
-        let (end, modified) = match std::fs::metadata(&path) {
-            Ok(metadata) => (metadata.len(), metadata.modified().ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, None),
-            Err(error) => return Err(disk::failed("read", &path, error)),
-        };
+        let (segments, start, end) =
+            Segments::open(dir, cap).map_err(|error| disk::failed("read", dir, error))?;
+        let metadata = std::fs::metadata(segments.path()).ok();
+        let modified = metadata.and_then(|metadata| metadata.modified().ok());
         let last_output_ms = modified.filter(|_| end > 0).map(super::unix_ms);
         let state = LogState {
-            start: 0,
+            start,
             end,
             lines: ended.map_or(0, |(_, lines)| lines),
-            counted: if ended.is_some() { end } else { 0 },
+            counted: if ended.is_some() { end } else { start },
             summarised: 0,
             last_output_ms,
             ended: ended.map(|(status, _)| status),
@@ -119,7 +123,8 @@ impl OutputLog {
         };
         Ok(Self {
             session,
-            path,
+            segments,
+            times: Mutex::default(),
             state: watch::Sender::new(state),
         })
     }
@@ -160,19 +165,86 @@ impl OutputLog {
         }
     }
 
-    /// The file, for who fills it.
-    pub(crate) fn writer(&self) -> Result<File, Error> {
-        disk::open_private(&self.path).map_err(|error| disk::failed("open", &self.path, error))
+    /// The last file, for who fills it.
+    pub(crate) fn writer(&self) -> Result<Segment, Error> {
+        let opened = self.segments.writer();
+        opened.map_err(|error| disk::failed("open", &self.segments.path(), error))
+    }
+
+    /// Begins a new file if this one, of which `end` is the end, is long
+    /// enough. The oldest may go for it.
+    pub(crate) fn rotate(&self, base: u64, end: u64) -> io::Result<Option<Segment>> {
+        if !self.segments.is_due(base, end) {
+            return Ok(None);
+        }
+        let mut times = self.times.lock();
+        times.close();
+        let (segment, start) = self.segments.rotate(end)?;
+        let old = self.segments.old_timing_path(base);
+        // Where there are no times there is nothing to rename.
+        let _ = std::fs::rename(self.segments.timing_path(), old);
+        self.update(|state| {
+            state.end = end;
+            state.start = start;
+        });
+        Ok(Some(segment))
+    }
+
+    /// Output of the file that begins at `base` has come.
+    pub(crate) fn handle_output(&self, base: u64, now_ms: u64, end: u64) {
+        let mut times = self.times.lock();
+        times.handle_output(&self.segments.timing_path(), base, now_ms, end);
+    }
+
+    /// The terminal has this size.
+    pub(crate) fn handle_size(&self, now_ms: u64, size: Size) {
+        self.times.lock().handle_size(now_ms, size);
+    }
+
+    /// Nothing will be written any more.
+    pub(crate) fn rest(&self) {
+        self.times.lock().close();
+        self.segments.rest();
+    }
+
+    /// The session is no more, nor is its output.
+    pub(crate) fn handle_removed(&self) {
+        self.update(|state| state.start = state.end);
+    }
+
+    pub(crate) fn flush_times(&self) {
+        self.times.lock().flush();
+    }
+
+    /// When the output of the file that begins at `base` came.
+    pub(crate) fn times_of(&self, base: u64) -> Option<timing::Times> {
+        let old = self.segments.old_timing_path(base);
+        let file = std::fs::read(old).or_else(|_| std::fs::read(self.segments.timing_path()));
+        timing::parse(&file.ok()?).filter(|times| times.header.base == base)
+    }
+
+    pub(crate) const fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Counts line feeds in a part of it.
+    pub(crate) fn count_lines(&self, from: u64, to: u64) -> io::Result<u64> {
+        let mut lines = 0;
+        let mut offset = from;
+        while offset < to {
+            let len = usize::try_from(to - offset).unwrap_or(CHUNK).min(CHUNK);
+            let part = self.segments.read_at(offset, len)?;
+            if part.is_empty() {
+                break;
+            }
+            offset += part.len() as u64;
+            lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        Ok(lines)
     }
 
     /// A new cursor.
     pub(crate) fn reader(self: &Arc<Self>, from: From) -> Result<Reader, Error> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            // The program has not been started yet, or never was.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.writer()?,
-            Err(error) => return Err(disk::failed("open", &self.path, error)),
-        };
         let changes = self.subscribe();
         let state = *changes.borrow();
         let offset = match from {
@@ -180,13 +252,12 @@ impl OutputLog {
             From::Offset(offset) => offset,
             From::End => state.end,
             From::TailBytes(bytes) => state.end.saturating_sub(bytes).max(state.start),
-            From::TailLines(lines) => start_of_tail(&file, state.start, state.end, lines)
-                .map_err(|error| disk::failed("read", &self.path, error))?,
+            From::TailLines(lines) => start_of_tail(&self.segments, state, lines)
+                .map_err(|error| disk::failed("read", &self.segments.path(), error))?,
         };
         Ok(Reader {
-            session: self.session,
-            path: self.path.clone(),
-            file: Arc::new(file),
+            log: Arc::clone(self),
+            segment: None,
             offset,
             changes,
             over: false,
@@ -198,9 +269,9 @@ impl OutputLog {
 /// nothing that is still kept, and it costs nobody anything while it waits.
 #[derive(Debug)]
 pub struct Reader {
-    session: SessionId,
-    path: PathBuf,
-    file: Arc<File>,
+    log: Arc<OutputLog>,
+    /// The file in which it is, or was.
+    segment: Option<Segment>,
     offset: u64,
     changes: watch::Receiver<LogState>,
     over: bool,
@@ -242,7 +313,13 @@ impl Reader {
     pub fn try_next(&mut self) -> Result<Option<Chunk>, Error> {
         match self.step()? {
             Step::Read(len) => {
-                let read = read_now(&self.file, self.offset, len);
+                let segment = self.segment()?;
+                let mut read = read_now(&segment, self.offset, len);
+                if matches!(&read, Ok(bytes) if bytes.is_empty()) {
+                    // It has been rotated meanwhile.
+                    self.segment = None;
+                    read = read_now(&self.segment()?, self.offset, len);
+                }
                 self.chunk(read).map(Some)
             }
             Step::Wait => Ok(None),
@@ -258,7 +335,7 @@ impl Reader {
 
     fn step(&mut self) -> Result<Step, Error> {
         if self.over {
-            return Err(Error::SessionEnded(self.session));
+            return Err(Error::SessionEnded(self.log.session));
         }
         let state = *self.changes.borrow_and_update();
         Ok(if self.offset < state.start {
@@ -293,14 +370,21 @@ impl Reader {
     /// disk is read where waiting hinders nobody.
     async fn read(&mut self, len: usize) -> Result<Chunk, Error> {
         let mut buffer = vec![0; len];
-        let read = match platform::read_cached(&self.file, &mut buffer, self.offset) {
+        let segment = self.segment()?;
+        let at = self.offset - segment.base;
+        let read = match platform::read_cached(&segment.file, &mut buffer, at) {
+            Ok(Some(0)) => {
+                // It has been rotated meanwhile.
+                self.segment = None;
+                read_now(&self.segment()?, self.offset, len)
+            }
             Ok(Some(read)) => {
                 buffer.truncate(read);
                 Ok(buffer)
             }
             Ok(None) => {
-                let (file, offset) = (Arc::clone(&self.file), self.offset);
-                let reading = tokio::task::spawn_blocking(move || read_now(&file, offset, len));
+                let offset = self.offset;
+                let reading = tokio::task::spawn_blocking(move || read_now(&segment, offset, len));
                 reading.await.map_err(|_| Error::ShuttingDown)?
             }
             Err(error) => Err(error),
@@ -308,12 +392,25 @@ impl Reader {
         self.chunk(read)
     }
 
+    /// The file with the next byte.
+    fn segment(&mut self) -> Result<Segment, Error> {
+        if let Some(segment) = self.segment.as_ref().filter(|one| one.base <= self.offset) {
+            return Ok(segment.clone());
+        }
+        let found = self.log.segments.find(self.offset);
+        let found = found.map_err(|error| self.failed(error))?;
+        Ok(self.segment.insert(found).clone())
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        disk::failed("read", &self.log.segments.path(), error)
+    }
+
     fn chunk(&mut self, read: io::Result<Vec<u8>>) -> Result<Chunk, Error> {
-        let bytes = read.map_err(|error| disk::failed("read", &self.path, error))?;
+        let bytes = read.map_err(|error| self.failed(error))?;
         if bytes.is_empty() {
             // Somebody has shortened the file.
-            let error = io::ErrorKind::UnexpectedEof.into();
-            return Err(disk::failed("read", &self.path, error));
+            return Err(self.failed(io::ErrorKind::UnexpectedEof.into()));
         }
         let offset = self.offset;
         self.offset += bytes.len() as u64;
@@ -322,16 +419,17 @@ impl Reader {
     }
 }
 
-fn read_now(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+fn read_now(segment: &Segment, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; len];
-    let read = file.read_at(&mut buffer, offset)?;
+    let read = segment.file.read_at(&mut buffer, offset - segment.base)?;
     buffer.truncate(read);
     Ok(buffer)
 }
 
 /// Where the last `lines` lines begin. A line feed at the very end ends the
 /// last line; it does not begin another.
-fn start_of_tail(file: &File, start: u64, end: u64, lines: usize) -> io::Result<u64> {
+fn start_of_tail(segments: &Segments, state: LogState, lines: usize) -> io::Result<u64> {
+    let LogState { start, end, .. } = state;
     if lines == 0 {
         return Ok(end);
     }
@@ -340,8 +438,7 @@ fn start_of_tail(file: &File, start: u64, end: u64, lines: usize) -> io::Result<
     let mut upper = end;
     while upper > floor {
         let lower = floor.max(upper.saturating_sub(CHUNK as u64));
-        let len = usize::try_from(upper - lower).expect("a chunk fits");
-        let part = read_now(file, lower, len)?;
+        let part = segments.read(lower, upper)?;
         for (at, byte) in part.iter().enumerate().rev() {
             let after = lower + at as u64 + 1;
             if *byte == b'\n' && after < end {
@@ -354,25 +451,4 @@ fn start_of_tail(file: &File, start: u64, end: u64, lines: usize) -> io::Result<
         upper = lower;
     }
     Ok(floor)
-}
-
-/// Counts line feeds in a part of a file.
-pub(crate) fn count_lines(file: &File, from: u64, to: u64) -> io::Result<u64> {
-    let mut lines = 0;
-    let mut offset = from;
-    while offset < to {
-        let len = usize::try_from(to - offset).unwrap_or(CHUNK).min(CHUNK);
-        let part = read_now(file, offset, len)?;
-        if part.is_empty() {
-            break;
-        }
-        offset += part.len() as u64;
-        lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
-    }
-    Ok(lines)
-}
-
-/// The path of the output of a session below its directory.
-pub(crate) fn output_path(dir: &Path) -> PathBuf {
-    dir.join("output.log")
 }

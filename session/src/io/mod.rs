@@ -9,8 +9,10 @@
 //! ```text
 //! <dir>/lock                        one node per directory
 //! <dir>/sessions.json               a list for people and other programs
+//! <dir>/pruned                      numbers of sessions that were removed
 //! <dir>/sessions/<id>/events.jsonl  what happened: the only truth
 //! <dir>/sessions/<id>/output.log    what the program wrote
+//! <dir>/sessions/<id>/timing        when it wrote it
 //! <dir>/sessions/<id>/screen        what its terminal shows, kept now and then
 //! ```
 //!
@@ -29,12 +31,15 @@ mod messages;
 mod news;
 mod options;
 mod platform;
+mod prune;
 mod pty;
 mod pump;
+mod recording;
 mod recover;
 mod replay;
 mod runtime;
 mod screen;
+mod segments;
 mod sessions;
 mod snapshot;
 mod subscribe;
@@ -47,6 +52,7 @@ pub use attach::Attachment;
 pub use log::{Chunk, From, Reader};
 pub use messages::PendingReply;
 pub use options::{LaunchSpec, Options};
+pub use recording::{Played, Recording};
 pub use sessions::Sessions;
 pub use subscribe::{Filter, Notice, Subscription};
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +19,29 @@ pub struct Options {
     /// it waits for the operating system only, and the disk follows within
     /// 100 ms.
     pub sync_always: bool,
+    /// Bytes of output to keep of each session; of more, the oldest go, an
+    /// eighth of this at a time. 256 MiB unless told otherwise: days of an
+    /// agent's work, and a thousand sessions that never stop fill no more than
+    /// a disk can hold.
+    pub log_cap: u64,
+    /// Finished sessions to keep, 2 000 unless told otherwise: a list that
+    /// somebody may still look through. Up to a 32nd more may be there for a
+    /// while. Of more, those that ended first go, with output and messages.
+    pub keep_finished: usize,
+    /// How long to keep a finished session, 30 days unless told otherwise.
+    pub keep_finished_for: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            keeper_argv: Vec::new(),
+            sync_always: false,
+            log_cap: 256 * 1024 * 1024,
+            keep_finished: 2000,
+            keep_finished_for: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
 }
 
 /// What to launch.

@@ -15,7 +15,6 @@
 //! When the disk is full, nothing more is taken from the terminal, the program
 //! waits in its next write, and we try again each second.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -23,7 +22,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::log::{OutputLog, count_lines};
+use super::log::OutputLog;
+use super::segments::Segment;
 use super::terminal::Terminal;
 use super::{disk, platform, unix_ms_now};
 use crate::{Ended, Error};
@@ -54,22 +54,25 @@ const COUNT: u64 = 1024 * 1024;
 pub(super) async fn run(
     terminal: Arc<Terminal>,
     log: Arc<OutputLog>,
-    file: File,
+    segment: Segment,
 ) -> Result<Ended, Error> {
-    let mut pump = Pump::new(terminal, log, file);
+    let mut pump = Pump::new(terminal, log, segment);
     let outcome = pump.run().await;
     // The very last word: also syncs what readers were shown.
-    if let Err(error) = pump.file.sync_data() {
+    if let Err(error) = pump.segment.file.sync_data() {
         tracing::error!(%error, "the disk may have lost output");
     }
+    pump.log.rest();
     outcome
 }
 
 struct Pump {
     terminal: Arc<Terminal>,
     log: Arc<OutputLog>,
-    file: File,
-    /// Bytes in the file.
+    segment: Segment,
+    /// A new file could not be begun; said once.
+    stuck: bool,
+    /// Bytes in the log.
     end: u64,
     /// Bytes whose lines are counted.
     counted: u64,
@@ -91,7 +94,7 @@ enum Taken {
 }
 
 impl Pump {
-    fn new(terminal: Arc<Terminal>, log: Arc<OutputLog>, file: File) -> Self {
+    fn new(terminal: Arc<Terminal>, log: Arc<OutputLog>, segment: Segment) -> Self {
         let state = log.state();
         Self {
             end: state.end,
@@ -101,7 +104,8 @@ impl Pump {
             in_pipe: None,
             held: Vec::new(),
             copying: false,
-            file,
+            segment,
+            stuck: false,
             terminal,
             log,
         }
@@ -209,6 +213,7 @@ impl Pump {
         let mut was_full = false;
         let before = self.end;
         while self.in_pipe != Some(0) || !self.held.is_empty() {
+            self.rotate_if_due().await;
             match self.store_some() {
                 Ok(0) => self.in_pipe = Some(0),
                 Ok(stored) => self.end += stored as u64,
@@ -238,15 +243,39 @@ impl Pump {
                 state.last_output_ms = Some(now);
                 state.disk_full = false;
             });
+            self.log.handle_output(self.segment.base, now, end);
         }
         was_full
+    }
+
+    /// Goes on in a new file when this one is long enough.
+    async fn rotate_if_due(&mut self) {
+        if !self.log.segments().is_due(self.segment.base, self.end) {
+            return;
+        }
+        // While it is there.
+        self.count().await;
+        match self.log.rotate(self.segment.base, self.end) {
+            Ok(Some(next)) => {
+                let old = std::mem::replace(&mut self.segment, next);
+                self.stuck = false;
+                // The disk takes its time; nobody waits for it.
+                tokio::task::spawn_blocking(move || old.file.sync_data());
+            }
+            Ok(None) => {}
+            Err(error) if !self.stuck => {
+                tracing::warn!(%error, "output goes on in a file that is long enough");
+                self.stuck = true;
+            }
+            Err(_) => {}
+        }
     }
 
     /// Moves a part of what is on its way into the file; 0 when there is none.
     fn store_some(&mut self) -> io::Result<usize> {
         if self.held.is_empty() {
             let pipe = &self.terminal.fds().pipe_r;
-            match platform::splice_out(pipe, &self.file, self.end) {
+            match platform::splice_out(pipe, &self.segment.file, self.end - self.segment.base) {
                 Err(error) if is_unsupported(&error) => self.hold_from_pipe()?,
                 Err(error) => return Err(error),
                 Ok(stored) => {
@@ -255,7 +284,8 @@ impl Pump {
                 }
             }
         }
-        let stored = self.file.write_at(&self.held, self.end)?;
+        let at = self.end - self.segment.base;
+        let stored = self.segment.file.write_at(&self.held, at)?;
         self.held.drain(..stored);
         Ok(stored)
     }
@@ -282,7 +312,7 @@ impl Pump {
         }
         while self.counted < self.end {
             let to = self.end.min(self.counted + COUNT);
-            match count_lines(&self.file, self.counted, to) {
+            match self.log.count_lines(self.counted, to) {
                 Ok(lines) => self.lines += lines,
                 Err(error) => tracing::warn!(%error, "cannot count lines"),
             }
@@ -334,7 +364,7 @@ mod tests {
         rustix::io::write(&fds.pipe_w, b"in the pipe\r\n").unwrap();
 
         let id = SessionId(1);
-        let log = Arc::new(OutputLog::open(id, path.clone(), None).unwrap());
+        let log = Arc::new(OutputLog::open(id, dir.path(), u64::MAX, None).unwrap());
         let (terminal, _typed) = Terminal::new(id, pid, fds).unwrap();
         let reaper = Arc::clone(&terminal);
         let reaping = tokio::task::spawn_blocking(move || {

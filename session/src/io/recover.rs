@@ -18,7 +18,6 @@ use std::sync::Arc;
 use super::desk::{Desk, journal_path, session_dir};
 use super::inner::Inner;
 use super::keeper::Holding;
-use super::log::count_lines;
 use super::news::Pointer;
 use super::{disk, messages, unix_ms_now};
 use crate::engine::Engine;
@@ -35,16 +34,20 @@ pub(super) struct Found {
 }
 
 /// Reads back every session. Blocks.
-pub(super) fn read(dir: &Path) -> Result<Found, Error> {
+pub(super) fn read(dir: &Path, log_cap: u64) -> Result<Found, Error> {
     let sessions = dir.join("sessions");
     disk::create_dir(&sessions)?;
     let mut found = Found::default();
+    if let Some((highest, cursor)) = super::prune::before(dir) {
+        found.engine.handle_used_id(highest);
+        found.engine.handle_pruned(cursor);
+    }
     if let Some(highest) = super::snapshot::highest_id(dir) {
         found.engine.handle_used_id(highest);
     }
     for id in ids(&sessions)? {
         found.engine.handle_used_id(id);
-        if let Err(error) = read_session(dir, id, &mut found) {
+        if let Err(error) = read_session(dir, id, log_cap, &mut found) {
             // One bad directory must not keep the others away.
             tracing::error!(%error, session = %id, "a session cannot be read back");
         }
@@ -66,7 +69,7 @@ fn ids(sessions: &Path) -> Result<Vec<SessionId>, Error> {
     Ok(ids)
 }
 
-fn read_session(dir: &Path, id: SessionId, found: &mut Found) -> Result<(), Error> {
+fn read_session(dir: &Path, id: SessionId, log_cap: u64, found: &mut Found) -> Result<(), Error> {
     let dir = session_dir(dir, id);
     let path = journal_path(&dir);
     let file = disk::open_private(&path).map_err(|error| disk::failed("open", &path, error))?;
@@ -79,7 +82,7 @@ fn read_session(dir: &Path, id: SessionId, found: &mut Found) -> Result<(), Erro
     let ended = session
         .exited
         .map(|(exited, _)| (session.status(), exited.output_lines));
-    let desk = Desk::new(id, &dir, len, ended)?;
+    let desk = Desk::new(id, &dir, log_cap, len, ended)?;
     desk.set_size(session.created.size);
     desk.log.handle_summarised(session.summarised);
     if repair.torn_bytes > 0 || repair.damaged_lines > 0 {
@@ -196,10 +199,7 @@ async fn bury(inner: &Arc<Inner>, desk: &Arc<Desk>) {
     let log = Arc::clone(&desk.log);
     let counted = tokio::task::spawn_blocking(move || {
         let state = log.state();
-        let lines = log
-            .writer()
-            .map(|file| count_lines(&file, state.counted, state.end));
-        if let Ok(Ok(lines)) = lines {
+        if let Ok(lines) = log.count_lines(state.counted, state.end) {
             log.update(|state| {
                 state.lines += lines;
                 state.counted = state.end;
@@ -215,7 +215,7 @@ async fn bury(inner: &Arc<Inner>, desk: &Arc<Desk>) {
 fn invent(inner: &Arc<Inner>, id: SessionId) -> Result<(), Error> {
     let dir = session_dir(&inner.dir, id);
     disk::create_dir(&dir)?;
-    let desk = Arc::new(Desk::new(id, &dir, 0, None)?);
+    let desk = Arc::new(Desk::new(id, &dir, inner.limits.log_cap, 0, None)?);
     inner.desks.write().insert(id, Arc::clone(&desk));
     let mut engine = inner.engine.lock();
     let event = crate::Event {

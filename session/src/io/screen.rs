@@ -400,7 +400,6 @@ fn workshop() -> &'static Sender<Job> {
 mod tests {
     use std::os::unix::fs::FileExt as _;
 
-    use super::super::log::output_path;
     use super::*;
 
     const SIZE: Size = Size { cols: 30, rows: 8 };
@@ -418,7 +417,7 @@ mod tests {
 
         fn at(dir: tempfile::TempDir) -> Self {
             let id = SessionId(1);
-            let log = Arc::new(OutputLog::open(id, output_path(dir.path()), None).unwrap());
+            let log = Arc::new(OutputLog::open(id, dir.path(), u64::MAX, None).unwrap());
             let screen = LiveScreen::new(id, &log, dir.path());
             screen.handle_size(SIZE);
             Self { dir, log, screen }
@@ -430,7 +429,7 @@ mod tests {
         }
 
         fn write(&self, bytes: &[u8]) {
-            let file = self.log.writer().unwrap();
+            let file = self.log.writer().unwrap().file;
             file.write_all_at(bytes, self.log.state().end).unwrap();
             self.log.update(|state| state.end += bytes.len() as u64);
         }

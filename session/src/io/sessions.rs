@@ -14,8 +14,8 @@ use super::keeper::{Client, Link};
 use super::messages::random_id;
 use super::platform::Stat;
 use super::{
-    Attachment, Filter, From, LaunchSpec, Options, PendingReply, Reader, Subscription, recover,
-    snapshot, unix_ms_now,
+    Attachment, Filter, From, LaunchSpec, Options, PendingReply, Reader, Recording, Subscription,
+    prune, recover, snapshot, unix_ms_now,
 };
 use crate::engine::{Draft, Engine};
 use crate::{
@@ -43,22 +43,21 @@ impl Sessions {
     /// [`Error::KeeperUnavailable`]; [`Error::Locked`] when a keeper that this
     /// process has started finds the directory in use; [`Error::Io`].
     pub async fn open(dir: PathBuf, keeper: Link, options: Options) -> Result<Self, Error> {
-        let Options {
-            keeper_argv,
-            sync_always,
-        } = options;
+        let mut options = options;
+        let keeper_argv = std::mem::take(&mut options.keeper_argv);
         let (events, from_keeper) = mpsc::unbounded_channel();
         let opened = tokio::task::spawn_blocking(move || {
             // First the keeper: it has the lock.
             let (client, holdings) = Client::connect(keeper, keeper_argv, events)?;
-            let mut found = recover::read(&dir)?;
+            let mut found = recover::read(&dir, options.log_cap)?;
             let repairs = found.take_repairs();
-            let flusher = Flusher::start(sync_always)?;
-            let inner = Inner::new(dir, found.engine, found.desks, client, flusher)?;
+            let flusher = Flusher::start(options.sync_always)?;
+            let inner = Inner::new(dir, found.engine, found.desks, client, flusher, options)?;
             Ok((inner, repairs, holdings))
         });
         let (inner, repairs, holdings) = opened.await.map_err(|_| Error::ShuttingDown)??;
         recover::connect(&inner, repairs, holdings).await;
+        prune::soon(&inner);
         let weak = Arc::downgrade(&inner);
         let listening = Inner::hear(weak.clone(), from_keeper);
         inner.runtime.spawn(listening);
@@ -140,6 +139,19 @@ impl Sessions {
     /// [`Error::SessionNotFound`], [`Error::Io`].
     pub fn reader(&self, id: SessionId, from: From) -> Result<Reader, Error> {
         self.inner.desk(id)?.log.reader(from)
+    }
+
+    /// What a session has shown so far and when, to play it again.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`].
+    pub fn recording(&self, id: SessionId) -> Result<Recording, Error> {
+        let desk = self.inner.desk(id)?;
+        let engine = self.inner.engine.lock();
+        let session = engine.get(id)?;
+        let (created_ms, size) = (session.created_ms, session.created.size);
+        drop(engine);
+        Ok(Recording::new(&desk.log, created_ms, size))
     }
 
     /// Comes to the terminal.

@@ -18,6 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Home {
     dir: tempfile::TempDir,
     sync_always: bool,
+    options: Options,
 }
 
 impl Home {
@@ -25,11 +26,18 @@ impl Home {
         Self {
             dir: tempfile::tempdir().unwrap(),
             sync_always: false,
+            options: Options::default(),
         }
     }
 
     pub(crate) fn synced(mut self) -> Self {
         self.sync_always = true;
+        self
+    }
+
+    /// With other limits.
+    pub(crate) fn with(mut self, options: Options) -> Self {
+        self.options = options;
         self
     }
 
@@ -63,6 +71,7 @@ impl Home {
         let options = Options {
             keeper_argv,
             sync_always: self.sync_always,
+            ..self.options.clone()
         };
         Sessions::open(self.path(), link, options).await
     }

@@ -156,7 +156,7 @@ async fn files_are_for_their_owner_alone() {
                 }
             }
         }
-        assert_eq!(seen, 6);
+        assert_eq!(seen, 7);
     })
     .await;
 }

@@ -14,6 +14,10 @@ mod kill;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod speed;
 #[cfg(test)]
 mod world;

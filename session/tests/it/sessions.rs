@@ -398,7 +398,7 @@ async fn clients_come_and_go() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
-        let script = "trap 'stty size' WINCH; echo one; while read x; do echo $x; done";
+        let script = "trap 'stty size' WINCH; echo one; while :; do read x; echo $x; done";
         let id = sessions.launch(shell(script)).await.unwrap().id;
         wait_for_output(&sessions, id, "one").await;
         let mut events = sessions.subscribe(Filter {

@@ -27,6 +27,7 @@ async fn world() -> World {
     let options = Options {
         keeper_argv,
         sync_always: false,
+        ..Options::default()
     };
     let sessions = Sessions::open(home, link, options).await.unwrap();
     World {

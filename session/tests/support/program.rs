@@ -55,6 +55,7 @@ async fn serve(dir: &Path, link: keeper::Link) -> Result<ExitCode, Error> {
     let options = Options {
         keeper_argv: me("adopt", dir),
         sync_always: std::env::var_os("TEST_SYNC").is_some(),
+        ..Options::default()
     };
     let sessions = Sessions::open(dir.to_owned(), link, options).await?;
     let path = dir.join("control");

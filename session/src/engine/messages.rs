@@ -1,0 +1,166 @@
+//! Who may say what to whom.
+
+use super::Engine;
+use crate::record::Place;
+use crate::{
+    Error, Event, EventKind, Message, MessageId, MessageKind, Party, RequestState, SessionId,
+    SessionRef,
+};
+
+/// A message that somebody wants to send.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its id, which also says whether it is a request.
+    pub id: MessageId,
+    /// Who sends it.
+    pub from: Party,
+    /// To whom.
+    pub to: SessionRef,
+    /// What it says.
+    pub body: String,
+}
+
+/// What is to be done about a draft.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Write these: the first to the recipient's log, a second as copy to that
+    /// of the sender.
+    New(Vec<Event>),
+    /// It was delivered before and is on disk here.
+    Known {
+        /// In whose log.
+        session: SessionId,
+        /// Where.
+        place: Place,
+    },
+}
+
+impl Engine {
+    /// A message or request for a session. One whose id is known is not
+    /// delivered again.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::SessionEnded`],
+    /// [`Error::BodyTooLarge`], [`Error::InboxFull`].
+    pub fn handle_draft(&self, draft: Draft, now_ms: u64) -> Result<Delivery, Error> {
+        let Draft { id, from, to, body } = draft;
+        Message::check_body(&body)?;
+        let session = self.get(self.resolve(&to)?)?;
+        // Also when it has ended since: a sender that asks again is told the
+        // same as before.
+        if let Some(place) = session.inbox.find(id) {
+            let session = session.id;
+            return Ok(Delivery::Known { session, place });
+        }
+        if session.exited.is_some() {
+            return Err(Error::SessionEnded(session.id));
+        }
+        if session.inbox.is_full() {
+            return Err(Error::InboxFull(session.id));
+        }
+        let kind = id.kind();
+        let message = Message {
+            id,
+            at_ms: now_ms,
+            kind,
+            from,
+            to: Party::local(session.id, session.name.clone()),
+            body,
+            request_id: (kind == MessageKind::Request).then_some(id),
+        };
+        let copy_for = message.from.local_session();
+        Ok(Delivery::New(self.both(
+            session.id,
+            copy_for.filter(|&sender| self.has_room(sender)),
+            message,
+            now_ms,
+        )))
+    }
+
+    /// A reply of session `by` to a request.
+    ///
+    /// The events are one in the log of who replied, which settles the matter,
+    /// and one in that of who asked, if that is a session here.
+    ///
+    /// # Errors
+    /// [`Error::RequestNotFound`], [`Error::NotAddressee`],
+    /// [`Error::BodyTooLarge`].
+    pub fn handle_reply(
+        &self,
+        request: MessageId,
+        by: Option<SessionId>,
+        reply: MessageId,
+        body: String,
+        now_ms: u64,
+    ) -> Result<Vec<Event>, Error> {
+        let ask = self.asks.check_reply(request, by)?;
+        Message::check_body(&body)?;
+        let name = self.get(ask.to)?.name.clone();
+        let message = Message {
+            id: reply,
+            at_ms: now_ms,
+            kind: MessageKind::Reply,
+            from: Party::local(ask.to, name),
+            to: ask.from.clone(),
+            body,
+            request_id: Some(request),
+        };
+        // A reply comes once for each request; it may exceed the limit.
+        let asker = ask.from.local_session();
+        Ok(self.both(ask.to, asker, message, now_ms))
+    }
+
+    /// The same message in one log and, if there is another, in that.
+    fn both(
+        &self,
+        first: SessionId,
+        second: Option<SessionId>,
+        message: Message,
+        now_ms: u64,
+    ) -> Vec<Event> {
+        let second = second.filter(|&second| second != first);
+        std::iter::once(first)
+            .chain(second)
+            .filter_map(|id| {
+                let kind = EventKind::Message(message.clone());
+                self.handle_happened(id, kind, now_ms).ok()
+            })
+            .collect()
+    }
+
+    fn has_room(&self, id: SessionId) -> bool {
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| !session.inbox.is_full())
+    }
+
+    /// Replies that are in the log of who gave them and not in that of the
+    /// local session that asked: a crash came between the two writes.
+    #[must_use]
+    pub fn missing_replies(&self) -> Vec<(SessionId, SessionId, MessageId)> {
+        let mut missing = Vec::new();
+        for (ask, reply) in self.asks.answered() {
+            if let Some(asker) = ask.from.local_session()
+                && let Some(session) = self.sessions.get(&asker)
+                && session.inbox.find(reply).is_none()
+            {
+                missing.push((ask.to, asker, reply));
+            }
+        }
+        missing
+    }
+
+    /// What became of a request to a session here.
+    #[must_use]
+    pub fn request_state(&self, request: MessageId) -> Option<RequestState> {
+        self.asks.state(request)
+    }
+
+    /// Where the reply to a request is: whose log, and the place in it.
+    #[must_use]
+    pub fn reply_to(&self, request: MessageId) -> Option<(SessionId, Place)> {
+        let ask = self.asks.get(request)?;
+        let place = self.sessions.get(&ask.to)?.inbox.find(ask.reply?)?;
+        Some((ask.to, place))
+    }
+}
