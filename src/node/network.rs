@@ -83,12 +83,25 @@ impl Network {
                 return;
             }
             tokio::time::sleep(ABSENT).await;
-            let heard = self.mesh.status(key).and_then(|status| status.last_heard);
-            let is_silent = heard.is_none_or(|at| at.elapsed() > SILENT);
-            if is_silent && is_absent(&view.borrow()) {
+            if self.is_silent(key) && is_absent(&view.borrow()) {
                 return;
             }
         }
+    }
+
+    /// Whether the relay holds a node for absent and knows: not when the relay has just come back
+    /// and the node, heard a moment ago, may only be about to return to it.
+    #[must_use]
+    pub fn is_absent(&self, peer: &PeerView) -> bool {
+        let view = self.view();
+        let is_back = view.back.is_some_and(|at| at.elapsed() < ABSENT);
+        let may_return = is_back && !self.is_silent(&peer.record.key);
+        view.connected && !peer.online && !may_return
+    }
+
+    fn is_silent(&self, key: &NodeKey) -> bool {
+        let heard = self.mesh.status(key).and_then(|status| status.last_heard);
+        heard.is_none_or(|at| at.elapsed() > SILENT)
     }
 
     /// Why a node cannot be reached, if that is because this one is cut off.

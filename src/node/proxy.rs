@@ -39,10 +39,15 @@ pub(super) async fn forward(
     modern: bool,
 ) -> Result<()> {
     let peer = network.peer(node)?;
-    if network.view().connected && !peer.online {
-        return Err(Error::new("node_down", format!("node {node} is down")));
+    let down = || Error::new("node_down", format!("node {node} is down"));
+    if network.is_absent(&peer) {
+        return Err(down());
     }
-    let mut far = open(network, node, &peer).await?;
+    let gone = network.gone(&peer.record.name, &peer.record.key);
+    let mut far = tokio::select! {
+        far = open(network, node, &peer) => far?,
+        () = gone => return Err(down()),
+    };
     let steered = steers(&envelope.call);
     far.sender.send(&envelope).await?;
     let mut answered = false;

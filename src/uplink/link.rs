@@ -102,6 +102,7 @@ impl Link {
             network: membership.network.clone(),
             me: netmap.me().clone(),
             connected: false,
+            back: None,
             revision: netmap.revision(),
             peers: netmap.peers(unix_now()),
             stun: None,
@@ -281,10 +282,18 @@ impl Link {
 
     /// Shows what is known now; connected if there is no error.
     fn publish(&self, last_error: Option<String>) {
+        let connected = last_error.is_none();
+        let shown = self.view.borrow().clone();
         let view = NetworkView {
             network: self.membership.network.clone(),
             me: self.netmap.me().clone(),
-            connected: last_error.is_none(),
+            connected,
+            // The revision is known from before, so this is not the first connection.
+            back: if connected && !shown.connected && shown.revision.is_some() {
+                Some(Instant::now().into_std())
+            } else {
+                shown.back
+            },
             revision: self.netmap.revision(),
             peers: self.netmap.peers(unix_now()),
             stun: self.stun,

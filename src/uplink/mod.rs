@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mesh::{Identity, NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,8 @@ pub struct NetworkView {
     pub me: NodeRecord,
     /// This node is connected to the relay and what follows is current.
     pub connected: bool,
+    /// When it was connected again after it had not been.
+    pub back: Option<Instant>,
     /// The state of the membership that this is.
     pub revision: Option<Revision>,
     /// All other nodes.
