@@ -47,7 +47,7 @@ impl Docker {
     #[track_caller]
     pub fn new(way: Way) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        tool::run("docker info")?;
+        tool::run("docker version")?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let substrate = Self {
             prefix: format!("cw-e2e-{}-{count}", std::process::id()),

@@ -13,9 +13,11 @@
 
 pub mod capture;
 pub mod case;
+mod cluster;
 pub mod cw;
 pub mod docker;
 pub mod home;
+pub mod kind;
 pub mod local;
 pub mod netns;
 pub mod processes;

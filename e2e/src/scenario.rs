@@ -2,7 +2,7 @@
 //! `dev-1`; then the direct way between the nodes is cut, the relay goes away and comes back, and
 //! so does a node. Written once; [`crate::substrate`] says where it may run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -18,6 +18,9 @@ const PATH: Duration = Duration::from_secs(30);
 
 /// How often the path is looked at, where it must never be direct.
 const LOOKS: usize = 5;
+
+/// What is recorded after a loss.
+const HEARD: &str = "planner is heard";
 
 /// Plays the scenario, and returns what was seen.
 #[track_caller]
@@ -267,12 +270,19 @@ impl<'a> Stage<'a> {
     /// Without anybody's help everything works again, and the relay knows what it knew.
     #[track_caller]
     fn loses_the_relay(&self, trace: &mut Trace) {
+        let since = Instant::now();
         self.substrate.restart_relay();
         self.is_heard("dev-2:coder", "by another relay");
+        trace.step_with("relay: restart", &after(since), HEARD);
         steps::wait_until_online(self.substrate);
-        trace.step("relay: restart", "planner is heard");
         self.nodes(trace);
-        let invite = steps::invite(self.substrate, &["--mine"]);
+        let url = self.substrate.relay_url();
+        let invite = wait_until("the relay invites", RECOVERY, || {
+            let invite = ["network", "invite", "--mine", "--relay-url", &url];
+            let done = self.substrate.admin().run(&invite);
+            let said = done.to_string();
+            (done.status == Some(0)).then_some(done.stdout).ok_or(said)
+        });
         trace.step("admin: network invite", &invite);
     }
 
@@ -280,6 +290,7 @@ impl<'a> Stage<'a> {
     /// gone.
     #[track_caller]
     fn loses_a_node(&mut self, trace: &mut Trace) {
+        let since = Instant::now();
         self.substrate.restart_node(Host::Dev2);
         let command = [&["launch", "dev-2:tester", "--"], &SLEEPER[..]].concat();
         wait_until("a session is launched on dev-2", RECOVERY, || {
@@ -291,12 +302,12 @@ impl<'a> Stage<'a> {
                 Err(done.to_string())
             }
         });
+        self.there = self.substrate.cw(Host::Dev2);
         self.is_heard("dev-2:tester", "to whom it may concern");
-        trace.step("dev-2: restart", "planner is heard");
+        trace.step_with("dev-2: restart", &after(since), HEARD);
         steps::wait_until_online(self.substrate);
         self.way(self.substrate.way());
         self.nodes(trace);
-        self.there = self.substrate.cw(Host::Dev2);
         let inbox = steps::inbox(&self.there, "coder");
         for body in ["hello from planner", "by another relay"] {
             assert!(inbox.iter().any(|m| m["body"] == body), "{body}: {inbox:?}");
@@ -347,6 +358,11 @@ impl<'a> Stage<'a> {
         trace.step("dev-1: status dev-2:coder", &seen.join("\n"));
         trace.step("dev-2: list", &self.there.ok(&["list"]));
     }
+}
+
+/// What is told after a loss.
+fn after(since: Instant) -> String {
+    format!("{HEARD}, {:.1} s later", since.elapsed().as_secs_f64())
 }
 
 /// The end of a request that was answered.

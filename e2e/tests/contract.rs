@@ -1,6 +1,7 @@
 //! What every substrate has to be able to do for a scenario, tried on each.
 
 use e2e::docker::Docker;
+use e2e::kind::Kind;
 use e2e::netns::Netns;
 use e2e::processes::Processes;
 use e2e::pty::Terminal;
@@ -48,6 +49,16 @@ fn docker_direct() {
 fn docker_relayed() {
     if let Some(substrate) = Docker::or_skip(Way::Relayed) {
         holds(&substrate);
+    }
+}
+
+/// Both in one: the pods have the same names.
+#[test]
+fn kind() {
+    for outside in [true, false] {
+        if let Some(substrate) = Kind::or_skip(CW, outside) {
+            holds(&substrate);
+        }
     }
 }
 

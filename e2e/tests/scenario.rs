@@ -2,6 +2,7 @@
 
 use e2e::case;
 use e2e::docker::Docker;
+use e2e::kind::Kind;
 use e2e::netns::Netns;
 use e2e::processes::Processes;
 use e2e::scenario;
@@ -56,6 +57,16 @@ fn in_containers(way: Way) {
 fn in_namespaces(way: Way) {
     if let Some(substrate) = Netns::or_skip(CW, way) {
         play(&substrate);
+    }
+}
+
+/// Both in one: the pods have the same names.
+#[test]
+fn kind() {
+    for outside in [true, false] {
+        if let Some(substrate) = Kind::or_skip(CW, outside) {
+            play(&substrate);
+        }
     }
 }
 
