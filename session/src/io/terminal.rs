@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -126,10 +126,18 @@ impl Terminal {
             .map_err(|errno| Error::io("resize the terminal", errno.into()))
     }
 
-    /// Puts bytes into the queue, waiting for room.
+    /// Puts bytes into the queue, waiting for room. With nothing before them
+    /// they are typed at once, as far as the terminal takes them: a key then
+    /// does not wait for another thread.
     pub(super) async fn input(&self, mut bytes: Bytes) -> Result<(), Error> {
         let ended = || Error::SessionEnded(self.id);
         let _turn = self.turn.lock().await;
+        // All of the queue is free only when its last piece has been typed.
+        if !self.room.is_closed() && self.room.available_permits() == QUEUE {
+            // It does not block. What fails here, fails again below.
+            let written = rustix::io::write(&self.fds.master, &bytes).unwrap_or(0);
+            bytes.advance(written);
+        }
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
             let len = u32::try_from(piece.len()).expect("a piece is small");
