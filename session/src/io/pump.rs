@@ -43,8 +43,15 @@ const FULL: Duration = Duration::from_secs(1);
 /// terminal that everybody had closed.
 const REOPENED: Duration = Duration::from_millis(500);
 
+/// Pages taken before they are moved on. A terminal gives about one at a time,
+/// and writing a file and telling its readers costs as much for one as for many.
+const PAGES: usize = 8;
+
+/// What a pipe counts in, bytes.
+const PAGE: usize = 4096;
+
 /// Moves in a row before others get a turn.
-const TURN: u32 = 32;
+const TURN: u32 = 4;
 
 /// Bytes whose lines are counted in a row before others get a turn.
 const COUNT: u64 = 1024 * 1024;
@@ -79,6 +86,8 @@ struct Pump {
     lines: u64,
     /// Bytes in the pipe, once that is known.
     in_pipe: Option<usize>,
+    /// The terminal had nothing, or the pipe no room: the kernel does not say.
+    in_doubt: bool,
     /// Bytes on their way, when they are copied.
     held: Vec<u8>,
     copying: bool,
@@ -102,6 +111,7 @@ impl Pump {
             lines: state.lines,
             // A node before us may have left something there.
             in_pipe: None,
+            in_doubt: false,
             held: Vec::new(),
             copying: false,
             segment,
@@ -121,7 +131,7 @@ impl Pump {
             if ended.is_some() && (linger.is_none() || was_full) {
                 linger = Some(Instant::now() + LINGER);
             }
-            let taken = self.take(ended.is_some())?;
+            let taken = self.take_some(ended.is_some())?;
             if let Some(how) = ended {
                 let enough = match taken {
                     Taken::Some => linger.is_some_and(|until| Instant::now() >= until),
@@ -167,6 +177,22 @@ impl Pump {
         }
     }
 
+    /// Takes what the terminal has, up to [`PAGES`].
+    fn take_some(&mut self, at_once: bool) -> Result<Taken, Error> {
+        let first = self.take(at_once || self.in_doubt)?;
+        let mut pages = 0;
+        let mut before = 0;
+        while matches!(first, Taken::Some) && !self.copying {
+            let in_pipe = self.in_pipe.unwrap_or_default();
+            pages += in_pipe.saturating_sub(before).div_ceil(PAGE);
+            before = in_pipe;
+            if pages >= PAGES || !matches!(self.take(at_once)?, Taken::Some) {
+                break;
+            }
+        }
+        Ok(first)
+    }
+
     /// Takes something from the terminal into the pipe. With `at_once`, the
     /// kernel is asked without waiting to be told: when the program has ended,
     /// its answer is final, for all that the program has written is there, and
@@ -195,7 +221,11 @@ impl Pump {
                 }
                 Ok(Taken::Some)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Not for want of room if the pipe is empty.
+                self.in_doubt = !self.copying && self.in_pipe != Some(0);
+                Ok(Taken::Nothing)
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Taken::Some),
             Err(error) if is_unsupported(&error) && !self.copying => {
                 self.copying = true;
