@@ -25,7 +25,7 @@ fn plain(state: &State, row: &Row) -> String {
     line
 }
 
-fn glyph(out: &mut String, state: &State, cell: &Cell) {
+pub(super) fn glyph(out: &mut String, state: &State, cell: &Cell) {
     match cell.glyph.text() {
         Text::Char(ch) => out.push(ch),
         Text::Cluster(number) => out.push_str(state.clusters.get(number)),

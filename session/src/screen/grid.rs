@@ -128,7 +128,10 @@ impl Grid {
         if !self.keeps {
             return;
         }
-        row.cells.truncate(row.trimmed().len());
+        // A line that goes on has its blanks for a reason.
+        if !row.wrapped {
+            row.cells.truncate(row.trimmed().len());
+        }
         self.cells += row.cells.len();
         self.history.push_back(row);
         while self.history.len() > HISTORY_LINES || self.cells > HISTORY_CELLS {

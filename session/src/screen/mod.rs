@@ -50,11 +50,13 @@ mod reflow;
 mod restore;
 mod sgr;
 mod state;
+mod transcript;
 mod words;
 
 use parser::Parser;
 pub use plain::last_text;
 use state::State;
+pub use transcript::Transcript;
 
 use crate::Size;
 
