@@ -149,7 +149,9 @@ impl Cluster {
         if !self.left.load(Ordering::Relaxed) {
             let pods = self.pods(name, "NAME:.metadata.name").unwrap_or_default();
             let stays = pods.iter().find(|pod| pod.ends_with(" <none>"));
-            let pod = stays.or_else(|| pods.first()).map(|pod| pod.split(' ').next());
+            let pod = stays
+                .or_else(|| pods.first())
+                .map(|pod| pod.split(' ').next());
             let Some(Some(pod)) = pod else { return };
             let log = tool::both(&self.line(&format!("logs {pod}")));
             lock(&self.logs).push((name.to_owned(), log));
