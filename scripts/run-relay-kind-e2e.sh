@@ -188,7 +188,7 @@ made[nodes]=1
 (
     set -o pipefail
     TMPDIR=$work RUST_BACKTRACE=0 "${play[@]}" -- --exact kind --nocapture --test-threads=1 2>&1 | tee "$work/play.out"
-) || fail "the scenario: $(grep -m 1 -A 1 'panicked at' "$work/play.out" | tail -n 1)"
+) || fail "the scenario: $(sed -n '/panicked at/,/^note:/{//d;/^\(status\|stdout:\) /d;p;}' "$work/play.out" | grep . | head -n 4)"
 [ "$(grep -c '^test result: ok. 1 passed' "$work/play.out")" = "$tests" ] || fail "the scenario was not played"
 ! grep '^skipped' "$work/play.out" || fail "the scenario was skipped"
 

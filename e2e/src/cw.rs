@@ -175,7 +175,7 @@ impl Done {
     #[track_caller]
     #[must_use]
     pub fn ok(self) -> Self {
-        assert_eq!(self.status, Some(0), "{self}");
+        assert!(self.status == Some(0), "this should have worked: {self}");
         self
     }
 

@@ -39,7 +39,10 @@ impl Running {
     #[track_caller]
     #[must_use]
     pub fn start(mut command: Command, input: &[u8]) -> Self {
-        let line = format!("{command:?}");
+        // Without the environment, which has tokens in it.
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(std::ffi::OsStr::to_string_lossy).collect();
+        let line = words.join(" ");
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
