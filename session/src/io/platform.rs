@@ -2,7 +2,7 @@
 //! here", and the only unsafe code of the crate.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -43,6 +43,103 @@ pub(crate) fn open_slave(
     let name = name().ok_or(io::ErrorKind::Unsupported)?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(name, flags, Mode::empty())?)
+}
+
+/// A descriptor that a program before us in this process has left open.
+pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // Says whether it is open, and keeps it from programs that we start.
+    inheritable(fd, false)?;
+    #[expect(unsafe_code, reason = "a number is all that outlives an exec")]
+    // SAFETY: it is open, and nobody else in this program knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether a descriptor stays open in a program that is executed.
+pub(crate) fn inheritable(fd: RawFd, inheritable: bool) -> io::Result<()> {
+    use rustix::io::{FdFlags, fcntl_setfd};
+    if fd < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    #[expect(unsafe_code, reason = "a number is all that outlives an exec")]
+    // SAFETY: the number is not -1; one that is not open is an error.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let flags = if inheritable {
+        FdFlags::empty()
+    } else {
+        FdFlags::CLOEXEC
+    };
+    Ok(fcntl_setfd(borrowed, flags)?)
+}
+
+/// A file without a name.
+#[cfg(target_os = "linux")]
+pub(crate) fn memory_file() -> io::Result<std::fs::File> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    Ok(memfd_create("keeper", MemfdFlags::CLOEXEC)?.into())
+}
+
+/// A file without a name, for want of better on the disk.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn memory_file() -> io::Result<std::fs::File> {
+    let name = format!("cw-keeper-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Lets signals wait, also in a program that is executed now. Returns those
+/// that waited before.
+pub(crate) fn hold_signals() -> io::Result<libc::sigset_t> {
+    #[expect(unsafe_code, reason = "rustix has no signal masks")]
+    // SAFETY: both sets are initialised, the first by sigfillset.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        match libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) {
+            0 => Ok(before),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Lets only these signals wait.
+pub(crate) fn release_signals(waiting: &libc::sigset_t) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "rustix has no signal masks")]
+    // SAFETY: the set is initialised; nobody wants the former.
+    let error = unsafe {
+        libc::pthread_sigmask(
+            libc::SIG_SETMASK,
+            std::ptr::from_ref(waiting),
+            std::ptr::null_mut(),
+        )
+    };
+    match error {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Lets no signal wait.
+pub(crate) fn release_all_signals() -> io::Result<()> {
+    #[expect(unsafe_code, reason = "rustix has no signal masks")]
+    // SAFETY: numbers only, for which zero is a value; then made empty.
+    let none = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        none
+    };
+    release_signals(&none)
 }
 
 /// Makes a program the leader of a new session whose controlling terminal is

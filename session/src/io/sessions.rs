@@ -339,6 +339,21 @@ impl Sessions {
         None
     }
 
+    /// Has the keeper execute another program in its place, with the arguments
+    /// it was started with, which must lead to
+    /// [`keeper::run`](super::keeper::run()) or
+    /// [`keeper::adopt`](super::keeper::adopt) of this directory again. Sessions
+    /// run on, and it still tells how they end. The next node is started as the
+    /// new program says. Returns when the new keeper has answered.
+    ///
+    /// # Errors
+    /// [`Error::LaunchFailed`] when it cannot be executed: the old one goes on.
+    /// [`Error::KeeperUnavailable`] when there is no answer.
+    pub async fn upgrade_keeper(&self, program: PathBuf) -> Result<(), Error> {
+        self.inner.check_open()?;
+        self.inner.client.upgrade(program).await
+    }
+
     /// Ends all sessions, writes everything and tells the keeper that the node
     /// will now exit on purpose. Nothing can be launched or sent from now on.
     pub async fn shutdown(&self, grace: Duration) {

@@ -218,3 +218,56 @@ fn many_sessions_change_hands_at_once() {
         assert_eq!(world.call(&["wait", id])["status"], "completed (42)");
     }
 }
+
+/// The program behind a process.
+fn program_of(pid: u32) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/exe")).unwrap()
+}
+
+#[test]
+fn a_keeper_becomes_another_program_under_a_hundred_sessions() {
+    let world = World::start();
+    world.node_pid();
+    let keeper = world.keeper_pid().unwrap();
+    let waiting: Vec<_> = (0..100).map(|_| world.launch("", WAIT)).collect();
+    let (counter, counter_pid) = world.launch("counter", COUNT);
+    // One whose end the old keeper has seen, with no node to tell it to.
+    let (early, early_pid) = world.launch("early", WAIT);
+
+    let next = world.path().join("next");
+    std::fs::copy(PROGRAM, &next).unwrap();
+    for bad in ["/no/such/program", "/etc/passwd"] {
+        let refused = world.call(&["upgrade", bad]);
+        assert_eq!(refused["code"], "launch_failed", "{refused}");
+    }
+    assert_eq!(program_of(keeper), std::path::Path::new(PROGRAM));
+    signal(early_pid, Signal::USR1);
+    for _ in 0..3 {
+        let upgraded = world.call(&["upgrade", next.to_str().unwrap()]);
+        assert_eq!(upgraded["upgraded"], true, "{upgraded}");
+    }
+    assert_eq!(program_of(keeper), next);
+    assert_eq!(world.keeper_pid(), Some(keeper));
+    assert_eq!(world.call(&["wait", &early])["status"], "completed (42)");
+
+    // The node is started from it too, and a signal still stops everything.
+    world.kill_node();
+    assert_eq!(program_of(world.node_pid()), next);
+    for (_, pid) in &waiting {
+        signal(*pid, Signal::USR1);
+    }
+    for (id, _) in &waiting {
+        let ended = world.call(&["wait", id]);
+        assert_eq!(ended["status"], "completed (42)");
+        // As only a parent can know.
+        assert_eq!(ended["usage"], true);
+    }
+    signal(counter_pid, Signal::USR1);
+    assert_eq!(world.call(&["wait", &counter])["status"], "completed (7)");
+    check_numbers(&world.output(&counter));
+    let (late, late_pid) = world.launch("late", WAIT);
+    signal(late_pid, Signal::USR1);
+    assert_eq!(world.call(&["wait", &late])["status"], "completed (42)");
+    let mut world = world;
+    assert!(world.stop().success());
+}

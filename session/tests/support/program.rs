@@ -111,6 +111,10 @@ async fn obey(sessions: &Sessions, words: &[&str]) -> Result<Value, Error> {
             };
             describe(&sessions.launch(spec).await?)
         }
+        ["upgrade", program] => {
+            sessions.upgrade_keeper((*program).into()).await?;
+            json!({"upgraded": true})
+        }
         ["find", session] => describe(&sessions.find(&session.parse()?)?),
         ["wait", id] => {
             let id = id.parse()?;
@@ -163,5 +167,6 @@ fn describe(info: &Info) -> Value {
         "output_lines": info.output_lines,
         "pending": info.pending_requests,
         "disk_full": info.disk_full,
+        "usage": info.usage.is_some(),
     })
 }

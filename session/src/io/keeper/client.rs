@@ -7,6 +7,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait for a new keeper before a launch fails.
 const REPLACEMENT: Duration = Duration::from_secs(10);
+
+/// How long a new keeper may take to say that it is there.
+const UPGRADE: Duration = Duration::from_secs(10);
 
 /// A session that the keeper held when we connected.
 #[derive(Debug)]
@@ -72,6 +76,7 @@ struct State {
     lock: Option<Arc<OwnedFd>>,
     held: BTreeMap<u32, (u32, Fds)>,
     spawning: HashMap<u32, oneshot::Sender<Started>>,
+    upgrading: Option<oneshot::Sender<Result<(), Error>>>,
     stopping: bool,
 }
 
@@ -139,6 +144,30 @@ impl Client {
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::KeeperUnavailable("it died".into())),
+            Err(_) => Err(Error::KeeperUnavailable("it does not answer".into())),
+        }
+    }
+
+    /// Has another program take the place of the keeper, in its process.
+    pub(crate) async fn upgrade(&self, program: PathBuf) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut state = self.shared.state.lock();
+            if state
+                .upgrading
+                .as_ref()
+                .is_some_and(|other| !other.is_closed())
+            {
+                return Err(Error::KeeperUnavailable("it is being replaced".into()));
+            }
+            state.upgrading = Some(answer);
+            let upgrade = ToKeeper::Upgrade { program };
+            state.send(&upgrade).map_err(unavailable)?;
+        }
+        match tokio::time::timeout(UPGRADE, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::KeeperUnavailable("it died".into())),
+            // One from before it could.
             Err(_) => Err(Error::KeeperUnavailable("it does not answer".into())),
         }
     }
@@ -236,10 +265,23 @@ impl Listener {
                 let ended = ended(status, usage);
                 let _ = self.shared.events.send(FromKeeper::Exited { id, ended });
             }
+            ToNode::Upgraded { version } => {
+                tracing::info!(version, "the keeper is another program now");
+                self.upgraded(Ok(()));
+            }
+            ToNode::UpgradeFailed { message } => {
+                self.upgraded(Err(Error::LaunchFailed(message)));
+            }
             ToNode::Welcome { .. } | ToNode::Refused { .. } | ToNode::Held { .. } => {
                 tracing::warn!("the keeper greets twice");
             }
             ToNode::Unknown => tracing::warn!("the keeper says something unknown"),
+        }
+    }
+
+    fn upgraded(&self, answer: Result<(), Error>) {
+        if let Some(waiting) = self.shared.state.lock().upgrading.take() {
+            let _ = waiting.send(answer);
         }
     }
 
@@ -262,6 +304,7 @@ impl Listener {
             let mut state = self.shared.state.lock();
             state.socket = None;
             state.spawning.clear();
+            state.upgrading = None;
             if state.stopping {
                 return false;
             }

@@ -7,8 +7,9 @@ use rustix::process::{Pid, Rlimit};
 
 use super::fds::Fds;
 use super::proto::{Spawn, ToNode};
-use crate::Usage;
+use super::upgrade;
 use crate::io::{platform, pty};
+use crate::{Error, Usage};
 
 /// One session, as the keeper knows it.
 #[derive(Debug)]
@@ -63,6 +64,31 @@ impl Sessions {
                 fds,
             },
         );
+    }
+
+    /// As it is left to a successor.
+    pub(super) fn leave(&self) -> Vec<upgrade::Session> {
+        let held = self.held.iter();
+        held.map(|(&id, held)| upgrade::Session {
+            id,
+            pid: held.pid,
+            own: held.own,
+            exited: held.exited,
+            fds: upgrade::numbers(&held.fds),
+        })
+        .collect()
+    }
+
+    /// As a predecessor has left it.
+    pub(super) fn resume(&mut self, left: upgrade::Session) -> Result<(), Error> {
+        let held = Held {
+            pid: left.pid,
+            own: left.own,
+            exited: left.exited,
+            fds: upgrade::take_all(&left.fds)?,
+        };
+        self.held.insert(left.id, held);
+        Ok(())
     }
 
     /// Lets go of a session.

@@ -7,7 +7,8 @@
 //!
 //! Node and keeper hold the same descriptors and the same lock. When the node
 //! dies, the keeper starts another and gives it all of them. When the keeper
-//! dies, the node does the same. Programs notice neither.
+//! dies, the node does the same. Programs notice neither. A keeper is replaced
+//! by executing another program in its process, which stays their parent.
 
 mod client;
 pub(crate) mod fds;
@@ -16,6 +17,7 @@ mod lock;
 mod node;
 pub(crate) mod proto;
 mod run;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -110,6 +112,7 @@ impl Link {
         let child = Command::new(program)
             .args(arguments)
             .env_remove(NODE_ENV)
+            .env_remove(upgrade::STATE_ENV)
             .env(STARTER_ENV, std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Keys typed at a terminal are for the node alone.

@@ -3,14 +3,16 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use super::upgrade::{self, NodeState};
 use super::{NODE_ENV, STARTER_ENV};
+use crate::Error;
 use crate::io::platform;
 
 /// First pause before a restart: a crash costs its users no more than this.
@@ -65,6 +67,36 @@ impl Node {
         node
     }
 
+    /// As it is left to a successor.
+    pub(super) fn leave(&self) -> Option<NodeState> {
+        let process = self.process.as_ref()?;
+        Some(NodeState {
+            pid: u32::try_from(process.pid.as_raw_nonzero().get()).ok()?,
+            child: process.child,
+            pidfd: process.pidfd.as_ref().map(AsRawFd::as_raw_fd),
+        })
+    }
+
+    /// As a predecessor has left it; the next one is started by `argv`.
+    pub(super) fn resume(
+        argv: &[OsString],
+        left: Option<NodeState>,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let mut node = Self::due(argv, now);
+        if let Some(left) = left {
+            let unknown = || Error::KeeperUnavailable("which process is the node".into());
+            node.process = Some(Process {
+                pid: platform::pid(left.pid).ok_or_else(unknown)?,
+                pidfd: left.pidfd.map(upgrade::take).transpose()?,
+                child: left.child,
+                since: now,
+                status: None,
+            });
+        }
+        Ok(node)
+    }
+
     /// Whether there is a way to start another.
     pub(super) fn can_restart(&self) -> bool {
         !self.argv.is_empty()
@@ -93,6 +125,7 @@ impl Node {
         let child = Command::new(program)
             .args(arguments)
             .env_remove(STARTER_ENV)
+            .env_remove(upgrade::STATE_ENV)
             .env(NODE_ENV, "0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;

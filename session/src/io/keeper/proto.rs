@@ -7,11 +7,14 @@
 //!                                    Exited, kept and repeated in Held until Forget
 //! Forget
 //! Adopt +descriptors, … , Takeover +lock   Welcome +lock | Refused     (to a new keeper)
+//! Upgrade                            Upgraded | UpgradeFailed
 //! Stopping
 //! ```
 //!
 //! Both ends skip what they do not know, so that a keeper and a node of
 //! different age understand each other; meaning changes only with [`VERSION`].
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,8 @@ pub(crate) enum ToKeeper {
     Adopt { id: u32, pid: u32 },
     /// All sessions have been handed over by the node of this process id.
     Takeover { version: u32, node_pid: u32 },
+    /// Execute this program in your place.
+    Upgrade { program: PathBuf },
     /// The node is about to exit on purpose.
     Stopping,
     /// From a newer node.
@@ -76,6 +81,10 @@ pub(crate) enum ToNode {
     Spawned { id: u32, pid: u32 },
     /// It could not be started.
     SpawnFailed { id: u32, message: String },
+    /// Another program is the keeper now.
+    Upgraded { version: u32 },
+    /// It could not be; all is as before.
+    UpgradeFailed { message: String },
     /// It is over, with this status of `wait(2)`.
     Exited {
         id: u32,

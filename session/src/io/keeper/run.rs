@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,11 +22,15 @@ use super::hold::Sessions;
 use super::lock;
 use super::node::Node;
 use super::proto::{ToKeeper, ToNode, VERSION};
+use super::upgrade;
 use crate::io::platform;
 use crate::{Error, Outcome};
 
 /// A keeper of a directory that nobody works in yet.
 pub(super) fn run(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error> {
+    if let Some(left) = upgrade::inherited()? {
+        return Keeper::resume(dir, node_argv, left)?.run();
+    }
     let lock = lock::take(dir)?;
     lock::sign(&lock);
     let node = Node::due(node_argv, Instant::now());
@@ -35,6 +39,9 @@ pub(super) fn run(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error>
 
 /// A keeper for the node at the other end of standard input.
 pub(super) fn adopt(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error> {
+    if let Some(left) = upgrade::inherited()? {
+        return Keeper::resume(dir, node_argv, left)?.run();
+    }
     let socket = super::take_stdin()?;
     let node = Node::running(node_argv, starter()?, Instant::now());
     // Whoever was our parent while it was looked up is the process meant.
@@ -66,6 +73,8 @@ struct Keeper {
     greeted: bool,
     /// The node said it would exit on purpose, or we were told to stop.
     stopping: bool,
+    /// The program that is to be the keeper.
+    upgrade: Option<PathBuf>,
 }
 
 struct Connection {
@@ -94,7 +103,51 @@ impl Keeper {
             link: None,
             greeted: false,
             stopping: false,
+            upgrade: None,
         })
+    }
+
+    /// In the place of a keeper that was another program.
+    fn resume(dir: &Path, node_argv: &[OsString], left: upgrade::State) -> Result<Self, Error> {
+        let node = Node::resume(node_argv, left.node, Instant::now())?;
+        let lock = left.lock.map(upgrade::take).transpose()?.map(Arc::new);
+        let mut keeper = Self::new(dir, lock, node)?;
+        platform::release_all_signals().map_err(|error| Error::io("signals", error))?;
+        let (current, maximum) = left.limit;
+        keeper.limit = Rlimit { current, maximum };
+        for session in left.sessions {
+            keeper.sessions.resume(session)?;
+        }
+        if let Some(link) = left.link {
+            keeper.connect(UnixStream::from(upgrade::take(link)?))?;
+        }
+        keeper.greeted = true;
+        keeper.send(&ToNode::Upgraded { version: VERSION }, None);
+        tracing::info!("another program is the keeper now");
+        Ok(keeper)
+    }
+
+    /// Gives this process to another program, when all that was to be said to
+    /// the node is said. Returns when that fails.
+    fn upgrade_if_due(&mut self) {
+        let said = self.link.as_ref().is_none_or(|link| link.outbox.is_empty());
+        if !said || self.stopping {
+            return;
+        }
+        let Some(program) = self.upgrade.take() else {
+            return;
+        };
+        let state = upgrade::State {
+            lock: self.lock.as_ref().map(|lock| lock.as_raw_fd()),
+            limit: (self.limit.current, self.limit.maximum),
+            sessions: self.sessions.leave(),
+            node: self.node.leave(),
+            link: self.link.as_ref().map(|link| link.socket.as_raw_fd()),
+        };
+        let error = upgrade::execute(&program, &state);
+        tracing::error!(%error, program = %program.display(), "the keeper stays as it is");
+        let message = format!("{}: {error}", program.display());
+        self.send(&ToNode::UpgradeFailed { message }, None);
     }
 
     fn connect(&mut self, socket: UnixStream) -> Result<(), Error> {
@@ -127,6 +180,7 @@ impl Keeper {
             if self.pass_signals() {
                 return Ok(ExitCode::SUCCESS);
             }
+            self.upgrade_if_due();
             if let Some(code) = self.look_after_node() {
                 return Ok(code);
             }
@@ -200,6 +254,7 @@ impl Keeper {
                 self.greeted = true;
                 self.take_over(fds.into_iter().next().map(Arc::new));
             }
+            ToKeeper::Upgrade { program } => self.upgrade = Some(program),
             ToKeeper::Stopping => self.stopping = true,
             ToKeeper::Unknown => tracing::warn!("the node says something unknown"),
         }
