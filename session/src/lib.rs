@@ -39,6 +39,7 @@ pub mod name;
 pub mod party;
 pub mod record;
 pub mod screen;
+pub mod seats;
 pub mod session;
 pub mod size;
 pub mod status;

@@ -11,6 +11,7 @@ use super::log::OutputLog;
 use super::screen::LiveScreen;
 use super::terminal::Terminal;
 use super::unix_ms_now;
+use crate::seats::Seats;
 use crate::session::Session;
 use crate::{Ended, Error, Info, SessionId, Size, Status};
 
@@ -27,6 +28,7 @@ pub(super) struct Desk {
     pub(super) screen: LiveScreen,
     pub(super) attached: AtomicU32,
     slot: Mutex<Slot>,
+    seats: Mutex<Seats>,
     size: Mutex<Size>,
     typed: Mutex<Tally>,
 }
@@ -70,6 +72,7 @@ impl Desk {
             log,
             attached: AtomicU32::new(0),
             slot: Mutex::new(slot),
+            seats: Mutex::default(),
             size: Mutex::default(),
             typed: Mutex::default(),
         })
@@ -117,6 +120,29 @@ impl Desk {
         *self.size.lock() = size;
         self.log.handle_size(unix_ms_now(), size);
         self.screen.handle_size(size);
+    }
+
+    /// Something happens among the clients; the terminal gets the size that
+    /// follows from it, if one does.
+    pub(super) fn seated(
+        &self,
+        happens: impl FnOnce(&mut Seats) -> Option<Size>,
+    ) -> Result<(), Error> {
+        let mut seats = self.seats.lock();
+        match happens(&mut seats) {
+            Some(size) if size.at_least_one() != *self.size.lock() => {
+                let terminal = self.terminal().ok_or(Error::SessionNotRunning(self.id))?;
+                terminal.resize(size)?;
+                self.set_size(size);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The client whose size it is.
+    pub(super) fn leader(&self) -> Option<u64> {
+        self.seats.lock().leader()
     }
 
     /// Somebody typed. Returns what is to be recorded now, if anything.

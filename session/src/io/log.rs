@@ -257,7 +257,8 @@ impl OutputLog {
         };
         Ok(Reader {
             log: Arc::clone(self),
-            segment: None,
+            // Now, that it can be read even if its name goes away.
+            segment: self.segments.find(offset).ok(),
             offset,
             changes,
             over: false,

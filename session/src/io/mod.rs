@@ -48,7 +48,7 @@ mod terminal;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use attach::Attachment;
+pub use attach::{Attachment, CatchUp, How, Seat};
 pub use log::{Chunk, From, Reader};
 pub use messages::PendingReply;
 pub use options::{LaunchSpec, Options};

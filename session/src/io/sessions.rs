@@ -14,8 +14,8 @@ use super::keeper::{Client, Link};
 use super::messages::random_id;
 use super::platform::Stat;
 use super::{
-    Attachment, Filter, From, LaunchSpec, Options, PendingReply, Reader, Recording, Subscription,
-    prune, recover, snapshot, unix_ms_now,
+    Attachment, Filter, From, How, LaunchSpec, Options, PendingReply, Reader, Recording,
+    Subscription, prune, recover, snapshot, unix_ms_now,
 };
 use crate::engine::{Draft, Engine};
 use crate::{
@@ -159,7 +159,15 @@ impl Sessions {
     /// # Errors
     /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`], [`Error::Io`].
     pub fn attach(&self, id: SessionId) -> Result<Attachment, Error> {
-        Attachment::new(&self.inner, id)
+        self.attach_as(id, How::default())
+    }
+
+    /// Comes to the terminal with a size, or only to watch.
+    ///
+    /// # Errors
+    /// As [`Sessions::attach`].
+    pub fn attach_as(&self, id: SessionId, how: How) -> Result<Attachment, Error> {
+        Attachment::new(&self.inner, id, how)
     }
 
     /// Puts a message into the inbox of a live session, with a copy in that of

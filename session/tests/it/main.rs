@@ -2,6 +2,8 @@
 #![cfg(feature = "io")]
 
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod crash;
