@@ -372,7 +372,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Message, MessageKind, Outcome, Party, Size};
+    use crate::{Delivery as Goes, Message, MessageKind, Outcome, Party, Size};
 
     /// An engine and the logs that it would have written.
     #[derive(Default)]
@@ -425,8 +425,14 @@ mod tests {
             to: SessionId,
         ) -> Result<MessageId, Error> {
             let id = self.id(kind);
-            let (to, body) = (to.into(), "body".into());
-            match self.engine.handle_draft(Draft { id, from, to, body }, 2)? {
+            let draft = Draft {
+                id,
+                from,
+                to: to.into(),
+                body: "body".into(),
+                delivery: Goes::default(),
+            };
+            match self.engine.handle_draft(draft, 2)? {
                 Delivery::New(events) => events.into_iter().for_each(|event| {
                     self.write(event);
                 }),
@@ -613,6 +619,7 @@ mod tests {
             },
             to: to.into(),
             body: "hi".into(),
+            delivery: Goes::default(),
         };
         let Ok(Delivery::New(events)) = world.engine.handle_draft(draft.clone(), 2) else {
             panic!("not new");
@@ -641,6 +648,7 @@ mod tests {
             to: Party::local(sender, None),
             body: String::new(),
             request_id: None,
+            delivery: Goes::default(),
         };
         let kind = EventKind::Message(fill);
         let event = world.engine.handle_happened(sender, kind, 1).unwrap();

@@ -70,6 +70,9 @@ pub enum Error {
         /// Who may reply.
         session: SessionId,
     },
+    /// Another sender's message has this id.
+    #[error("{0} is another sender's message")]
+    IdTaken(MessageId),
     /// The recipient's inbox holds as much as it may.
     #[error("inbox of session {0} is full")]
     InboxFull(SessionId),
@@ -120,6 +123,7 @@ impl Error {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::RequestNotFound(_) => "request_not_found",
             Self::NotAddressee { .. } => "not_addressee",
+            Self::IdTaken(_) => "id_taken",
             Self::InboxFull(_) => "inbox_full",
             Self::DiskFull => "disk_full",
             Self::Locked { .. } => "locked",

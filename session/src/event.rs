@@ -1,7 +1,7 @@
 //! What happened to a session. Events are its history and its only truth: the
 //! state of a session is what its events add up to.
 
-use crate::{Message, MessageKind, Name, Outcome, SessionId, Size, Tag, Usage};
+use crate::{Message, MessageKind, Name, Outcome, Receipt, SessionId, Size, Tag, Usage};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +71,8 @@ pub enum EventKind {
     OutputSummary(OutputSummary),
     /// `direct.message`, `message.request` or `message.reply`.
     Message(Message),
+    /// `message.receipt`: what became of messages to this session.
+    Receipt(Receipt),
 }
 
 /// How much a session wrote, now and then.
@@ -145,11 +147,12 @@ pub enum EventType {
     DirectMessage,
     MessageRequest,
     MessageReply,
+    MessageReceipt,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Created,
         Self::Status,
         Self::Input,
@@ -163,6 +166,7 @@ impl EventType {
         Self::DirectMessage,
         Self::MessageRequest,
         Self::MessageReply,
+        Self::MessageReceipt,
     ];
 
     /// The `type` of the event in `events.jsonl` and on the wire.
@@ -182,6 +186,7 @@ impl EventType {
             Self::DirectMessage => "direct.message",
             Self::MessageRequest => "message.request",
             Self::MessageReply => "message.reply",
+            Self::MessageReceipt => "message.receipt",
         }
     }
 
@@ -191,12 +196,12 @@ impl EventType {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// Whether it is a message of some kind.
+    /// Whether it is a message of some kind, or what became of one.
     #[must_use]
     pub const fn is_message(self) -> bool {
         matches!(
             self,
-            Self::DirectMessage | Self::MessageRequest | Self::MessageReply
+            Self::DirectMessage | Self::MessageRequest | Self::MessageReply | Self::MessageReceipt
         )
     }
 }
@@ -221,6 +226,7 @@ impl EventKind {
                 MessageKind::Request => EventType::MessageRequest,
                 MessageKind::Reply => EventType::MessageReply,
             },
+            Self::Receipt(_) => EventType::MessageReceipt,
         }
     }
 }

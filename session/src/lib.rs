@@ -46,11 +46,12 @@ pub mod status;
 pub mod tag;
 pub mod time;
 pub mod timing;
+pub mod typing;
 
 pub use error::Error;
 pub use event::{Created, Event, EventKind, EventType, Exited, OutputSummary};
 pub use id::{MessageId, MessageKind, SessionId};
-pub use message::{InboxItem, MAX_BODY, Message, RequestState};
+pub use message::{Delivery, InboxItem, MAX_BODY, Message, Progress, Receipt, RequestState, Step};
 pub use name::{Name, SessionRef};
 pub use party::Party;
 pub use size::Size;

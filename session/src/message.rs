@@ -1,5 +1,7 @@
 //! What agents say to each other.
 
+use std::fmt;
+
 use crate::{Error, MessageId, MessageKind, Party, SessionId};
 
 /// Bytes in the longest body. More than any prompt; little enough that a full
@@ -23,6 +25,128 @@ pub struct Message {
     pub body: String,
     /// For a reply, the request it answers; for a request, its own id.
     pub request_id: Option<MessageId>,
+    /// Where it goes at its recipient's.
+    pub delivery: Delivery,
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Delivery {
+    /// Into the inbox.
+    #[default]
+    Inbox,
+    /// Typed into the terminal; the inbox has it for the record.
+    Pty,
+    /// Into the inbox, and typed.
+    Both,
+}
+
+impl Delivery {
+    /// The word for it, on disk and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbox => "inbox",
+            Self::Pty => "pty",
+            Self::Both => "both",
+        }
+    }
+
+    /// The reverse of [`Delivery::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Inbox, Self::Pty, Self::Both];
+        all.into_iter().find(|one| one.as_str() == text)
+    }
+
+    /// Whether it is to be typed.
+    #[must_use]
+    pub const fn types(self) -> bool {
+        matches!(self, Self::Pty | Self::Both)
+    }
+}
+
+/// A step of a message after it has reached the log of its recipient, which is
+/// `delivered`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Step {
+    /// It is about to be typed.
+    Typing,
+    /// The program has read it from its terminal.
+    Injected,
+    /// It was typed, and Enter too; whether the program took it for input
+    /// cannot be told.
+    Unverified,
+    /// The screen shows that the program has taken it.
+    Submitted,
+    /// It was not typed.
+    Refused,
+    /// The session has read it in its inbox.
+    Read,
+}
+
+impl Step {
+    const ALL: [Self; 6] = [
+        Self::Typing,
+        Self::Injected,
+        Self::Unverified,
+        Self::Submitted,
+        Self::Refused,
+        Self::Read,
+    ];
+
+    /// The word for it, on disk and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Typing => "typing",
+            Self::Injected => "injected",
+            Self::Unverified => "unverified",
+            Self::Submitted => "submitted",
+            Self::Refused => "refused",
+            Self::Read => "read",
+        }
+    }
+
+    /// The reverse of [`Step::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text)
+    }
+
+    /// Whether typing has come to its end with it.
+    #[must_use]
+    pub const fn is_outcome(self) -> bool {
+        matches!(self, Self::Unverified | Self::Submitted | Self::Refused)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A step of some messages to one session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Receipt {
+    /// Which.
+    pub messages: Vec<MessageId>,
+    /// What happened to them.
+    pub step: Step,
+    /// Why, for those that were refused or could not be verified.
+    pub reason: Option<String>,
+}
+
+/// How far a message to a session has come.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Progress {
+    /// The last step of its typing, if it is to be typed and that has begun.
+    pub typed: Option<Step>,
+    /// Why that was not a success.
+    pub reason: Option<String>,
+    /// The session has read it in its inbox.
+    pub read: bool,
 }
 
 impl Message {
@@ -63,4 +187,8 @@ pub struct InboxItem {
     pub message: Message,
     /// For a request to this session: what became of it.
     pub state: Option<RequestState>,
+    /// How far it has come, if it is to a session here.
+    pub progress: Option<Progress>,
+    /// Its position in the history of the node.
+    pub cursor: u64,
 }

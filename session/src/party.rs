@@ -36,6 +36,15 @@ impl Party {
         }
     }
 
+    /// Whether both are the same, whatever names they had; the owner of this
+    /// node is each of its sessions.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let id = |party: &Self| party.session.as_ref().map(|(id, _)| *id);
+        let owner = *other == Self::owner();
+        self.node == other.node && (id(self) == id(other) || owner)
+    }
+
     /// The session, if it is one of this node.
     #[must_use]
     pub fn local_session(&self) -> Option<SessionId> {

@@ -17,8 +17,8 @@ mod data;
 mod recovery;
 
 use data::{
-    ClientData, CreatedData, InputData, MessageData, NoData, RenamedData, RestoredData, StatusData,
-    SummaryData, TaggedData,
+    ClientData, CreatedData, InputData, MessageData, NoData, ReceiptData, RenamedData,
+    RestoredData, StatusData, SummaryData, TaggedData,
 };
 pub use recovery::{Recovery, Repair};
 
@@ -104,6 +104,7 @@ pub fn encode(event: &Event) -> Vec<u8> {
         EventKind::Tagged { tags } => line(event, TaggedData { tags: tags.clone() }),
         EventKind::OutputSummary(summary) => line(event, SummaryData::from(summary)),
         EventKind::Message(message) => line(event, MessageData::from(message)),
+        EventKind::Receipt(receipt) => line(event, ReceiptData::from(receipt)),
     }
 }
 
@@ -221,6 +222,10 @@ fn decode_kind(kind: EventType, data: Value, at_ms: u64) -> Result<EventKind, se
             };
             EventKind::Message(data.into_message(kind, at_ms))
         }
+        EventType::MessageReceipt => {
+            let data: ReceiptData = from_value(data)?;
+            EventKind::Receipt(data.try_into().map_err(serde::de::Error::custom)?)
+        }
     })
 }
 
@@ -253,6 +258,7 @@ mod tests {
             },
             body: body.into(),
             request_id: Some(MessageId::new(MessageKind::Request, [9; 16])),
+            delivery: crate::Delivery::Inbox,
         }
     }
 
@@ -308,6 +314,11 @@ mod tests {
             ended(Outcome::Signal(9)),
             ended(Outcome::Unknown),
             EventKind::Message(message("hello \"you\"\n\u{1b}[0m ü")),
+            EventKind::Receipt(crate::Receipt {
+                messages: vec![MessageId::new(MessageKind::Direct, [8; 16])],
+                step: crate::Step::Refused,
+                reason: Some("a dialog".into()),
+            }),
         ];
         kinds
             .into_iter()

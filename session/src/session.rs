@@ -121,9 +121,11 @@ impl Session {
             // The first outcome counts; nothing is after the end.
             EventKind::Exited(exited) => {
                 self.exited.get_or_insert((*exited, event.at_ms));
+                self.inbox.close();
             }
             EventKind::Killed => self.killed = true,
             EventKind::Message(message) => self.inbox.add(self.id, message, place),
+            EventKind::Receipt(receipt) => self.inbox.note(receipt),
             EventKind::Renamed { name, .. } => self.name.clone_from(name),
             EventKind::Tagged { tags } => self.retag(event.cursor, tags),
             EventKind::OutputSummary(summary) => {

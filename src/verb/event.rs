@@ -93,6 +93,11 @@ fn data(kind: &EventKind) -> Value {
             "total_lines": summary.total_lines,
             "preview": summary.preview,
         }),
+        EventKind::Receipt(receipt) => json!({
+            "message_ids": receipt.messages.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "state": receipt.step.as_str(),
+            "reason": receipt.reason,
+        }),
         EventKind::Message(message) => {
             serde_json::to_value(MessageInfo::from(message)).unwrap_or_default()
         }

@@ -1,10 +1,11 @@
-//! Who may say what to whom.
+//! What the engine decides about messages: who may say what to whom, and what
+//! is known of it later.
 
 use super::Engine;
 use crate::record::Place;
 use crate::{
-    Error, Event, EventKind, Message, MessageId, MessageKind, Party, RequestState, SessionId,
-    SessionRef,
+    Delivery as Goes, Error, Event, EventKind, Message, MessageId, MessageKind, Party, Receipt,
+    RequestState, SessionId, SessionRef,
 };
 
 /// A message that somebody wants to send.
@@ -18,6 +19,8 @@ pub struct Draft {
     pub to: SessionRef,
     /// What it says.
     pub body: String,
+    /// Where it goes there.
+    pub delivery: Goes,
 }
 
 /// What is to be done about a draft.
@@ -43,7 +46,13 @@ impl Engine {
     /// [`Error::SessionNotFound`], [`Error::SessionEnded`],
     /// [`Error::BodyTooLarge`], [`Error::InboxFull`].
     pub fn handle_draft(&self, draft: Draft, now_ms: u64) -> Result<Delivery, Error> {
-        let Draft { id, from, to, body } = draft;
+        let Draft {
+            id,
+            from,
+            to,
+            body,
+            delivery,
+        } = draft;
         Message::check_body(&body)?;
         let session = self.get(self.resolve(&to)?)?;
         // Also when it has ended since: a sender that asks again is told the
@@ -67,6 +76,7 @@ impl Engine {
             to: Party::local(session.id, session.name.clone()),
             body,
             request_id: (kind == MessageKind::Request).then_some(id),
+            delivery,
         };
         let copy_for = message.from.local_session();
         Ok(Delivery::New(self.both(
@@ -104,10 +114,74 @@ impl Engine {
             to: ask.from.clone(),
             body,
             request_id: Some(request),
+            delivery: Goes::Inbox,
         };
         // A reply comes once for each request; it may exceed the limit.
         let asker = ask.from.local_session();
         Ok(self.both(ask.to, asker, message, now_ms))
+    }
+
+    /// A reply from another node to a request of a session here, as that node
+    /// says. `None` when it is there already.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::BodyTooLarge`].
+    pub fn handle_foreign_reply(
+        &self,
+        asker: SessionId,
+        message: Message,
+        now_ms: u64,
+    ) -> Result<Option<Event>, Error> {
+        Message::check_body(&message.body)?;
+        if self.get(asker)?.inbox.find(message.id).is_some() {
+            return Ok(None);
+        }
+        self.handle_happened(asker, EventKind::Message(message), now_ms)
+            .map(Some)
+    }
+
+    /// Something has become of messages to a session. Those it has not got are
+    /// left out; `None` when it has none of them, or nothing new is said.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`].
+    pub fn handle_receipt(
+        &self,
+        session: SessionId,
+        mut receipt: Receipt,
+        now_ms: u64,
+    ) -> Result<Option<Event>, Error> {
+        let inbox = &self.get(session)?.inbox;
+        receipt.messages.retain(|id| {
+            inbox.progress(*id).is_some_and(|progress| {
+                if receipt.step == crate::Step::Read {
+                    !progress.read
+                } else {
+                    !progress.typed.is_some_and(crate::Step::is_outcome)
+                }
+            })
+        });
+        if receipt.messages.is_empty() {
+            return Ok(None);
+        }
+        self.handle_happened(session, EventKind::Receipt(receipt), now_ms)
+            .map(Some)
+    }
+
+    /// A step that the disk did not take: it counts as long as this node lives.
+    pub fn handle_unrecorded(&mut self, session: SessionId, receipt: &Receipt) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.inbox.note(receipt);
+        }
+    }
+
+    /// Replies of sessions here to requests from other nodes, each with whose
+    /// log it is in.
+    pub fn foreign_replies(&self) -> impl Iterator<Item = (SessionId, MessageId)> {
+        self.asks
+            .answered()
+            .filter(|(ask, _)| ask.from.node.is_some())
+            .map(|(ask, reply)| (ask.to, reply))
     }
 
     /// The same message in one log and, if there is another, in that.
@@ -154,6 +228,12 @@ impl Engine {
     #[must_use]
     pub fn request_state(&self, request: MessageId) -> Option<RequestState> {
         self.asks.state(request)
+    }
+
+    /// Who was asked by a request, if that is a session here.
+    #[must_use]
+    pub fn asked(&self, request: MessageId) -> Option<SessionId> {
+        self.asks.get(request).map(|ask| ask.to)
     }
 
     /// Where the reply to a request is: whose log, and the place in it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::disk::Journal;
 use super::log::OutputLog;
@@ -27,6 +28,8 @@ pub(super) struct Desk {
     pub(super) log: Arc<OutputLog>,
     pub(super) screen: LiveScreen,
     pub(super) attached: AtomicU32,
+    /// There is a message to be typed.
+    pub(super) to_type: Notify,
     slot: Mutex<Slot>,
     seats: Mutex<Seats>,
     size: Mutex<Size>,
@@ -71,6 +74,7 @@ impl Desk {
             screen: LiveScreen::new(id, &log, dir),
             log,
             attached: AtomicU32::new(0),
+            to_type: Notify::new(),
             slot: Mutex::new(slot),
             seats: Mutex::default(),
             size: Mutex::default(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::desk::Desk;
 use super::disk::Flusher;
@@ -20,7 +20,7 @@ use super::news::{News, Pointer};
 use super::runtime::Runtime;
 use super::segments::Segment;
 use super::terminal::Terminal;
-use super::{Options, disk, platform, prune, pump, screen, summary, unix_ms_now};
+use super::{Options, disk, platform, prune, pump, screen, summary, typist, unix_ms_now};
 use crate::engine::Engine;
 use crate::{
     Ended, Error, Event, EventKind, EventType, Info, Outcome, SessionId, SessionRef, Status, record,
@@ -41,6 +41,8 @@ pub(super) struct Inner {
     pub(super) runtime: Runtime,
     pub(super) waiters: Waiters,
     pub(super) news: News,
+    /// Something has become of a message.
+    pub(super) progressed: watch::Sender<()>,
     /// Something has changed that is in the snapshot.
     pub(super) changed: Arc<Notify>,
     /// Clients so far, which number the next one.
@@ -75,6 +77,7 @@ impl Inner {
             runtime: Runtime::start()?,
             waiters: Waiters::default(),
             news,
+            progressed: watch::Sender::new(()),
             changed: Arc::default(),
             clients: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -118,6 +121,10 @@ impl Inner {
         for request in abandoned {
             let ended = || Err(Error::SessionEnded(event.session));
             self.waiters.settle(request, ended);
+        }
+        if event.kind.event_type().is_message() || matches!(event.kind, EventKind::Exited(_)) {
+            self.progressed.send_replace(());
+            desk.to_type.notify_one();
         }
         let pointer = Pointer::new(&event, place);
         Ok((flush, pointer, event))
@@ -179,6 +186,9 @@ impl Inner {
         let weak = Arc::downgrade(desk);
         let sum_up = summary::follow(Arc::downgrade(self), weak, Arc::clone(&desk.log));
         self.runtime.spawn(sum_up);
+        let weak = Arc::downgrade(self);
+        self.runtime
+            .spawn(typist::run(weak, Arc::clone(desk), Arc::clone(&terminal)));
         Ok(terminal)
     }
 

@@ -83,11 +83,11 @@ impl Future for PendingReply {
 
 impl Inner {
     /// Delivers a message or request. Acknowledged when it is kept.
-    pub(super) async fn send(&self, draft: Draft) -> Result<Message, Error> {
+    pub(super) async fn send(&self, draft: Draft) -> Result<(Message, bool), Error> {
         self.check_open()?;
         let (message, flush) = self.send_now(draft)?;
-        self.flusher.acknowledge(flush).await;
-        Ok(message)
+        self.flusher.acknowledge(flush.unwrap_or(0)).await;
+        Ok((message, flush.is_some()))
     }
 
     /// Delivers a request and waits for its reply from this moment on.
@@ -96,13 +96,15 @@ impl Inner {
         // Before it is there, so that no reply comes in between.
         let early = self.waiters.add(draft.id);
         let (message, flush) = self.send_now(draft)?;
-        self.flusher.acknowledge(flush).await;
+        self.flusher.acknowledge(flush.unwrap_or(0)).await;
         let reply = self.reply_that_is_there(&message)?;
         Ok((message, reply.map_or(early, PendingReply::settled)))
     }
 
-    fn send_now(&self, draft: Draft) -> Result<(Message, u64), Error> {
+    /// The message that is kept, and the flush to wait for if it is new.
+    fn send_now(&self, draft: Draft) -> Result<(Message, Option<u64>), Error> {
         let mut engine = self.engine.lock();
+        let (id, from) = (draft.id, draft.from.clone());
         match engine.handle_draft(draft, unix_ms_now())? {
             Delivery::New(events) => {
                 let mut events = events.into_iter();
@@ -115,11 +117,14 @@ impl Inner {
                         Err(error) => tracing::warn!(%error, "no copy for the sender"),
                     }
                 }
-                message_of(event).map(|message| (message, flush))
+                message_of(event).map(|message| (message, Some(flush)))
             }
             Delivery::Known { session, place } => {
                 let message = self.read_message(session, place)?;
-                Ok((message, 0))
+                if !message.from.is_same(&from) {
+                    return Err(Error::IdTaken(id));
+                }
+                Ok((message, None))
             }
         }
     }
@@ -178,17 +183,107 @@ impl Inner {
             let id = engine.resolve(session)?;
             (id, engine.get(id)?.inbox.tail(tail).to_vec())
         };
-        let read = |place| self.read_message(id, place);
-        let messages: Vec<_> = places.into_iter().map(read).collect::<Result<_, _>>()?;
+        let read = |place| self.read_event(id, place);
+        let events: Vec<_> = places.into_iter().map(read).collect::<Result<_, _>>()?;
+        events.into_iter().map(|event| self.item(event)).collect()
+    }
+
+    /// The messages of a session after a cursor, oldest first, at most `most`.
+    pub(super) fn inbox_since(
+        &self,
+        session: &SessionRef,
+        since: u64,
+        most: usize,
+    ) -> Result<Vec<InboxItem>, Error> {
+        let (id, places) = {
+            let engine = self.engine.lock();
+            let id = engine.resolve(session)?;
+            (id, engine.get(id)?.inbox.places().to_vec())
+        };
+        // They are in the order of their cursors.
+        let mut failed = None;
+        let first = places.partition_point(|place| match self.read_event(id, *place) {
+            Ok(event) => event.cursor <= since,
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let wanted = places[first..].iter().take(most);
+        wanted
+            .map(|place| self.item(self.read_event(id, *place)?))
+            .collect()
+    }
+
+    fn item(&self, event: Event) -> Result<InboxItem, Error> {
+        let cursor = event.cursor;
+        let message = message_of(event)?;
         let engine = self.engine.lock();
-        Ok(messages
+        let asked = message.kind == MessageKind::Request;
+        let state = asked.then(|| engine.request_state(message.id)).flatten();
+        let to = message.to.local_session();
+        let progress = to.and_then(|to| engine.get(to).ok()?.inbox.progress(message.id));
+        Ok(InboxItem {
+            message,
+            state,
+            progress,
+            cursor,
+        })
+    }
+
+    /// The reply to a request to a session here, when it comes.
+    pub(super) fn resume(&self, request: MessageId) -> Result<(Message, PendingReply), Error> {
+        let early = self.waiters.add(request);
+        let (session, place) = {
+            let engine = self.engine.lock();
+            let not_found = || Error::RequestNotFound(request.to_string());
+            let to = engine.asked(request).ok_or_else(not_found)?;
+            let place = engine.get(to)?.inbox.find(request).ok_or_else(not_found)?;
+            (to, place)
+        };
+        let message = self.read_message(session, place)?;
+        let reply = self.reply_that_is_there(&message)?;
+        Ok((message, reply.map_or(early, PendingReply::settled)))
+    }
+
+    /// Puts a reply from another node into the inbox of who asked.
+    pub(super) async fn receive_reply(
+        &self,
+        asker: SessionId,
+        message: Message,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        let flush = {
+            let mut engine = self.engine.lock();
+            match engine.handle_foreign_reply(asker, message, unix_ms_now())? {
+                Some(event) => self.write(&mut engine, event)?.0,
+                None => return Ok(()),
+            }
+        };
+        self.flusher.acknowledge(flush).await;
+        Ok(())
+    }
+
+    /// Replies to other nodes, younger than `since_ms`.
+    pub(super) fn foreign_replies(&self, since_ms: u64) -> Vec<Message> {
+        let places: Vec<_> = {
+            let engine = self.engine.lock();
+            let place = |(session, reply)| {
+                let session: SessionId = session;
+                Some((session, engine.get(session).ok()?.inbox.find(reply)?))
+            };
+            engine.foreign_replies().filter_map(place).collect()
+        };
+        let mut replies: Vec<_> = places
             .into_iter()
-            .map(|message| {
-                let asked = message.kind == MessageKind::Request;
-                let state = asked.then(|| engine.request_state(message.id)).flatten();
-                InboxItem { message, state }
-            })
-            .collect())
+            .filter_map(|(session, place)| self.read_message(session, place).ok())
+            .filter(|message| message.at_ms >= since_ms)
+            .collect();
+        replies.sort_by_key(|message| message.at_ms);
+        replies
     }
 
     fn read_message(&self, session: SessionId, place: Place) -> Result<Message, Error> {

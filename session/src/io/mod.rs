@@ -23,6 +23,7 @@ pub mod keeper;
 mod attach;
 mod desk;
 mod disk;
+mod front;
 mod inner;
 mod kill;
 mod launch;
@@ -45,6 +46,7 @@ mod snapshot;
 mod subscribe;
 mod summary;
 mod terminal;
+mod typist;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -33,6 +33,7 @@ use super::desk::Desk;
 use super::log::OutputLog;
 use super::{Chunk, From, disk};
 use crate::screen::Screen;
+use crate::typing::Look;
 use crate::{Error, SessionId, Size};
 
 /// Output that may wait to be read, bytes: an attach reads this in a fraction
@@ -177,6 +178,22 @@ impl LiveScreen {
         repaint.extend_from_slice(b"\x1b[H\x1b[J");
         repaint.append(&mut restore);
         Ok((repaint.into(), now.at, answers))
+    }
+
+    /// What the session shows now, for who types into it. And what is to be
+    /// answered to the program if no client is there.
+    pub(super) fn look(&self) -> Result<(Look, Vec<u8>), Error> {
+        let mut live = self.live.lock();
+        let mut answers = Vec::new();
+        while self.read(&mut live, &mut answers)? {}
+        let now = live.now.as_ref().ok_or(Error::SessionEnded(self.id))?;
+        let look = Look {
+            lines: now.screen.text(0),
+            cursor: now.screen.cursor(),
+            alternate: now.screen.is_alternate(),
+            pastes: now.screen.takes_paste(),
+        };
+        Ok((look, answers))
     }
 
     /// Bytes of output that the screen has not seen.
@@ -364,7 +381,7 @@ async fn pause(log: &OutputLog, seen: u64) {
 }
 
 /// Types what the program has asked for, if no client is there to do so.
-async fn answer(desk: &Desk, answers: Vec<u8>) {
+pub(super) async fn answer(desk: &Desk, answers: Vec<u8>) {
     if answers.is_empty() || desk.attached.load(Ordering::Relaxed) > 0 {
         return;
     }

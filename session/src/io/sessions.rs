@@ -1,5 +1,7 @@
 //! The handle on all sessions of a directory.
 
+mod messages;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,17 +13,13 @@ use tokio::sync::mpsc;
 use super::disk::Flusher;
 use super::inner::Inner;
 use super::keeper::{Client, Link};
-use super::messages::random_id;
 use super::platform::Stat;
 use super::{
-    Attachment, Filter, From, How, LaunchSpec, Options, PendingReply, Reader, Recording,
-    Subscription, prune, recover, snapshot, unix_ms_now,
+    Attachment, Filter, From, How, LaunchSpec, Options, Reader, Recording, Subscription, prune,
+    recover, snapshot, unix_ms_now,
 };
-use crate::engine::{Draft, Engine};
-use crate::{
-    Error, Event, EventKind, InboxItem, Info, Message, MessageId, MessageKind, Name, Party,
-    SessionId, SessionRef, Size, Tag,
-};
+use crate::engine::Engine;
+use crate::{Error, Event, EventKind, Info, Name, SessionId, SessionRef, Size, Tag};
 
 /// How far up the tree of processes to look for a session: nobody nests this
 /// many shells.
@@ -170,94 +168,6 @@ impl Sessions {
         Attachment::new(&self.inner, id, how)
     }
 
-    /// Puts a message into the inbox of a live session, with a copy in that of
-    /// a local sender. It is kept when this returns.
-    ///
-    /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::SessionEnded`],
-    /// [`Error::BodyTooLarge`], [`Error::InboxFull`], [`Error::DiskFull`].
-    pub async fn deliver(
-        &self,
-        to: &SessionRef,
-        from: Party,
-        body: String,
-    ) -> Result<Message, Error> {
-        let id = random_id(MessageKind::Direct)?;
-        self.deliver_as(id, to, from, body).await
-    }
-
-    /// As [`Sessions::deliver`], with the id the sender's node gave it: a second
-    /// delivery of the same id changes nothing and returns the first message.
-    ///
-    /// # Errors
-    /// As [`Sessions::deliver`]; [`Error::Protocol`] when the id is not that of
-    /// a message.
-    pub async fn deliver_as(
-        &self,
-        id: MessageId,
-        to: &SessionRef,
-        from: Party,
-        body: String,
-    ) -> Result<Message, Error> {
-        self.inner
-            .send(draft(MessageKind::Direct, id, to, from, body)?)
-            .await
-    }
-
-    /// Asks a live session something. The request is kept when this returns.
-    ///
-    /// # Errors
-    /// As [`Sessions::deliver`].
-    pub async fn request(
-        &self,
-        to: &SessionRef,
-        from: Party,
-        body: String,
-    ) -> Result<(Message, PendingReply), Error> {
-        let id = random_id(MessageKind::Request)?;
-        self.request_as(id, to, from, body).await
-    }
-
-    /// As [`Sessions::request`], with a given id; may be repeated. A repeated
-    /// one also waits for (or at once gets) the one reply.
-    ///
-    /// # Errors
-    /// As [`Sessions::deliver_as`].
-    pub async fn request_as(
-        &self,
-        id: MessageId,
-        to: &SessionRef,
-        from: Party,
-        body: String,
-    ) -> Result<(Message, PendingReply), Error> {
-        self.inner
-            .ask(draft(MessageKind::Request, id, to, from, body)?)
-            .await
-    }
-
-    /// Answers a request, as the session `by`; `None`, which is nobody, is
-    /// refused.
-    ///
-    /// # Errors
-    /// [`Error::RequestNotFound`], also for a second reply;
-    /// [`Error::NotAddressee`], [`Error::BodyTooLarge`], [`Error::DiskFull`].
-    pub async fn reply(
-        &self,
-        request_id: &str,
-        by: Option<SessionId>,
-        body: String,
-    ) -> Result<Message, Error> {
-        self.inner.answer(request_id, by, body).await
-    }
-
-    /// The last `tail` messages of a session, oldest first: received and sent.
-    ///
-    /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::Io`].
-    pub fn inbox(&self, session: &SessionRef, tail: usize) -> Result<Vec<InboxItem>, Error> {
-        self.inner.inbox(session, tail)
-    }
-
     /// Gives a session another name, or takes its name away. Its programs keep
     /// the `CW_SESSION_NAME` that they were started with.
     ///
@@ -390,20 +300,6 @@ impl Sessions {
         }
         self.inner.client.stopping();
     }
-}
-
-fn draft(
-    kind: MessageKind,
-    id: MessageId,
-    to: &SessionRef,
-    from: Party,
-    body: String,
-) -> Result<Draft, Error> {
-    if id.kind() != kind {
-        return Err(Error::Protocol(format!("{id} is an id of another kind")));
-    }
-    let to = to.clone();
-    Ok(Draft { id, from, to, body })
 }
 
 impl Inner {

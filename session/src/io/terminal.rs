@@ -12,7 +12,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::keeper::fds::Fds;
-use super::platform;
+use super::{front, platform};
+use crate::typing::Manner;
 use crate::{Ended, Error, SessionId, Size};
 
 /// Bytes typed but not yet taken by the terminal; then whoever types waits. A
@@ -40,6 +41,20 @@ pub(super) struct Terminal {
 }
 
 type Piece = (Bytes, OwnedSemaphorePermit);
+
+/// Who holds it types alone.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    terminal: &'a Terminal,
+    _alone: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Puts bytes into the queue, waiting for room.
+    pub(super) async fn input(&self, bytes: Bytes) -> Result<(), Error> {
+        self.terminal.enqueue(bytes).await
+    }
+}
 
 /// What is to be typed, in order.
 pub(super) type Typed = mpsc::UnboundedReceiver<Piece>;
@@ -129,9 +144,43 @@ impl Terminal {
     /// Puts bytes into the queue, waiting for room. With nothing before them
     /// they are typed at once, as far as the terminal takes them: a key then
     /// does not wait for another thread.
-    pub(super) async fn input(&self, mut bytes: Bytes) -> Result<(), Error> {
+    pub(super) async fn input(&self, bytes: Bytes) -> Result<(), Error> {
+        self.turn().await.input(bytes).await
+    }
+
+    /// Waits until nobody else types; nobody else does while it is held.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        Turn {
+            terminal: self,
+            _alone: self.turn.lock().await,
+        }
+    }
+
+    /// Bytes that were typed and that the program has not read, as far as the
+    /// system tells; 0 when all is read.
+    pub(super) fn unread(&self) -> u64 {
+        let queued = QUEUE.saturating_sub(self.room.available_permits());
+        queued as u64 + front::unread(&self.fds.master).unwrap_or(0)
+    }
+
+    /// How the program reads.
+    pub(super) fn manner(&self) -> Result<Manner, Error> {
+        use rustix::termios::{LocalModes, tcgetattr};
+        let state = tcgetattr(&self.fds.master)
+            .map_err(|errno| Error::io("ask the terminal", errno.into()))?;
+        Ok(Manner {
+            lines: state.local_modes.contains(LocalModes::ICANON),
+            echo: state.local_modes.contains(LocalModes::ECHO),
+        })
+    }
+
+    /// The name of the program that has the terminal, if that can be told.
+    pub(super) fn front(&self) -> Option<String> {
+        front::front(&self.fds.master)
+    }
+
+    async fn enqueue(&self, mut bytes: Bytes) -> Result<(), Error> {
         let ended = || Error::SessionEnded(self.id);
-        let _turn = self.turn.lock().await;
         // All of the queue is free only when its last piece has been typed.
         if !self.room.is_closed() && self.room.available_permits() == QUEUE {
             // It does not block. What fails here, fails again below.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Exited, Message, MessageId, MessageKind, Name, Outcome, OutputSummary, Party, SessionId, Size,
-    Status, Tag, Usage,
+    Delivery, Exited, Message, MessageId, MessageKind, Name, Outcome, OutputSummary, Party,
+    Receipt, SessionId, Size, Status, Step, Tag, Usage,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -95,6 +95,40 @@ pub(super) struct MessageData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) to_node: Option<String>,
     pub(super) body: String,
+    /// Left out for the inbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) delivery: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReceiptData {
+    pub(super) message_ids: Vec<MessageId>,
+    pub(super) state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+}
+
+impl From<&Receipt> for ReceiptData {
+    fn from(receipt: &Receipt) -> Self {
+        Self {
+            message_ids: receipt.messages.clone(),
+            state: receipt.step.as_str().to_owned(),
+            reason: receipt.reason.clone(),
+        }
+    }
+}
+
+impl TryFrom<ReceiptData> for Receipt {
+    type Error = String;
+
+    fn try_from(data: ReceiptData) -> Result<Self, String> {
+        let step = Step::parse(&data.state).ok_or_else(|| format!("state {:?}", data.state))?;
+        Ok(Self {
+            messages: data.message_ids,
+            step,
+            reason: data.reason,
+        })
+    }
 }
 
 impl From<&Exited> for StatusData {
@@ -172,6 +206,8 @@ impl From<&Message> for MessageData {
             to_name,
             to_node,
             body: message.body.clone(),
+            delivery: (message.delivery != Delivery::Inbox)
+                .then(|| message.delivery.as_str().to_owned()),
         }
     }
 }
@@ -186,6 +222,10 @@ impl MessageData {
             to: unflatten(self.to, self.to_name, self.to_node),
             body: self.body,
             request_id: self.request_id,
+            delivery: self
+                .delivery
+                .and_then(|text| Delivery::parse(&text))
+                .unwrap_or_default(),
         }
     }
 }

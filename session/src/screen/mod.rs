@@ -144,6 +144,12 @@ impl Screen {
         self.state.on_alternate
     }
 
+    /// Whether the program wants pasted text to be marked as such.
+    #[must_use]
+    pub fn takes_paste(&self) -> bool {
+        self.state.modes.is_on(modes::PASTE)
+    }
+
     /// The title of the window, if the program has set one.
     #[must_use]
     pub fn title(&self) -> Option<&str> {

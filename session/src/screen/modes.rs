@@ -26,7 +26,7 @@ const KNOWN: [(u16, Option<bool>); 23] = [
     (1039, None),
     (1042, None),
     (1043, None),
-    (2004, Some(false)),
+    (PASTE, Some(false)),
     (2027, None),
     (2031, Some(false)),
     (2048, Some(false)),
@@ -49,6 +49,9 @@ pub(super) const CURSOR: u16 = 25;
 pub(super) const REVERSE_WRAP: u16 = 45;
 /// The keypad sends sequences; also `ESC =` and `ESC >`.
 pub(super) const KEYPAD: u16 = 66;
+
+/// Pasted text is marked as such.
+pub(super) const PASTE: u16 = 2004;
 
 /// Kinds of mouse reports; a terminal has one of them at a time.
 const MOUSE: [u16; 5] = [9, 1000, 1001, 1002, 1003];
