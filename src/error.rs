@@ -64,15 +64,15 @@ impl Error {
             | "tag_invalid" | "command_invalid" => 2,
             "session_not_found" | "node_unknown" | "request_not_found" | "command_not_found"
             | "dir_not_found" | "network_unknown" | "not_found" => 3,
-            "denied" | "not_addressee" | "sender_forbidden" | "sender_required"
+            "denied" | "not_typed" | "not_addressee" | "sender_forbidden" | "sender_required"
             | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
             | "invite_expired" | "revoked" | "proof_invalid" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
             | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost"
             | "relay_untrusted" | "relay_invalid" | "tls" => 5,
-            "name_taken" | "locked" | "network_taken" | "already_joined" => 6,
+            "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
-            | "disk_full" | "network_full" | "too_many_sessions" => 7,
+            | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions" => 7,
             "session_failed" => 8,
             "timeout" => 124,
             _ => 1,
@@ -118,6 +118,8 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "node_down" => "start it with 'cw start' on that machine; 'cw node list' shows who is up",
         "no_network" => "join one with 'cw network join --relay-url <url> <invite>'",
         "name_taken" => "choose another name, or end the session that has it",
+        "outbox_full" => "'cw outbox' shows what waits, and for whom",
+        "not_typed" => "'cw attach' shows what the program is doing; the inbox is there at any time",
         "body_too_large" => "put it in a file and send the path; the limit is 1 MiB",
         "request_not_found" => "use 'cw inbox <session>' to see the pending requests",
         "sender_required" => "say which session replies with '-f <session>'",

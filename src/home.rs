@@ -158,6 +158,12 @@ impl Home {
         self.dir.join("membership.json")
     }
 
+    /// Messages to other nodes.
+    #[must_use]
+    pub fn outbox(&self) -> PathBuf {
+        self.dir.join("outbox.jsonl")
+    }
+
     /// The last known signed records of the network.
     #[must_use]
     pub fn netmap(&self) -> PathBuf {

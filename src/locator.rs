@@ -24,7 +24,10 @@ pub struct Locator {
 }
 
 /// A session of one node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, bincode::Encode, bincode::Decode,
+)]
+#[serde(try_from = "String", into = "String")]
 pub enum Session {
     /// By its number.
     Id(u32),
@@ -43,6 +46,20 @@ impl Session {
             Self::Id(id) => session::SessionRef::Id(session::SessionId(*id)),
             Self::Name(name) => session::SessionRef::Name(name.parse()?),
         })
+    }
+}
+
+impl From<Session> for String {
+    fn from(session: Session) -> Self {
+        session.to_string()
+    }
+}
+
+impl TryFrom<String> for Session {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 

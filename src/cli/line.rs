@@ -66,8 +66,10 @@ enum Verb {
     Msg(verb::msg::Msg),
     /// Show the messages of a session.
     Inbox(verb::inbox::Inbox),
+    /// Show the messages to other nodes, and how far they have come.
+    Outbox(verb::outbox::Outbox),
     /// Send a request to a session and wait for its reply.
-    Request(verb::request::Request),
+    Request(verb::request::Command),
     /// Answer a request.
     Reply(verb::reply::Reply),
     /// Follow messages.
@@ -195,6 +197,7 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
         Verb::Doctor(verb) => verb.run(cli).await,
         Verb::Msg(verb) => verb.run(cli).await,
         Verb::Inbox(verb) => verb.run(cli).await,
+        Verb::Outbox(verb) => verb.run(cli).await,
         Verb::Request(verb) => verb.run(cli).await,
         Verb::Reply(verb) => verb.run(cli).await,
         Verb::Listen(verb) => verb.run(cli).await,
@@ -242,6 +245,11 @@ mod tests {
             "cw request -f planner dev-2:coder ready? --timeout 5",
             "cw reply req_x yes -f coder",
             "cw listen --session dev-2:coder",
+            "cw msg @tag:worker hi --delivery both",
+            "cw msg dev-2:@tag:worker hi --wait read --timeout 5",
+            "cw request --resume req_x",
+            "cw request coder ready? --async",
+            "cw outbox planner --queued",
             "cw kill --tag worker",
             "cw kill --all",
             "cw logs 1 --tail 100 -f",
@@ -258,6 +266,8 @@ mod tests {
             "cw",
             "cw kill",
             "cw msg a",
+            "cw msg @group:x hi",
+            "cw request a",
             "cw attach",
             "cw kill a --all",
             "cw list --status odd",

@@ -9,6 +9,7 @@ use session::io::{Options, Sessions, keeper::Link};
 use tokio::sync::watch;
 
 use super::network::{self, Network};
+use super::post::Post;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::home::{Home, write_private};
@@ -39,6 +40,8 @@ pub struct Host {
     pub config: Config,
     /// Its sessions.
     pub sessions: Sessions,
+    /// Its messages to other nodes.
+    pub post: Post,
     /// Its keys.
     pub identity: Arc<Identity>,
     network: RwLock<Option<Arc<Network>>>,
@@ -62,16 +65,20 @@ impl Host {
             ..Options::default()
         };
         let sessions = Sessions::open(home.dir().to_path_buf(), link, options).await?;
-        Ok(Arc::new(Self {
+        let post = Post::open(&home, config.sync_always)?;
+        let host = Arc::new(Self {
             home,
             config,
             sessions,
+            post,
             identity,
             network: RwLock::new(None),
             no_network: RwLock::new(None),
             joining: tokio::sync::Mutex::new(()),
             ended: watch::Sender::new(None),
-        }))
+        });
+        host.post.start(&host);
+        Ok(host)
     }
 
     /// The node's name: the one it has in its network, else the one it would ask for.

@@ -9,6 +9,7 @@ mod caller;
 mod host;
 mod network;
 mod policy;
+pub mod post;
 mod proxy;
 mod route;
 mod serve;

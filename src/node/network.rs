@@ -1,7 +1,7 @@
 //! The node's place in its network: the uplink to the relay, which says who there is, and the
 //! mesh, which reaches them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mesh::io::{Mesh, Peer, Relay};
@@ -174,7 +174,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
     let uplink = Uplink::start(membership, Arc::clone(&host.identity), host.home.netmap())?;
     let view = uplink.view();
     let tasks = vec![
-        tokio::spawn(follow(mesh.clone(), view.clone())),
+        tokio::spawn(follow(mesh.clone(), view.clone(), Arc::downgrade(host))),
         tokio::spawn(serve::mesh(mesh.clone(), Arc::downgrade(host))),
     ];
     host.set_network(Arc::new(Network {
@@ -184,11 +184,13 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         tasks,
         _uplink: uplink,
     }));
+    host.post.recover_replies(host);
+    host.post.handle_news();
     Ok(())
 }
 
 /// Keeps the mesh's peers what the relay says they are.
-async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>) {
+async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>, host: Weak<Host>) {
     let mut known: std::collections::BTreeSet<NodeKey> = std::collections::BTreeSet::new();
     loop {
         let now = view.borrow_and_update().clone();
@@ -205,6 +207,10 @@ async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>) {
             mesh.remove_peer(gone);
         }
         known = next;
+        if let Some(host) = host.upgrade() {
+            // Somebody may be back for whom there are messages.
+            host.post.handle_news();
+        }
         if view.changed().await.is_err() {
             // The uplink ends only together with the network.
             tokio::time::sleep(Duration::MAX).await;

@@ -78,6 +78,34 @@ pub(super) async fn forward(
     }
 }
 
+/// Makes a short call on `node` and waits for its answer, at most `limit` from when it is reached.
+///
+/// # Errors
+///
+/// As [`forward`]; what the other node answers that is an error; `timeout`.
+pub(super) async fn ask(
+    network: &Network,
+    node: &str,
+    envelope: &Envelope,
+    limit: Duration,
+) -> Result<Reply> {
+    let peer = network.peer(node)?;
+    if network.view().connected && !peer.online {
+        return Err(Error::new("node_down", format!("node {node} is down")));
+    }
+    let mut far = open(network, node, &peer).await?;
+    let gone = network.gone(&peer.record.name, &peer.record.key);
+    let asked = tokio::select! {
+        asked = tokio::time::timeout(limit, far.call(envelope)) => asked,
+        () = gone => return Err(lost(node, "it has ended or cannot be reached")),
+    };
+    let reply = asked.map_err(|_| Error::new("timeout", format!("node {node} does not answer")))?;
+    match reply? {
+        Reply::Error(failure) => Err(failure.into()),
+        reply => Ok(reply),
+    }
+}
+
 /// Opens a stream to the node. If that cannot be and this node is cut off from the relay, the cause
 /// of that (it may have been put out of the network) is what the caller has to know.
 async fn open(network: &Network, node: &str, peer: &crate::uplink::PeerView) -> Result<Channel> {

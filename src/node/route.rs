@@ -53,6 +53,13 @@ pub(super) fn route(call: &mut Call, me: &str, knows: impl Fn(&str) -> bool) -> 
             format!("no node named {node:?} in this network"),
         ));
     }
+    if matches!(call, Call::MsgSend(_) | Call::MsgRequest(_)) {
+        // These may have to wait for the other node, so this one keeps them.
+        if let Some(place) = call.node_mut() {
+            *place = Some(node);
+        }
+        return Ok(Route::Here);
+    }
     match call {
         // The other machine has its own variables, directories and agents.
         Call::Launch(launch) => {
@@ -165,6 +172,7 @@ mod tests {
             body: "yes".into(),
             from: Some("dev-2:coder".parse().unwrap()),
             node: None,
+            message_id: None,
         });
         assert_eq!(go(&mut call).unwrap(), there());
         assert_eq!(call.sender().unwrap().node, None);

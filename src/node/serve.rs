@@ -180,7 +180,7 @@ async fn answer(
         match (place, network) {
             (Route::There(node), Some(network)) => {
                 // The other node decides what its sessions allow; here only who speaks is decided.
-                let session = vouch(host, caller, &mut call, &me)?;
+                let session = vouch(host, caller, &call, &me)?;
                 proxy::forward(
                     &network,
                     &node,
@@ -212,12 +212,12 @@ async fn answer(
     }
 }
 
-/// The session of this node on whose behalf a call goes out, taken out of the call. A sender that
-/// is not a session of this node stays in it: the other node knows its own.
+/// The session of this node on whose behalf a call goes out. A sender that is not a session of this
+/// node stays in the call: the other node knows its own.
 fn vouch(
     host: &Host,
     caller: &Caller,
-    call: &mut Call,
+    call: &Call,
     me: &str,
 ) -> Result<Option<(u32, Option<String>)>> {
     let reply = matches!(call, Call::MsgReply(_));
@@ -227,11 +227,6 @@ fn vouch(
         call.sender().cloned()
     };
     let acting = caller.acting(claimed.as_ref(), me, |from| own_session(host, from))?;
-    match call {
-        Call::MsgSend(call) => call.from = None,
-        Call::MsgRequest(call) => call.from = None,
-        _ => {}
-    }
     Ok(acting
         .session
         .map(|(id, name)| (id.0, name.map(|name| name.to_string()))))

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::rpc::Channel;
+use crate::verb::{Call, Reply};
 
 /// How long to try without any answer.
 const GIVE_UP: Duration = Duration::from_secs(60);
@@ -76,8 +77,31 @@ pub(crate) async fn until_done<T>(
     }
 }
 
+/// One question, one answer, asked again when the node is lost before it has answered: only for
+/// what may be asked twice.
+///
+/// # Errors
+///
+/// The node's; what was lost when nothing was heard for a minute.
+pub(crate) async fn ask(cli: &Cli, call: Call) -> Result<Reply> {
+    let mut patience = Patience {
+        heard: Some(Instant::now()),
+        pause: PAUSE.0,
+        told: false,
+    };
+    let mut channel = cli.open().await?;
+    loop {
+        match channel.call(&call).await {
+            Ok(Reply::Error(failure)) => return Err(failure.into()),
+            Ok(reply) => return Ok(reply),
+            Err(error) if is_lost(&error) => channel = patience.reopen(cli, error).await?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Whether trying again may help.
-fn is_lost(error: &Error) -> bool {
+pub(crate) fn is_lost(error: &Error) -> bool {
     matches!(
         error.code.as_str(),
         "connection_lost" | "node_down" | "node_unreachable" | "node_restarting"

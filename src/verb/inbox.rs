@@ -2,13 +2,16 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use session::{Message, MessageKind, Party, RequestState};
+use session::{InboxItem, Message, MessageKind, Party, RequestState};
 
+use super::outbox::LetterInfo;
+use super::progress::Now;
 use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::error::Result;
 use crate::locator::Locator;
-use crate::node::Context;
+use crate::node::post::Record;
+use crate::node::{Caller, Context};
 use crate::show;
 
 /// The most messages that one call reads.
@@ -18,12 +21,17 @@ const TAIL_MAX: u32 = 10_000;
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Inbox {
     /// The session: its name or number, or node:session.
+    #[arg(add = super::complete::sessions())]
     #[serde(flatten, with = "target")]
     pub target: Locator,
     /// At most this many, the latest.
     #[arg(short, long, default_value_t = 50)]
     #[serde(default = "fifty")]
     pub tail: u32,
+    /// Only those after this cursor, oldest first; the last line of the JSON has the next one.
+    #[arg(long, value_name = "CURSOR")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// Print JSON.
     #[arg(short, long)]
     #[serde(skip)]
@@ -114,9 +122,26 @@ pub struct MessageInfo {
     /// For requests and replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// For requests to this session: `pending`, `answered` or `abandoned`.
+    /// For requests `pending`, `answered` or `abandoned`; for other messages how far they have
+    /// come: `queued`, `delivered`, `injected`, `unverified`, `submitted`, `read`, `refused`,
+    /// `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// What came of typing it into the terminal: `submitted`, `unverified`, `refused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typed: Option<String>,
+    /// Why it is not further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the session has read it.
+    #[serde(default)]
+    pub read: bool,
+    /// `pty` or `both`, when it is to be typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// Its number on its node, for `--since`; 0 for one that is on its way to another node.
+    #[serde(default)]
+    pub cursor: u64,
 }
 
 impl Inbox {
@@ -135,20 +160,77 @@ impl Inbox {
         cli.print(&messages.iter().map(line).collect::<String>())
     }
 
-    pub(crate) fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
+    pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let tail = self.tail.min(TAIL_MAX) as usize;
-        let items = context
-            .host
-            .sessions
-            .inbox(&self.target.session.to_ref()?, tail)?;
-        let messages = items
-            .into_iter()
-            .map(|item| MessageInfo {
-                state: item.state.map(|state| state_text(state).to_owned()),
-                ..MessageInfo::from(&item.message)
-            })
-            .collect();
+        let session = self.target.session.to_ref()?;
+        let sessions = &context.host.sessions;
+        let id = sessions.find(&session)?.id;
+        let items = match self.since {
+            Some(since) => sessions.inbox_since(&session, since, TAIL_MAX as usize)?,
+            None => sessions.inbox(&session, tail)?,
+        };
+        if matches!(context.caller, Caller::Session(me, _) if me == id) {
+            let new = items
+                .iter()
+                .filter(|item| item.message.is_for(id))
+                .filter(|item| item.progress.as_ref().is_some_and(|one| !one.read));
+            let new: Vec<_> = new.map(|item| item.message.id).collect();
+            if let Err(error) = sessions.read(id, new).await {
+                // What was asked for is there all the same.
+                tracing::warn!(%error, "it is not recorded that messages were read");
+            }
+        }
+        let mut messages: Vec<_> = items.iter().map(MessageInfo::from).collect();
+        if self.since.is_none() {
+            // What the session has sent to other nodes.
+            let sent = context.host.post.list(Some(id.0), tail);
+            let sent = sent
+                .iter()
+                .filter(|record| record.letter.id.kind() != MessageKind::Reply);
+            messages.extend(sent.map(MessageInfo::from));
+            messages.sort_by(|one, other| one.timestamp.cmp(&other.timestamp));
+            messages.drain(..messages.len().saturating_sub(tail));
+        }
         Ok(Reply::MsgReadResult(Messages { messages }))
+    }
+}
+
+impl From<&InboxItem> for MessageInfo {
+    fn from(item: &InboxItem) -> Self {
+        let mut info = Self::from(&item.message);
+        info.cursor = item.cursor;
+        info.state = item.state.map(|state| state_text(state).to_owned());
+        if let Some(progress) = &item.progress {
+            let now = Now::of(progress, None);
+            info.state.get_or_insert(now.state);
+            (info.typed, info.reason, info.read) = (now.typed, now.reason, progress.read);
+        }
+        info
+    }
+}
+
+impl From<&Record> for MessageInfo {
+    fn from(record: &Record) -> Self {
+        let letter = LetterInfo::from(record);
+        let pending = record.letter.id.kind() == MessageKind::Request
+            && record.state == crate::node::post::State::Delivered;
+        Self {
+            message_id: letter.message_id,
+            timestamp: letter.timestamp,
+            from: letter.from.unwrap_or_default(),
+            from_name: Some(letter.from_name),
+            to: 0,
+            to_name: Some(letter.to),
+            body: letter.body,
+            kind: letter.kind,
+            request_id: letter.request_id,
+            state: Some(if pending { "pending".to_owned() } else { letter.state }),
+            typed: None,
+            reason: letter.reason,
+            read: false,
+            delivery: None,
+            cursor: 0,
+        }
     }
 }
 
@@ -164,16 +246,24 @@ impl From<&Message> for MessageInfo {
             to,
             to_name,
             body: message.body.clone(),
-            kind: kind_text(message.kind).to_owned(),
+            kind: type_of(message.kind).to_owned(),
             request_id: message.request_id.as_ref().map(ToString::to_string),
             state: None,
+            typed: None,
+            reason: None,
+            read: false,
+            delivery: message
+                .delivery
+                .types()
+                .then(|| message.delivery.as_str().to_owned()),
+            cursor: 0,
         }
     }
 }
 
 /// The type of a message's event.
 #[must_use]
-pub fn kind_text(kind: MessageKind) -> &'static str {
+pub fn type_of(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::Direct => "direct.message",
         MessageKind::Request => "message.request",
@@ -211,7 +301,12 @@ pub(crate) fn line(message: &MessageInfo) -> String {
     let head = match message.kind.as_str() {
         "message.request" => format!("REQUEST {from} → {to} (req={request}{state})"),
         "message.reply" => format!("REPLY {from} (req={request})"),
-        _ => format!("{from} → {to}"),
+        _ => match message.state.as_deref() {
+            Some(state @ ("accepted" | "queued" | "refused" | "expired")) => {
+                format!("{from} → {to} ({state})")
+            }
+            _ => format!("{from} → {to}"),
+        },
     };
     format!(
         "[{}] {}: {}\n",

@@ -9,6 +9,7 @@ pub(crate) mod again;
 pub mod attach;
 pub(crate) mod complete;
 pub mod completion;
+pub mod deliver;
 pub mod doctor;
 pub mod event;
 pub mod health;
@@ -23,13 +24,17 @@ pub mod logs;
 pub mod msg;
 pub mod network;
 pub mod node;
+pub mod outbox;
 pub mod process;
+pub mod progress;
+pub mod recipient;
 pub mod relay;
 pub mod rename;
 pub mod reply;
 pub mod request;
 pub mod select;
 pub mod send;
+mod sending;
 pub mod server;
 pub mod status;
 pub mod subscribe;
@@ -93,6 +98,14 @@ pub enum Call {
     MsgReply(reply::Reply),
     /// Follow messages.
     MsgListen(listen::Listen),
+    /// Wait for the reply to an earlier request.
+    MsgResume(request::Resume),
+    /// Which messages are on their way to other nodes?
+    MsgOutbox(outbox::Outbox),
+    /// How far has a message come?
+    MsgProgress(progress::Ask),
+    /// From node to node: take these messages.
+    MsgDeliver(deliver::Deliver),
     /// Which nodes are there, and how are they reached?
     ListNodes(node::List),
     /// How long does a node take to answer?
@@ -155,8 +168,16 @@ pub enum Reply {
     MsgRequestResult(request::Answered),
     /// To `MsgReply`.
     MsgReplySent(reply::Sent),
+    /// To `MsgRequest` that does not wait.
+    MsgRequested(request::Asked),
     /// To `MsgListen`; events follow.
-    MsgListenAck,
+    MsgListenAck(listen::Listening),
+    /// To `MsgOutbox`.
+    MsgLetters(outbox::Letters),
+    /// To `MsgProgress`.
+    MsgProgress(progress::Now),
+    /// To `MsgDeliver`.
+    MsgDelivered(deliver::Delivered),
     /// Something that happened.
     Event(event::Happened),
     /// Events that are no longer kept.
@@ -242,7 +263,7 @@ impl Call {
             Self::Subscribe(call) => &mut call.select.node,
             Self::Rename(call) => &mut call.target.node,
             Self::Tag(call) => &mut call.target.node,
-            Self::MsgSend(call) => &mut call.to.node,
+            Self::MsgSend(call) => call.to.node_mut(),
             Self::MsgRead(call) => &mut call.target.node,
             Self::MsgRequest(call) => &mut call.to.node,
             Self::MsgReply(call) => &mut call.node,
@@ -251,6 +272,10 @@ impl Call {
             | Self::Detach
             | Self::Resize(_)
             | Self::Unsubscribe
+            | Self::MsgResume(_)
+            | Self::MsgOutbox(_)
+            | Self::MsgProgress(_)
+            | Self::MsgDeliver(_)
             | Self::ListNodes(_)
             | Self::PingNode(_)
             | Self::JoinNetwork(_)
@@ -291,7 +316,13 @@ impl Call {
             | Self::WatchSession(_)
             | Self::Wait(_)
             | Self::Subscribe(_) => Action::Watch,
-            Self::MsgSend(_) | Self::MsgRequest(_) => Action::Message,
+            Self::MsgSend(_)
+            | Self::MsgRequest(_)
+            | Self::MsgResume(_)
+            | Self::MsgProgress(_)
+            | Self::MsgDeliver(_) => Action::Message,
+            // A session gets its own alone.
+            Self::MsgOutbox(_) => Action::Network,
             Self::MsgReply(_) => Action::Reply,
             Self::MsgRead(call) => Action::ReadInbox(call.target.session.clone()),
             Self::MsgListen(call) => Action::Listen(call.session.clone()),
@@ -327,10 +358,14 @@ impl Call {
             Self::Rename(call) => call.handle(context).await,
             Self::Tag(call) => call.handle(context).await,
             Self::MsgSend(call) => call.handle(context).await,
-            Self::MsgRead(call) => call.handle(context),
+            Self::MsgRead(call) => call.handle(context).await,
             Self::MsgRequest(call) => call.handle(context).await,
             Self::MsgReply(call) => call.handle(context).await,
             Self::MsgListen(call) => call.handle(context).await,
+            Self::MsgResume(call) => call.handle(context).await,
+            Self::MsgOutbox(call) => call.handle(context),
+            Self::MsgProgress(call) => call.handle(context).await,
+            Self::MsgDeliver(call) => call.handle(context).await,
             Self::ListNodes(call) => call.handle(context).await,
             Self::PingNode(call) => call.handle(context).await,
             Self::JoinNetwork(call) => call.handle(context).await,

@@ -1,10 +1,16 @@
 //! `cw msg <session> <text>`: leaves a message for a session; it is on the recipient's disk when
-//! the command returns.
+//! the command returns, or on this node's if that of the recipient is away, which is said.
+//!
+//! The command gives the message its id. When the node dies under it, it asks again with the same
+//! one, and the message is there once.
+
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Reply};
+use super::recipient::Recipient;
+use super::{Call, Reply, again, sending};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
@@ -14,19 +20,41 @@ use crate::show;
 /// Send a message to a session.
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Msg {
-    /// The recipient: its name or number, or node:session.
-    #[serde(flatten, with = "crate::locator::to")]
-    pub to: Locator,
+    /// The recipient: its name or number, node:session, or @tag:worker for all with a tag.
+    #[arg(value_name = "SESSION|@tag:TAG", add = super::complete::sessions())]
+    #[serde(flatten)]
+    pub to: Recipient,
     /// The text, or - to read it from standard input. At most 1 MiB.
     pub body: String,
     /// The session that sends it; within a session, that session.
-    #[arg(short, long, value_name = "SESSION")]
+    #[arg(short, long, value_name = "SESSION", add = super::complete::sessions())]
     #[serde(flatten, with = "crate::locator::sender")]
     pub from: Option<Locator>,
-    /// Where it goes: into the inbox, typed into the terminal, or both.
+    /// Where it goes: into the inbox, typed into the terminal, or both; auto is both when a
+    /// session sends it, else the inbox.
     #[arg(long, value_enum, default_value_t)]
     #[serde(default)]
     pub delivery: Delivery,
+    /// Wait until it has come so far; read is also what the program has taken when it was typed.
+    #[arg(long, value_enum, value_name = "STATE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Until>,
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
+    #[serde(rename = "timeout_seconds", default)]
+    pub timeout: u64,
+    /// Fail when the recipient's node is away, instead of keeping the message for it.
+    #[arg(long, conflicts_with = "wait")]
+    #[serde(default)]
+    pub no_queue: bool,
+    /// The id of the message, so that the call may be repeated.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// Print JSON.
+    #[arg(short, long)]
+    #[serde(skip)]
+    pub json: bool,
 }
 
 /// How a message reaches a session; means the same locally, remotely and for every client.
@@ -45,7 +73,7 @@ pub struct Msg {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
-    /// The inbox.
+    /// Both when a session sends it, else the inbox.
     #[default]
     Auto,
     /// The inbox.
@@ -56,51 +84,177 @@ pub enum Delivery {
     Both,
 }
 
+/// How far to wait.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    ValueEnum,
+    Serialize,
+    Deserialize,
+    bincode::Encode,
+    bincode::Decode,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// It is on the recipient's disk.
+    Delivered,
+    /// The recipient has read it.
+    Read,
+}
+
 /// The answer.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct MsgSent {
-    /// 128 random bits after `msg_`.
+    /// 128 random bits after `msg_`; empty when it went to several.
     pub message_id: String,
     /// When it was stored, RFC 3339.
     pub status: String,
+    /// How far it has come: `queued`, `delivered`, `injected`, `unverified`, `submitted`, `read`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// What came of typing it: `submitted`, `unverified`, `refused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typed: Option<String>,
+    /// Why it is not further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// One for each recipient of a message to several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receipts: Vec<Receipt>,
+}
+
+/// What became of a message to one of several.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Receipt {
+    /// The session.
+    pub recipient: String,
+    /// The message's id.
+    pub message_id: String,
+    /// As in [`MsgSent`], or `refused`.
+    pub state: String,
+    /// Why it is not further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl Msg {
     pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
         self.body = cli.body(self.body)?;
-        match cli.ask(Call::MsgSend(self)).await? {
-            Reply::MsgSent(sent) => {
-                cli.note(&format!("Message sent: {}", sent.message_id));
-                Ok(())
-            }
-            other => Err(other.unexpected()),
+        self.message_id = Some(sending::new_id(session::MessageKind::Direct)?.to_string());
+        let json = self.json;
+        let sent = match again::ask(cli, Call::MsgSend(self)).await? {
+            Reply::MsgSent(sent) => sent,
+            other => return Err(other.unexpected()),
+        };
+        if json {
+            return cli.print_json(&sent);
         }
+        for one in &sent.receipts {
+            let why = one.reason.as_ref().map(|why| format!(" ({why})"));
+            let line = format!(
+                "{}: {} {}{}",
+                one.recipient,
+                one.message_id,
+                one.state,
+                why.unwrap_or_default()
+            );
+            cli.print(&format!("{}\n", show::clean(&line)))?;
+        }
+        if !sent.receipts.is_empty() {
+            return several(&sent.receipts);
+        }
+        cli.note(&format!("Message sent: {}", sent.message_id));
+        let why = show::clean(sent.reason.as_deref().unwrap_or_default());
+        match (sent.state.as_str(), sent.typed.as_deref()) {
+            ("queued", _) => cli.note(&format!(
+                "[cw] {why}; the message is kept here and delivered as soon as that can be"
+            )),
+            (_, Some("refused")) => cli.note(&format!("[cw] in the inbox, not typed: {why}")),
+            (_, Some("unverified")) => cli.note(&format!("[cw] typed, unverified: {why}")),
+            _ => {}
+        }
+        Ok(())
     }
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
-        self.delivery.check()?;
-        let message = context
-            .host
-            .sessions
-            .deliver(&self.to.session.to_ref()?, context.party(), self.body)
-            .await?;
+        match self.to.clone() {
+            Recipient::One(to) => Ok(Reply::MsgSent(sending::message(context, to, &self).await?)),
+            Recipient::Tagged { node, tag } => self.broadcast(context, node, tag).await,
+        }
+    }
+
+    async fn broadcast(
+        self,
+        context: &mut Context<'_>,
+        node: Option<String>,
+        tag: String,
+    ) -> Result<Reply> {
+        let acting = context.party().local_session().filter(|_| node.is_none());
+        let found = sending::tagged(context, node.as_deref(), &tag).await?;
+        let mut receipts = Vec::new();
+        for (id, name) in found {
+            if acting.is_some_and(|me| me.0 == id) {
+                continue;
+            }
+            let to = Locator {
+                node: node.clone(),
+                session: crate::locator::Session::Id(id),
+            };
+            let prefix = node.as_ref().map(|node| format!("{node}:"));
+            let recipient = format!(
+                "{}{}",
+                prefix.unwrap_or_default(),
+                name.unwrap_or_else(|| id.to_string())
+            );
+            let mut call = self.clone();
+            // One that was repeated finds the same ids.
+            call.message_id = Some(sending::derived(self.message_id.as_deref(), id)?);
+            let message_id = call.message_id.clone().unwrap_or_default();
+            receipts.push(match sending::message(context, to, &call).await {
+                Ok(sent) => Receipt {
+                    recipient,
+                    message_id: sent.message_id,
+                    state: sent.state,
+                    reason: sent.reason,
+                },
+                Err(error) => Receipt {
+                    recipient,
+                    message_id,
+                    state: "refused".to_owned(),
+                    reason: Some(error.message),
+                },
+            });
+        }
+        if receipts.is_empty() {
+            return Err(Error::new(
+                "session_not_found",
+                format!("no other session that runs has the tag {tag:?}"),
+            ));
+        }
         Ok(Reply::MsgSent(MsgSent {
-            message_id: message.id.to_string(),
-            status: show::rfc3339(message.at_ms),
+            status: show::rfc3339(show::now_ms()),
+            receipts,
+            ..MsgSent::default()
         }))
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        sending::seconds(self.timeout)
     }
 }
 
-impl Delivery {
-    /// # Errors
-    ///
-    /// `not_built` for what types into a terminal: a delivery that did not happen is never
-    /// reported as done.
-    pub(crate) fn check(self) -> Result<()> {
-        match self {
-            Self::Auto | Self::Inbox => Ok(()),
-            Self::Pty | Self::Both => Err(Error::not_built("delivery into a terminal")
-                .hint("use --delivery inbox, or 'cw send' to type into the session")),
-        }
+/// Fails when it was refused by some.
+fn several(receipts: &[Receipt]) -> Result<()> {
+    let refused = receipts.iter().filter(|one| one.state == "refused").count();
+    if refused == 0 {
+        return Ok(());
     }
+    let all = receipts.len();
+    Err(Error::new(
+        "partly_refused",
+        format!("{refused} of {all} recipients did not get it"),
+    ))
 }

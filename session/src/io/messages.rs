@@ -149,15 +149,21 @@ impl Inner {
     /// Replies as session `by`.
     pub(super) async fn answer(
         &self,
+        reply: MessageId,
         request: &str,
         by: Option<SessionId>,
         body: String,
     ) -> Result<Message, Error> {
         self.check_open()?;
         let request: MessageId = request.parse()?;
-        let reply = random_id(MessageKind::Reply)?;
         let (message, flush) = {
             let mut engine = self.engine.lock();
+            if let Some((session, place)) = engine.reply_to(request)
+                && by == Some(session)
+                && engine.get(session)?.inbox.find(reply) == Some(place)
+            {
+                return self.read_message(session, place);
+            }
             let events = engine.handle_reply(request, by, reply, body, unix_ms_now())?;
             let mut events = events.into_iter();
             let event = events.next().ok_or(Error::ShuttingDown)?;

@@ -185,7 +185,26 @@ impl Sessions {
         by: Option<SessionId>,
         body: String,
     ) -> Result<Message, Error> {
-        self.inner.answer(request_id, by, body).await
+        let id = random_id(MessageKind::Reply)?;
+        self.reply_as(id, request_id, by, body).await
+    }
+
+    /// As [`Sessions::reply`], with a given id; may be repeated.
+    ///
+    /// # Errors
+    /// As [`Sessions::reply`]; [`Error::Protocol`] when the id is not that of a
+    /// reply.
+    pub async fn reply_as(
+        &self,
+        id: MessageId,
+        request_id: &str,
+        by: Option<SessionId>,
+        body: String,
+    ) -> Result<Message, Error> {
+        if id.kind() != MessageKind::Reply {
+            return Err(Error::Protocol(format!("{id} is an id of another kind")));
+        }
+        self.inner.answer(id, request_id, by, body).await
     }
 
     /// The last `tail` messages of a session, oldest first: received and sent.

@@ -1,0 +1,343 @@
+//! The post of a node: messages to other nodes, kept until they are there.
+//!
+//! What is put in is on disk before its sender is told ([`journal`]), is carried in order
+//! ([`lane`]), and what became of it can be asked for as long as the outbox remembers it
+//! ([`outbox`]). A message may go out more than once and is kept once: its id tells.
+
+mod journal;
+mod lane;
+mod outbox;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh::NodeKey;
+use parking_lot::Mutex;
+use session::{MessageId, Party};
+use tokio::sync::{Notify, watch};
+
+use self::journal::Journal;
+use self::outbox::{Change, Outbox};
+pub use self::outbox::{Answer, Letter, Record, State};
+use super::Host;
+use super::network::Network;
+use super::proxy::{self, Envelope};
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::locator::Session;
+use crate::show;
+use crate::verb::deliver::{Deliver, Parcel};
+use crate::verb::{Call, Reply};
+
+/// How long a letter that is not to wait may take.
+const NOW: Duration = Duration::from_secs(10);
+
+/// How long changes gather before the disk is asked to keep them.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub struct Post {
+    books: Mutex<Books>,
+    changed: watch::Sender<()>,
+    /// Who carries to which node, and how to wake it.
+    lanes: Mutex<HashMap<String, Arc<Notify>>>,
+    /// Written and not yet brought to the disk.
+    dirty: Arc<(Mutex<Option<Arc<File>>>, Notify)>,
+    always: bool,
+}
+
+struct Books {
+    journal: Journal,
+    outbox: Outbox,
+}
+
+impl Post {
+    /// Reads the outbox back. Needs a tokio runtime.
+    pub(super) fn open(home: &Home, always: bool) -> Result<Self> {
+        let (journal, outbox) = Journal::open(home.outbox())?;
+        let dirty = Arc::new((Mutex::new(None), Notify::new()));
+        tokio::spawn(flush(Arc::downgrade(&dirty)));
+        Ok(Self {
+            books: Mutex::new(Books { journal, outbox }),
+            changed: watch::Sender::new(()),
+            lanes: Mutex::default(),
+            dirty,
+            always,
+        })
+    }
+
+    /// Begins to carry what was left.
+    pub(super) fn start(&self, host: &Arc<Host>) {
+        let nodes: BTreeSet<String> = {
+            let books = self.books.lock();
+            let waiting = books.outbox.iter().filter(|record| record.state.waits());
+            waiting.map(|record| record.letter.node.clone()).collect()
+        };
+        for node in nodes {
+            self.wake(host, &node);
+        }
+    }
+
+    /// Takes replies up that a crash has kept from the outbox.
+    pub(super) fn recover_replies(&self, host: &Arc<Host>) {
+        let since = show::now_ms().saturating_sub(outbox::KEEP);
+        for reply in host.sessions.foreign_replies(since) {
+            if self.get(reply.id).is_some() {
+                continue;
+            }
+            let (host, letter) = (Arc::clone(host), letter_of(&reply));
+            tokio::spawn(async move {
+                if let Some(letter) = letter
+                    && let Err(error) = host.post.put(&host, letter).await
+                {
+                    tracing::warn!(%error, "a reply waits for the next start");
+                }
+            });
+        }
+    }
+
+    /// The network has changed: now may be the time.
+    pub(super) fn handle_news(&self) {
+        self.lanes.lock().values().for_each(|lane| lane.notify_one());
+    }
+
+    /// Puts a letter in; it is kept when this returns. One that is known is not put in again.
+    ///
+    /// # Errors
+    ///
+    /// `outbox_full`, `body_too_large`, `id_taken`, `disk_full`.
+    pub async fn put(&self, host: &Arc<Host>, letter: Letter) -> Result<()> {
+        let node = letter.node.clone();
+        self.change(|outbox| Ok(outbox.handle_letter(letter)?.into_iter().collect()))
+            .await?;
+        self.wake(host, &node);
+        Ok(())
+    }
+
+    /// Carries a letter at once or not at all. What was not confirmed may have arrived.
+    ///
+    /// # Errors
+    ///
+    /// `node_down` also when others wait for that node; why it is refused.
+    pub async fn send_now(&self, host: &Arc<Host>, letter: Letter) -> Result<Record> {
+        let node = letter.node.clone();
+        if !self.books.lock().outbox.next_for(&node, 1, 1).is_empty() {
+            return Err(Error::new(
+                "node_down",
+                format!("messages wait for {node} already"),
+            ));
+        }
+        let call = Call::MsgDeliver(Deliver {
+            parcels: vec![Parcel::from(&letter)],
+        });
+        let reply = self.ask(host, &node, call, NOW).await?;
+        let Reply::MsgDelivered(delivered) = reply else {
+            return Err(reply.unexpected());
+        };
+        let outcome = delivered.outcomes.into_iter().next().unwrap_or_default();
+        if outcome.state != "delivered" {
+            let code = outcome.code.unwrap_or_else(|| "refused".to_owned());
+            return Err(Error::new(&code, outcome.reason.unwrap_or_default()));
+        }
+        Ok(Record {
+            letter,
+            state: State::Delivered,
+            code: None,
+            reason: None,
+            got_by: outcome.got_by,
+            answer: None,
+        })
+    }
+
+    /// Asks another node something short, as the owner of this one.
+    ///
+    /// # Errors
+    ///
+    /// As the other node says, or why it cannot be asked.
+    pub async fn ask(
+        &self,
+        host: &Arc<Host>,
+        node: &str,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Reply> {
+        let network = host.network()?;
+        let envelope = Envelope {
+            session: None,
+            call,
+        };
+        proxy::ask(&network, node, &envelope, limit).await
+    }
+
+    /// A reply has come from a session of another node.
+    ///
+    /// # Errors
+    ///
+    /// `request_not_found`, `not_addressee`, `disk_full`.
+    pub async fn answer(
+        &self,
+        request: MessageId,
+        node: (&str, NodeKey),
+        answer: Answer,
+    ) -> Result<()> {
+        self.change(|outbox| {
+            Ok(outbox
+                .handle_answer(request, node, answer)?
+                .into_iter()
+                .collect())
+        })
+        .await
+    }
+
+    /// Whether a reply would be taken, and for which session.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::answer`].
+    pub fn check_answer(
+        &self,
+        request: MessageId,
+        node: (&str, NodeKey),
+        answer: &Answer,
+    ) -> Result<Option<(u32, Option<String>)>> {
+        let books = self.books.lock();
+        books.outbox.handle_answer(request, node, answer.clone())?;
+        Ok(books
+            .outbox
+            .get(request)
+            .and_then(|record| record.letter.from.clone()))
+    }
+
+    /// A letter and what became of it.
+    #[must_use]
+    pub fn get(&self, id: MessageId) -> Option<Record> {
+        self.books.lock().outbox.get(id).cloned()
+    }
+
+    /// The last letters in order; of one session, or of all.
+    #[must_use]
+    pub fn list(&self, from: Option<u32>, tail: usize) -> Vec<Record> {
+        let books = self.books.lock();
+        let of = |record: &&Record| {
+            let sender = record.letter.from.as_ref().map(|(id, _)| *id);
+            from.is_none() || sender == from
+        };
+        let mut found: Vec<_> = books
+            .outbox
+            .iter()
+            .rev()
+            .filter(of)
+            .take(tail)
+            .cloned()
+            .collect();
+        found.reverse();
+        found
+    }
+
+    /// Waits until a letter is where it should be. May be cancelled.
+    ///
+    /// # Errors
+    ///
+    /// `request_not_found` when it is not (any more) in the outbox.
+    pub async fn until(&self, id: MessageId, done: impl Fn(&Record) -> bool) -> Result<Record> {
+        let mut news = self.changed.subscribe();
+        loop {
+            news.borrow_and_update();
+            let record = self.get(id);
+            let record =
+                record.ok_or_else(|| session::Error::RequestNotFound(id.to_string()))?;
+            if done(&record) {
+                return Ok(record);
+            }
+            // The sender lives as long as we do.
+            let _ = news.changed().await;
+        }
+    }
+
+    fn wake(&self, host: &Arc<Host>, node: &str) {
+        let mut lanes = self.lanes.lock();
+        if let Some(lane) = lanes.get(node) {
+            return lane.notify_one();
+        }
+        let bell = Arc::new(Notify::new());
+        lanes.insert(node.to_owned(), Arc::clone(&bell));
+        tokio::spawn(lane::carry(Arc::downgrade(host), node.to_owned(), bell));
+    }
+
+    /// Decides, writes down and makes true.
+    async fn change(&self, decide: impl FnOnce(&Outbox) -> Result<Vec<Change>>) -> Result<()> {
+        let file = {
+            let mut books = self.books.lock();
+            let changes = decide(&books.outbox)?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let file = books.journal.append(&changes)?;
+            changes
+                .into_iter()
+                .for_each(|change| books.outbox.apply(change));
+            let Books { journal, outbox } = &mut *books;
+            if let Err(error) = journal.compact(outbox) {
+                tracing::warn!(%error, "the outbox stays long");
+            }
+            file
+        };
+        self.changed.send_replace(());
+        if self.always {
+            let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+            return Ok(synced.map_err(Error::internal)??);
+        }
+        *self.dirty.0.lock() = Some(file);
+        self.dirty.1.notify_one();
+        Ok(())
+    }
+}
+
+/// Brings what was written to the disk, a little later.
+async fn flush(dirty: std::sync::Weak<(Mutex<Option<Arc<File>>>, Notify)>) {
+    while let Some(shared) = dirty.upgrade() {
+        // Looks again now and then whether there is still an outbox.
+        let _ = tokio::time::timeout(Duration::from_secs(60), shared.1.notified()).await;
+        tokio::time::sleep(GATHER).await;
+        let Some(file) = shared.0.lock().take() else {
+            continue;
+        };
+        drop(shared);
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        if let Ok(Err(error)) = synced {
+            tracing::error!(%error, "the disk may have lost what was written");
+        }
+    }
+}
+
+/// The letter for a reply that is to go to another node.
+#[must_use]
+pub fn letter_of(reply: &session::Message) -> Option<Letter> {
+    let party = |party: &Party| {
+        let (id, name) = party.session.as_ref()?;
+        Some((id.0, name.as_ref().map(ToString::to_string)))
+    };
+    Some(Letter {
+        id: reply.id,
+        node: reply.to.node.clone()?,
+        key: None,
+        from: party(&reply.from),
+        to: party(&reply.to).map(|(id, _)| Session::Id(id)),
+        body: reply.body.clone(),
+        delivery: session::Delivery::Inbox.as_str().to_owned(),
+        auto: false,
+        request_id: reply.request_id,
+        at_ms: reply.at_ms,
+    })
+}
+
+/// The key of a node, to be written on letters to it.
+///
+/// # Errors
+///
+/// `node_unknown`.
+pub fn key_of(network: &Network, node: &str) -> Result<NodeKey> {
+    Ok(network.peer(node)?.record.key)
+}
