@@ -119,7 +119,9 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "no_network" => "join one with 'cw network join --relay-url <url> <invite>'",
         "name_taken" => "choose another name, or end the session that has it",
         "outbox_full" => "'cw outbox' shows what waits, and for whom",
-        "not_typed" => "'cw attach' shows what the program is doing; the inbox is there at any time",
+        "not_typed" => {
+            "'cw attach' shows what the program is doing; the inbox is there at any time"
+        }
         "body_too_large" => "put it in a file and send the path; the limit is 1 MiB",
         "request_not_found" => "use 'cw inbox <session>' to see the pending requests",
         "sender_required" => "say which session replies with '-f <session>'",

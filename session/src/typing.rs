@@ -166,8 +166,9 @@ fn dialog(look: &Look) -> Option<String> {
     {
         return Some(at_cursor.trim().to_owned());
     }
-    let bottom = &shown[shown.len().saturating_sub(BOTTOM)..];
-    if let Some(line) = bottom.iter().rev().find(|line| !line.is_empty())
+    let end = shown.iter().rposition(|line| !line.is_empty())? + 1;
+    let bottom = &shown[end.saturating_sub(BOTTOM)..end];
+    if let Some(line) = bottom.last()
         && (line.contains("--More--") || line.ends_with("(END)"))
     {
         return Some((*line).to_owned());
@@ -304,6 +305,7 @@ mod tests {
                 (1, 3),
             ),
             (&["› 1) Allow", "  2) Deny"], (0, 0)),
+            (&[&["❯ 1. Yes", "  2. No"][..], &[""; 38]].concat(), (2, 0)),
             (&["Overwrite file? [y/N] "], (0, 22)),
             (&["continue (yes/no)? "], (0, 19)),
             (&["some text", "--More--(12%)"], (1, 13)),

@@ -19,8 +19,8 @@ use session::{MessageId, Party};
 use tokio::sync::{Notify, watch};
 
 use self::journal::Journal;
-use self::outbox::{Change, Outbox};
 pub use self::outbox::{Answer, Letter, Record, State};
+use self::outbox::{Change, Outbox};
 use super::Host;
 use super::network::Network;
 use super::proxy::{self, Envelope};
@@ -100,7 +100,10 @@ impl Post {
 
     /// The network has changed: now may be the time.
     pub(super) fn handle_news(&self) {
-        self.lanes.lock().values().for_each(|lane| lane.notify_one());
+        self.lanes
+            .lock()
+            .values()
+            .for_each(|lane| lane.notify_one());
     }
 
     /// Puts a letter in; it is kept when this returns. One that is known is not put in again.
@@ -246,8 +249,7 @@ impl Post {
         loop {
             news.borrow_and_update();
             let record = self.get(id);
-            let record =
-                record.ok_or_else(|| session::Error::RequestNotFound(id.to_string()))?;
+            let record = record.ok_or_else(|| session::Error::RequestNotFound(id.to_string()))?;
             if done(&record) {
                 return Ok(record);
             }

@@ -224,7 +224,11 @@ impl From<&Record> for MessageInfo {
             body: letter.body,
             kind: letter.kind,
             request_id: letter.request_id,
-            state: Some(if pending { "pending".to_owned() } else { letter.state }),
+            state: Some(if pending {
+                "pending".to_owned()
+            } else {
+                letter.state
+            }),
             typed: None,
             reason: letter.reason,
             read: false,

@@ -124,9 +124,8 @@ impl From<&Record> for LetterInfo {
         let letter = &record.letter;
         let request = letter.id.kind() == session::MessageKind::Request;
         let request = request.then_some(letter.id).or(letter.request_id);
-        let name = |(id, name): &(u32, Option<String>)| {
-            name.clone().unwrap_or_else(|| id.to_string())
-        };
+        let name =
+            |(id, name): &(u32, Option<String>)| name.clone().unwrap_or_else(|| id.to_string());
         let there = record
             .got_by
             .as_ref()

@@ -93,10 +93,16 @@ impl Reply {
         if let Some(letter) = letter_of(&message) {
             // It is settled; should this fail, the next start makes up for it.
             host.post.put(host, letter).await?;
-            let carried = host.post.until(id, |record| record.state != State::Accepted);
+            let carried = host
+                .post
+                .until(id, |record| record.state != State::Accepted);
             let carried = tokio::time::timeout(PROMPT, carried).await;
             let state_now = carried.ok().and_then(std::result::Result::ok);
-            state = Some(state_now.map_or("queued", |record| record.state.as_str()).to_owned());
+            state = Some(
+                state_now
+                    .map_or("queued", |record| record.state.as_str())
+                    .to_owned(),
+            );
         }
         Ok(super::Reply::MsgReplySent(Sent {
             request_id: message

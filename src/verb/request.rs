@@ -185,9 +185,9 @@ impl Request {
             let to = message.to.local_session();
             if let Some(to) = to.filter(|_| delivery.types() && !auto) {
                 // What was asked for and is not done is an error, and the request stays.
-                let typed = host.sessions.progressed(to, id, |progress, _| {
-                    sending::has_outcome(progress)
-                });
+                let typed = host
+                    .sessions
+                    .progressed(to, id, |progress, _| sending::has_outcome(progress));
                 if let Ok(typed) = tokio::time::timeout(sending::TYPES, typed).await
                     && let (progress, _) = typed?
                     && progress.typed == Some(session::Step::Refused)
@@ -225,7 +225,10 @@ impl Resume {
         let id: MessageId = self.request_id.parse()?;
         let limit = sending::seconds(self.timeout);
         if context.from_afar() {
-            return Err(Error::new("denied", "a request is resumed where it was made"));
+            return Err(Error::new(
+                "denied",
+                "a request is resumed where it was made",
+            ));
         }
         let mine = |from: &Party| match &context.caller {
             Caller::Session(me, _) => from.local_session() == Some(*me),
@@ -308,7 +311,9 @@ async fn there(context: &mut Context<'_>, id: MessageId, limit: Duration) -> Res
         let why = waits.map(|record| {
             format!(
                 ": {}",
-                record.reason.unwrap_or_else(|| "it is on its way".to_owned())
+                record
+                    .reason
+                    .unwrap_or_else(|| "it is on its way".to_owned())
             )
         });
         return Err(late(id, limit, &why.unwrap_or_default()));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use session::engine::Draft;
 use session::{MessageId, MessageKind, Progress, RequestState, SessionId, Step};
+use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::msg::{Delivery, Msg, MsgSent, Until};
@@ -87,11 +87,7 @@ impl Delivery {
 }
 
 /// Sends a message to one session, here or there.
-pub(super) async fn message(
-    context: &mut Context<'_>,
-    to: Locator,
-    call: &Msg,
-) -> Result<MsgSent> {
+pub(super) async fn message(context: &mut Context<'_>, to: Locator, call: &Msg) -> Result<MsgSent> {
     let id = chosen(call.message_id.as_deref(), MessageKind::Direct)?;
     let (delivery, auto) = call.delivery.settle(context)?;
     let Some(node) = to.node.clone() else {
@@ -156,12 +152,7 @@ pub(super) async fn message(
     Ok(sent)
 }
 
-async fn here(
-    context: &mut Context<'_>,
-    draft: Draft,
-    auto: bool,
-    call: &Msg,
-) -> Result<MsgSent> {
+async fn here(context: &mut Context<'_>, draft: Draft, auto: bool, call: &Msg) -> Result<MsgSent> {
     let (id, delivery) = (draft.id, draft.delivery);
     let sessions = &context.host.sessions;
     let (message, _) = sessions.accept(draft).await?;
@@ -195,7 +186,10 @@ async fn here(
 fn told(sent: &mut MsgSent, now: progress::Now, auto: bool) -> Result<()> {
     if now.typed.as_deref() == Some("refused") && !auto {
         let why = now.reason.unwrap_or_default();
-        return Err(Error::new("not_typed", format!("the message was not typed: {why}")));
+        return Err(Error::new(
+            "not_typed",
+            format!("the message was not typed: {why}"),
+        ));
     }
     sent.state = now.state;
     sent.typed = now.typed;

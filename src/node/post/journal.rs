@@ -34,9 +34,15 @@ impl Journal {
         let mut file = open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
         if whole < bytes.len() {
-            tracing::warn!(bytes = bytes.len() - whole, "the last line of the outbox was torn");
+            tracing::warn!(
+                bytes = bytes.len() - whole,
+                "the last line of the outbox was torn"
+            );
             file.set_len(whole as u64)?;
         }
         let mut outbox = Outbox::default();
@@ -147,7 +153,13 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let bytes = std::fs::read(&path).unwrap();
         let line = bytes.len() / 3;
-        for (kept, letters) in [(1, 0), (line - 1, 0), (line, 1), (2 * line + 7, 2), (3 * line, 3)] {
+        for (kept, letters) in [
+            (1, 0),
+            (line - 1, 0),
+            (line, 1),
+            (2 * line + 7, 2),
+            (3 * line, 3),
+        ] {
             std::fs::write(&path, &bytes[..kept]).unwrap();
             let (_, outbox) = Journal::open(path.clone()).unwrap();
             assert_eq!(outbox.iter().count(), letters, "{kept}");
@@ -173,7 +185,9 @@ mod tests {
             let id = letter(number).id;
             let _ = journal.append(std::slice::from_ref(&change)).unwrap();
             outbox.apply(change);
-            let done = outbox.handle_state(id, State::Delivered, None, None).unwrap();
+            let done = outbox
+                .handle_state(id, State::Delivered, None, None)
+                .unwrap();
             let _ = journal.append(std::slice::from_ref(&done)).unwrap();
             outbox.apply(done);
         }

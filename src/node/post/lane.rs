@@ -128,7 +128,9 @@ async fn carry_now(
 async fn note(host: &Host, batch: &[Letter], outcomes: Vec<Outcome>) -> Result<()> {
     let mut later = None;
     if outcomes.is_empty() {
-        return Err(Error::bad_request("the other node says nothing of the letters"));
+        return Err(Error::bad_request(
+            "the other node says nothing of the letters",
+        ));
     }
     host.post
         .change(|outbox| {

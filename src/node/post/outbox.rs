@@ -471,7 +471,10 @@ mod tests {
         let taken = world.outbox.handle_letter(stranger).unwrap_err();
         assert_eq!(taken.code, "id_taken");
         let mut reborn = Outbox::default();
-        world.journal.into_iter().for_each(|change| reborn.apply(change));
+        world
+            .journal
+            .into_iter()
+            .for_each(|change| reborn.apply(change));
         let records = |outbox: &Outbox| outbox.iter().cloned().collect::<Vec<_>>();
         assert_eq!(records(&reborn), records(&world.outbox));
         assert_eq!((reborn.waiting, reborn.waiting_bytes), (3, 18));
@@ -525,21 +528,21 @@ mod tests {
             ..letter(number, MessageKind::Direct, "dev-2")
         };
         for number in 0..64 {
-            world.outbox.apply(
-                world
-                    .outbox
-                    .handle_letter(big(number))
-                    .unwrap()
-                    .unwrap(),
-            );
+            world
+                .outbox
+                .apply(world.outbox.handle_letter(big(number)).unwrap().unwrap());
         }
         let full = world.outbox.handle_letter(big(64)).unwrap_err();
         assert_eq!(full.code, "outbox_full");
         let late = world.outbox.poll_expired(KEEP + 5);
         assert_eq!(late.len(), 5);
-        late.into_iter().for_each(|change| world.outbox.apply(change));
+        late.into_iter()
+            .for_each(|change| world.outbox.apply(change));
         assert_eq!(world.outbox.waiting, 59);
-        assert_eq!(world.outbox.iter().next().unwrap().letter.body.len(), PREVIEW);
+        assert_eq!(
+            world.outbox.iter().next().unwrap().letter.body.len(),
+            PREVIEW
+        );
         world.outbox.handle_letter(big(64)).unwrap();
     }
 }
