@@ -36,32 +36,42 @@ fn with_both(test: impl FnOnce(&Processes, &Cw, &Cw)) {
 /// Stops a node as a closed lid would, until it is held for absent.
 fn put_to_sleep(processes: &Processes, host: Host, seen_by: &Cw) {
     let node = processes.home(host).wait_for(Part::Node, None);
-    kill_process(node, Signal::STOP).unwrap();
+    kill_process(node, Signal::STOP).expect("it runs");
     wait_until("it is away", Duration::from_secs(90), || {
         let list = seen_by.run(&["node", "list", "--json"]).ok().stdout;
-        let list: Value = serde_json::from_str(&list).unwrap();
-        let nodes = list["nodes"].as_array().unwrap();
+        let list: Value = json(&list);
+        let nodes = list["nodes"].as_array().cloned().unwrap_or_default();
         let online = nodes
             .iter()
             .any(|node| node["name"] == host.name() && node["online"] == true);
-        (!online).then_some(()).ok_or(list.to_string())
+        (!online).then_some(()).ok_or_else(|| list.to_string())
     });
 }
 
 fn wake(processes: &Processes, host: Host) {
     let node = processes.home(host).wait_for(Part::Node, None);
-    kill_process(node, Signal::CONT).unwrap();
+    kill_process(node, Signal::CONT).expect("it is there");
+}
+
+#[track_caller]
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[track_caller]
+fn list(text: &str) -> Vec<Value> {
+    json(text).as_array().cloned().unwrap_or_default()
 }
 
 fn bodies(cw: &Cw, session: &str) -> Vec<String> {
     let text = cw.ok(&["inbox", session, "--json", "--tail", "10000"]);
-    let inbox: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let inbox = list(&text);
     let of = |message: &Value| message["body"].as_str().unwrap_or_default().to_owned();
     inbox.iter().filter(|one| one["to"] != 0).map(of).collect()
 }
 
 fn outbox(cw: &Cw) -> Vec<Value> {
-    serde_json::from_str(&cw.ok(&["outbox", "--json", "--tail", "10000"])).unwrap()
+    list(&cw.ok(&["outbox", "--json", "--tail", "10000"]))
 }
 
 #[track_caller]
@@ -70,7 +80,7 @@ fn wait_for_bodies(cw: &Cw, session: &str, expected: &[&str]) {
         let bodies = bodies(cw, session);
         (bodies == expected)
             .then_some(())
-            .ok_or(format!("{bodies:?}"))
+            .ok_or_else(|| format!("{bodies:?}"))
     });
 }
 
@@ -108,7 +118,7 @@ fn a_node_that_is_away_gets_its_messages_later() {
             let letters = outbox(here);
             let lost = letters.iter().find(|letter| letter["body"] == "lost?");
             let lost = lost.filter(|letter| letter["state"] == "refused").cloned();
-            lost.ok_or(format!("{letters:?}"))
+            lost.ok_or_else(|| format!("{letters:?}"))
         });
         assert_eq!(refused["code"], "session_not_found", "{refused}");
         let sent = here.ok(&["inbox", "planner"]);
@@ -293,12 +303,7 @@ fn who_listens_misses_nothing() {
         processes.home(Host::Dev1).kill(Part::Node);
         let _ = there.run(&["msg", "coder", "last"]).ok();
         let _ = listener.stdout.line("last", ARRIVES);
-        let heard: Vec<Value> = listener
-            .stdout
-            .text()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let heard: Vec<Value> = listener.stdout.text().lines().map(json).collect();
         let bodies: Vec<_> = heard
             .iter()
             .map(|one| &one["event"]["data"]["body"])
@@ -307,7 +312,7 @@ fn who_listens_misses_nothing() {
         // From a cursor on, by listen and by inbox.
         let cursor = heard[1]["event"]["cursor"].to_string();
         let rest = there.ok(&["inbox", "coder", "--since", &cursor, "--json"]);
-        let rest: Vec<Value> = serde_json::from_str(&rest).unwrap();
+        let rest = list(&rest);
         let rest: Vec<_> = rest.iter().map(|one| &one["body"]).collect();
         assert_eq!(rest, ["after", "last"]);
         let listener = here.start(&["listen", "--session", "dev-2:coder", "--since", &cursor]);
@@ -349,7 +354,10 @@ fn killed_under_traffic(kills: usize) {
                 }
             }
             over.store(true, Ordering::SeqCst);
-            (one.join().unwrap(), other.join().unwrap())
+            (
+                one.join().expect("it talks"),
+                other.join().expect("it talks"),
+            )
         });
         arrived(there, "coder", "planner", &sent_here);
         arrived(here, "planner", "coder", &sent_there);
@@ -362,7 +370,7 @@ fn works_again(name: &str, processes: &Processes, host: Host) {
         let done = processes.cw(host).run(&["list"]);
         (done.status == Some(0))
             .then_some(())
-            .ok_or(done.to_string())
+            .ok_or_else(|| done.to_string())
     });
 }
 
@@ -382,7 +390,7 @@ fn arrived(cw: &Cw, session: &str, from: &str, sent: &[String]) {
         let missing = sent.iter().filter(|body| !got.contains(body)).count();
         (missing == 0)
             .then_some(got)
-            .ok_or(format!("{missing} of {} are missing", sent.len()))
+            .ok_or_else(|| format!("{missing} of {} are missing", sent.len()))
     });
     let numbers: Vec<_> = got.iter().map(|body| number(body)).collect();
     assert!(numbers.is_sorted(), "the order is not kept: {got:?}");

@@ -118,7 +118,7 @@ fn submissions(local: &Local, rounds: usize) {
                 let taken = taken(&file);
                 (taken.len() > round)
                     .then_some(())
-                    .ok_or(format!("{taken:?}"))
+                    .ok_or_else(|| format!("{taken:?}"))
             });
         }
         assert_eq!(taken(&file), expected, "{model}");
