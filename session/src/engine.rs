@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_session_wins_over_newer_dead_ones() {
+    fn w13_a_live_session_wins_over_newer_dead_ones() {
         let mut world = World::default();
         let old = world.launch("coder").unwrap();
         world.end(old);
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_session_that_was_asked_may_reply_and_only_once() {
+    fn w26_only_the_session_that_was_asked_may_reply_and_only_once() {
         let mut world = World::default();
         let asker = world.launch("asker").unwrap();
         let asked = world.launch("asked").unwrap();

@@ -27,9 +27,21 @@ fn check_numbers(output: &[u8]) {
 }
 
 #[test]
-fn a_killed_node_loses_nothing() {
+fn w14_w15_a_killed_node_loses_nothing() {
+    killed_nodes(4);
+}
+
+#[test]
+#[ignore = "takes many minutes"]
+fn w14_w15_a_thousand_killed_nodes_lose_nothing() {
+    killed_nodes(200);
+}
+
+/// Kills five nodes in each of so many directories, under numbered output and
+/// a request that waits.
+fn killed_nodes(worlds: usize) {
     // The pause before a restart grows; a new world begins with a short one.
-    for _ in 0..4 {
+    for _ in 0..worlds {
         let world = World::start();
         let (id, pid) = world.launch("counter", COUNT);
         let (asker, _) = world.launch("asker", WAIT);
@@ -64,6 +76,26 @@ fn a_killed_node_loses_nothing() {
         assert_eq!(ended["output_lines"].as_u64(), Some(lines as u64));
         // Numbers go on.
         assert_eq!(world.launch("", "echo next").0, "3");
+        check_events(&world);
+    }
+}
+
+/// Every event is there once: no number is missing in any session, and no
+/// cursor is used twice.
+fn check_events(world: &World) {
+    let mut cursors = std::collections::BTreeSet::new();
+    for id in 1..=3 {
+        let path = world.path().join(format!("sessions/{id}/events.jsonl"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let whole = text.lines().take_while(|line| line.ends_with('}'));
+        let mut last = 0;
+        for (line, seq) in whole.zip(1..) {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(event["seq"].as_u64(), Some(seq), "{text}");
+            let cursor = event["cursor"].as_u64().unwrap();
+            assert!(cursor > last && cursors.insert(cursor), "{text}");
+            last = cursor;
+        }
     }
 }
 
@@ -168,7 +200,7 @@ fn start_keeper(home: &std::path::Path) -> std::process::Child {
 }
 
 #[test]
-fn a_second_keeper_is_refused_whoever_holds_the_lock() {
+fn w17_a_second_keeper_is_refused_whoever_holds_the_lock() {
     let mut world = World::start();
     world.node_pid();
     for _ in 0..2 {
@@ -188,7 +220,7 @@ fn a_second_keeper_is_refused_whoever_holds_the_lock() {
 }
 
 #[test]
-fn stopping_ends_sessions_and_exits_cleanly() {
+fn w42_stopping_ends_sessions_and_exits_cleanly() {
     let mut world = World::start();
     let (_, pid) = world.launch("worker", WAIT);
     let status = world.stop();

@@ -16,7 +16,7 @@ async fn close(sessions: Sessions) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_has_one_node() {
+async fn w17_a_directory_has_one_node() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -29,7 +29,7 @@ async fn a_directory_has_one_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_snapshot_is_never_needed() {
+async fn w14_the_snapshot_is_never_needed() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -134,7 +134,7 @@ async fn what_does_not_belong_there_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_for_their_owner_alone() {
+async fn w35_files_are_for_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     timed(async {
         let home = Home::new();

@@ -9,7 +9,7 @@ use session::{Outcome, Status};
 use crate::common::{Home, shell, timed, wait_for_end, wait_for_output};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_stays_killed_and_takes_the_family_along() {
+async fn w10_w19_w20_killed_stays_killed_and_takes_the_family_along() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -72,7 +72,7 @@ fn is_gone(pid: i32) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_ignores_everything_is_killed_after_the_grace() {
+async fn w20_a_program_that_ignores_everything_is_killed_after_the_grace() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -95,7 +95,7 @@ async fn a_program_that_ignores_everything_is_killed_after_the_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn processes_are_known_by_their_session() {
+async fn w26_processes_are_known_by_their_session() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;

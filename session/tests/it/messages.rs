@@ -17,7 +17,7 @@ async fn launch(sessions: &Sessions, name: &str) -> (SessionId, SessionRef, Part
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_is_in_both_logs_and_told_once() {
+async fn w28_a_message_is_in_both_logs_and_told_once() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -104,7 +104,7 @@ async fn a_request_waits_for_the_reply_of_whom_it_was_addressed_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_comes_late_is_in_the_inbox_of_who_asked() {
+async fn w28_a_reply_that_comes_late_is_in_the_inbox_of_who_asked() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -163,7 +163,7 @@ async fn who_waits_hears_that_the_other_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_have_a_limit_and_keep_every_byte() {
+async fn w16_bodies_have_a_limit_and_keep_every_byte() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -220,7 +220,7 @@ async fn a_message_that_is_sent_again_is_there_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inboxes_outlive_sessions_and_nodes() {
+async fn w15_inboxes_outlive_sessions_and_nodes() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;

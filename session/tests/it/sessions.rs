@@ -172,7 +172,7 @@ async fn a_launch_that_fails_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_is_what_was_given() {
+async fn w29_the_environment_is_what_was_given() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -252,7 +252,7 @@ fn cksum(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn input_waits_for_room_and_hears_of_the_end() {
+async fn w18_input_waits_for_room_and_hears_of_the_end() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -275,7 +275,7 @@ async fn input_waits_for_room_and_hears_of_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_misses_nothing() {
+async fn w08_w12_a_slow_reader_misses_nothing() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -308,7 +308,7 @@ async fn a_slow_reader_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_start_where_they_are_told() {
+async fn w39_readers_start_where_they_are_told() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -344,7 +344,7 @@ async fn readers_start_where_they_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_does_not_wait_for_those_who_stay_behind() {
+async fn w04_w09_the_end_does_not_wait_for_those_who_stay_behind() {
     timed(async {
         let home = Home::new();
         let sessions = home.open().await;
@@ -461,6 +461,77 @@ async fn events_tell_the_life_of_a_session() {
         assert_eq!(text.lines().count(), 2);
         drop(sessions);
         assert_eq!(events.next().await, None::<Notice>);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w01_absurd_positions_are_positions() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        let id = sessions
+            .launch(shell("echo one; echo two"))
+            .await
+            .unwrap()
+            .id;
+        wait_for_end(&sessions, id).await;
+        let absurd = [
+            (From::TailLines(usize::MAX), 10),
+            (From::TailLines(0), 0),
+            (From::TailBytes(u64::MAX), 10),
+            (From::TailBytes(0), 0),
+            (From::Offset(u64::MAX), 0),
+        ];
+        for (from, expected) in absurd {
+            let mut reader = sessions.reader(id, from).unwrap();
+            let mut len = 0;
+            while let Chunk::Bytes { bytes, .. } = reader.next().await.unwrap() {
+                len += bytes.len();
+            }
+            assert_eq!(len, expected, "{from:?}");
+        }
+        assert!(sessions.inbox(&id.into(), usize::MAX).unwrap().is_empty());
+        let size = Size {
+            cols: u16::MAX,
+            rows: u16::MAX,
+        };
+        let mut spec = shell("read x");
+        spec.size = size;
+        let id = sessions.launch(spec).await.unwrap().id;
+        sessions.resize(id, Size { cols: 0, rows: 0 }).unwrap();
+        sessions.attach(id).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w25_every_byte_comes_out_as_it_was_written() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        let every: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let file = home.path().join("bytes");
+        std::fs::write(&file, &every).unwrap();
+        let script = format!("stty raw -echo; cat {}", file.display());
+        let id = sessions.launch(shell(&script)).await.unwrap().id;
+        assert!(read_to_end(&sessions, id).await.0 == every);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w30_a_terminal_has_its_size_from_the_start() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        let mut spec = shell("stty size");
+        spec.size = Size {
+            cols: 120,
+            rows: 40,
+        };
+        let id = sessions.launch(spec).await.unwrap().id;
+        assert_eq!(read_to_end(&sessions, id).await.0, b"40 120\r\n");
     })
     .await;
 }

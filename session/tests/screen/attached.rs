@@ -96,7 +96,7 @@ async fn timed(test: impl Future<Output = ()>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_comes_in_the_middle_sees_what_is_there() {
+async fn w23_a_client_that_comes_in_the_middle_sees_what_is_there() {
     timed(async {
         let world = world().await;
         let script = r#"printf '\033]2;busy\007\033[?2004h\033[5;9r\033[?1h'
@@ -135,7 +135,7 @@ async fn a_client_that_comes_in_the_middle_sees_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_output_before_does_not_matter() {
+async fn w38_much_output_before_does_not_matter() {
     timed(async {
         let world = world().await;
         let script = r"printf '\033]2;long\007\033[?1004h'; yes 'a line that comes again' | head -c 6000000
@@ -155,7 +155,7 @@ async fn much_output_before_does_not_matter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_alone_gets_answers() {
+async fn w02_a_program_alone_gets_answers() {
     timed(async {
         let world = world().await;
         let script = r#"stty raw -echo; printf 'ab\033[6n'
