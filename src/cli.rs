@@ -16,6 +16,7 @@ mod line;
 pub use line::CommandLine;
 
 /// What a command has at hand.
+#[derive(Clone)]
 pub struct Cli {
     /// Where the node lives.
     pub home: Home,

@@ -2,7 +2,8 @@
 //!
 //! This crate is the program: `verb` (what users type, one file each), `rpc` (a call on a
 //! stream), `node` (the daemon), `relay` and `uplink` (both ends of the coordination), `term`
-//! (the user's terminal), `ws` (a node spoken to without a relay). The product itself is in the crates `session`, `mesh` and `derp`.
+//! (the user's terminal), `ws` (a node spoken to without a relay),
+//! `mcp` (the verbs as an agent's tools). The product itself is in the crates `session`, `mesh` and `derp`.
 
 pub mod cli;
 pub mod client;
@@ -11,6 +12,7 @@ pub mod coord;
 pub mod error;
 pub mod home;
 pub mod locator;
+mod mcp;
 pub mod node;
 pub mod relay;
 pub mod rpc;

@@ -23,6 +23,16 @@ pub struct Locator {
     pub session: Session,
 }
 
+impl Default for Locator {
+    /// The number 0 here, which no session has.
+    fn default() -> Self {
+        Self {
+            node: None,
+            session: Session::Id(0),
+        }
+    }
+}
+
 /// A session of one node.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, bincode::Encode, bincode::Decode,

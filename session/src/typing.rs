@@ -12,6 +12,7 @@
 //! has worked is seen from where the cursor stands: behind the same text as
 //! before Enter, the text is still in the box.
 
+use crate::screen::Screen;
 use crate::{Message, MessageKind};
 
 /// The longest line that a terminal in line mode takes; of a longer one the
@@ -62,6 +63,19 @@ pub struct Look {
     pub alternate: bool,
     /// The program wants pasted text to be marked (mode 2004).
     pub pastes: bool,
+}
+
+impl Look {
+    /// What a screen shows.
+    #[must_use]
+    pub fn of(screen: &Screen) -> Self {
+        Self {
+            lines: screen.text(0),
+            cursor: screen.cursor(),
+            alternate: screen.is_alternate(),
+            pastes: screen.takes_paste(),
+        }
+    }
 }
 
 /// How the terminal hands over what is typed.

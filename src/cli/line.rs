@@ -58,6 +58,8 @@ enum Verb {
     Wait(verb::wait::Wait),
     /// Follow what happens to sessions.
     Subscribe(verb::subscribe::Subscribe),
+    /// Show what a session shows now, as text.
+    Screen(verb::screen::Screen),
     /// Give a session another name.
     Rename(verb::rename::Rename),
     /// Show or change the tags of a session.
@@ -98,6 +100,9 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::server::Manage,
     },
+    /// Offer the verbs as tools to an agent, by the Model Context Protocol on standard input and
+    /// output.
+    McpServer,
     /// Say what is set, by what, and what is wrong with it.
     Doctor(verb::doctor::Doctor),
     /// Say by the exit status whether the node, or a relay, answers; for health checks.
@@ -191,9 +196,11 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
         Verb::Watch(verb) => verb.run(cli).await,
         Verb::Wait(verb) => verb.run(cli).await,
         Verb::Subscribe(verb) => verb.run(cli).await,
+        Verb::Screen(verb) => verb.run(cli).await,
         Verb::Rename(verb) => verb.run(cli).await,
         Verb::Tag(verb) => verb.run(cli).await,
         Verb::Server { verb } => verb.run(cli, cli.token_file.as_deref()),
+        Verb::McpServer => crate::mcp::serve(cli).await,
         Verb::Doctor(verb) => verb.run(cli).await,
         Verb::Msg(verb) => verb.run(cli).await,
         Verb::Inbox(verb) => verb.run(cli).await,

@@ -78,7 +78,7 @@ fn config() -> impl bincode::config::Config {
 }
 
 /// A JSON value inside a message: itself in JSON, its text in bincode.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Json(pub serde_json::Value);
 

@@ -235,10 +235,7 @@ fn resize(context: &Context<'_>, id: session::SessionId, size: Resize) {
 /// A session, or the number 0, which no session has: whichever is free.
 fn target(text: &str) -> Result<Locator> {
     if text.is_empty() {
-        return Ok(Locator {
-            node: None,
-            session: crate::locator::Session::Id(0),
-        });
+        return Ok(Locator::default());
     }
     text.parse()
 }

@@ -10,7 +10,9 @@ use crate::rpc::codec::Json;
 use crate::show;
 
 /// Something that happened to a session.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode, schemars::JsonSchema,
+)]
 pub struct Happened {
     /// The session.
     pub session_id: u32,
@@ -19,7 +21,9 @@ pub struct Happened {
 }
 
 /// An event.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode, schemars::JsonSchema,
+)]
 pub struct EventBody {
     /// RFC 3339.
     pub timestamp: String,

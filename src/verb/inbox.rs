@@ -98,7 +98,9 @@ pub struct Messages {
 }
 
 /// A message on the wire.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode, schemars::JsonSchema,
+)]
 pub struct MessageInfo {
     /// Its id; of a request, the request's.
     pub message_id: String,

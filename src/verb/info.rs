@@ -8,7 +8,9 @@ use session::{Info, Outcome, Status};
 use crate::show;
 
 /// A session, as `list --json` and `status --json` print it.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode, schemars::JsonSchema,
+)]
 pub struct SessionInfo {
     /// The number, never used twice in one directory.
     pub id: u32,

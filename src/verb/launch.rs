@@ -93,15 +93,7 @@ impl Launch {
         if let Some(path) = self.prompt_file.take() {
             self.stdin_data = Some(Base64(super::send::read_input(&path)?));
         }
-        // Another machine has its own variables and directories.
-        if cli.server.is_none() {
-            self.environment = std::env::vars_os()
-                .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
-                .collect();
-            self.caller_dir = std::env::current_dir()
-                .ok()
-                .map(|dir| dir.display().to_string());
-        }
+        self.bring_surroundings(cli);
         let command = self.command.join(" ");
         match cli.ask(Call::Launch(self)).await? {
             Reply::Launched(launched) => {
@@ -121,6 +113,19 @@ impl Launch {
             }
             other => Err(other.unexpected()),
         }
+    }
+
+    /// The variables and the directory of this process; another machine has its own.
+    pub(crate) fn bring_surroundings(&mut self, cli: &Cli) {
+        if cli.server.is_some() {
+            return;
+        }
+        self.environment = std::env::vars_os()
+            .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
+            .collect();
+        self.caller_dir = std::env::current_dir()
+            .ok()
+            .map(|dir| dir.display().to_string());
     }
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {

@@ -16,7 +16,7 @@ use crate::rpc::{Incoming, Sender};
 use crate::term::Strip;
 
 /// Show what a session has printed, also after its end.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Logs {
     /// The session: its name or number, or node:session.
     #[serde(flatten)]
@@ -37,6 +37,14 @@ pub struct Logs {
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strip_ansi: Option<bool>,
+    /// Begin at this byte of the output.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// The most bytes in all, about; the rest is for another call.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
     /// Answer with raw frames instead of text in JSON.
     #[arg(skip)]
     #[serde(default)]
@@ -51,6 +59,9 @@ pub struct LogData {
     pub data: String,
     /// Whether nothing more comes.
     pub done: bool,
+    /// Where to go on, when the limit was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<u64>,
 }
 
 impl Logs {
@@ -75,9 +86,11 @@ impl Logs {
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let info = super::find(context, &self.target.session)?;
-        let from = self
-            .tail
-            .map_or(From::Start, |lines| From::TailLines(lines as usize));
+        let from = match (self.offset, self.tail) {
+            (Some(offset), _) => From::Offset(offset),
+            (None, Some(lines)) => From::TailLines(lines as usize),
+            (None, None) => From::Start,
+        };
         let mut reader = context.host.sessions.reader(info.id, from)?;
         let strip = self.strip_ansi.unwrap_or(true).then(Strip::default);
         let mut pieces = Pieces {
@@ -85,6 +98,7 @@ impl Logs {
             frames: self.frames,
             partial: Vec::new(),
         };
+        let mut next_offset = None;
         let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
         if self.follow {
             // A client that goes away ends it; anything it says meanwhile is beside the point.
@@ -93,11 +107,13 @@ impl Logs {
                 _ = receiver.next_frame() => return Err(Error::new("connection_lost", "the client is gone")),
             }
         } else {
-            pieces.dump(&mut reader, info.output_end, sender).await?;
+            let end = info.output_end;
+            next_offset = pieces.dump(&mut reader, end, self.limit, sender).await?;
         }
         Ok(Reply::LogData(LogData {
             data: pieces.rest(),
             done: true,
+            next_offset,
         }))
     }
 }
@@ -120,15 +136,34 @@ impl Pieces {
         }
     }
 
-    /// Everything up to `end`, the length at the time of the call.
-    async fn dump(&mut self, reader: &mut Reader, end: u64, sender: &mut Sender) -> Result<()> {
+    /// Everything up to `end`, the length at the time of the call, and not much more than `limit`
+    /// bytes. Returns where to go on when that was not all.
+    async fn dump(
+        &mut self,
+        reader: &mut Reader,
+        end: u64,
+        limit: Option<u64>,
+        sender: &mut Sender,
+    ) -> Result<Option<u64>> {
+        let mut left = limit.unwrap_or(u64::MAX);
         while reader.offset() < end {
             match reader.next().await? {
                 Chunk::End { .. } => break,
-                chunk => self.send(chunk, sender).await?,
+                Chunk::Bytes { offset, mut bytes } if bytes.len() as u64 > left => {
+                    bytes.truncate(whole(&bytes, usize::try_from(left).unwrap_or(usize::MAX)));
+                    let next = offset + bytes.len() as u64;
+                    self.send(Chunk::Bytes { offset, bytes }, sender).await?;
+                    return Ok(Some(next).filter(|next| *next < end));
+                }
+                chunk => {
+                    if let Chunk::Bytes { bytes, .. } = &chunk {
+                        left -= bytes.len() as u64;
+                    }
+                    self.send(chunk, sender).await?;
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn send(&mut self, chunk: Chunk, sender: &mut Sender) -> Result<()> {
@@ -151,14 +186,24 @@ impl Pieces {
         }
         self.partial.extend_from_slice(&bytes);
         let data = take_text(&mut self.partial);
-        sender
-            .send(&Reply::LogData(LogData { data, done: false }))
-            .await
+        let piece = LogData {
+            data,
+            ..LogData::default()
+        };
+        sender.send(&Reply::LogData(piece)).await
     }
 
     fn rest(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned()
     }
+}
+
+/// How many of the first `most` bytes to take: up to the end of a line if there is one among them,
+/// so that neither a character nor an escape sequence is cut; at least one.
+fn whole(bytes: &[u8], most: usize) -> usize {
+    let taken = bytes.get(..most).unwrap_or(bytes);
+    let line = taken.iter().rposition(|byte| *byte == b'\n');
+    line.map_or_else(|| taken.len().max(1), |at| at + 1)
 }
 
 /// Takes all whole characters; what may be the start of one more stays.

@@ -32,6 +32,7 @@ pub mod relay;
 pub mod rename;
 pub mod reply;
 pub mod request;
+pub mod screen;
 pub mod select;
 pub mod send;
 mod sending;
@@ -84,6 +85,8 @@ pub enum Call {
     Subscribe(subscribe::Subscribe),
     /// While subscribed: enough.
     Unsubscribe,
+    /// What does a session show?
+    Screen(screen::Screen),
     /// Name a session.
     Rename(rename::Rename),
     /// Label a session.
@@ -156,6 +159,8 @@ pub enum Reply {
     SubscribeAck(subscribe::Subscribed),
     /// To `Unsubscribe`.
     Unsubscribed,
+    /// To `Screen`.
+    ScreenShown(screen::ScreenShown),
     /// To `Rename`.
     Renamed(rename::Renamed),
     /// To `Tag`.
@@ -261,6 +266,7 @@ impl Call {
             Self::WatchSession(call) => &mut call.select.node,
             Self::Wait(call) => &mut call.select.node,
             Self::Subscribe(call) => &mut call.select.node,
+            Self::Screen(call) => &mut call.target.node,
             Self::Rename(call) => &mut call.target.node,
             Self::Tag(call) => &mut call.target.node,
             Self::MsgSend(call) => call.to.node_mut(),
@@ -313,6 +319,7 @@ impl Call {
             | Self::Tag(_) => Action::Manage,
             Self::Logs(_)
             | Self::GetStatus(_)
+            | Self::Screen(_)
             | Self::WatchSession(_)
             | Self::Wait(_)
             | Self::Subscribe(_) => Action::Watch,
@@ -355,6 +362,7 @@ impl Call {
             Self::Wait(call) => call.handle(context).await,
             Self::Subscribe(call) => call.handle(context).await,
             Self::Unsubscribe => Ok(Reply::Unsubscribed),
+            Self::Screen(call) => call.handle(context).await,
             Self::Rename(call) => call.handle(context).await,
             Self::Tag(call) => call.handle(context).await,
             Self::MsgSend(call) => call.handle(context).await,

@@ -53,7 +53,9 @@ pub struct Nodes {
 }
 
 /// A node.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(
+    Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode, schemars::JsonSchema,
+)]
 pub struct NodeInfo {
     /// Its name in the network.
     pub name: String,

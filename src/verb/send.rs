@@ -72,6 +72,20 @@ impl Send {
         }
     }
 
+    /// These bytes.
+    pub(crate) const fn bytes_to(target: Locator, data: Vec<u8>) -> Self {
+        Self {
+            target,
+            input: Vec::new(),
+            stdin: false,
+            file: None,
+            no_newline: false,
+            paste: false,
+            keys: false,
+            data: Base64(data),
+        }
+    }
+
     fn bytes(&self) -> Result<Vec<u8>> {
         if self.keys {
             return Ok(self

@@ -28,6 +28,7 @@ mod inner;
 mod kill;
 mod launch;
 mod log;
+mod look;
 mod messages;
 mod news;
 mod options;
@@ -52,6 +53,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use attach::{Attachment, CatchUp, How, Seat};
 pub use log::{Chunk, From, Reader};
+pub use look::Shown;
 pub use messages::PendingReply;
 pub use options::{LaunchSpec, Options};
 pub use recording::{Played, Recording};

@@ -33,7 +33,6 @@ use super::desk::Desk;
 use super::log::OutputLog;
 use super::{Chunk, From, disk};
 use crate::screen::Screen;
-use crate::typing::Look;
 use crate::{Error, SessionId, Size};
 
 /// Output that may wait to be read, bytes: an attach reads this in a fraction
@@ -180,20 +179,14 @@ impl LiveScreen {
         Ok((repaint.into(), now.at, answers))
     }
 
-    /// What the session shows now, for who types into it. And what is to be
-    /// answered to the program if no client is there.
-    pub(super) fn look(&self) -> Result<(Look, Vec<u8>), Error> {
+    /// Looks at what the session shows now. And what is to be answered to the
+    /// program if no client is there.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Screen) -> T) -> Result<(T, Vec<u8>), Error> {
         let mut live = self.live.lock();
         let mut answers = Vec::new();
         while self.read(&mut live, &mut answers)? {}
         let now = live.now.as_ref().ok_or(Error::SessionEnded(self.id))?;
-        let look = Look {
-            lines: now.screen.text(0),
-            cursor: now.screen.cursor(),
-            alternate: now.screen.is_alternate(),
-            pastes: now.screen.takes_paste(),
-        };
-        Ok((look, answers))
+        Ok((look(&now.screen), answers))
     }
 
     /// Bytes of output that the screen has not seen.

@@ -152,6 +152,15 @@ impl Sessions {
         Ok(Recording::new(&desk.log, created_ms, size))
     }
 
+    /// Looks at what a session shows, or showed last. Reads what the screen has
+    /// not seen yet, which may take as long as an attach.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::Io`].
+    pub fn screen(&self, id: SessionId) -> Result<super::Shown, Error> {
+        super::look::look(&self.inner, id)
+    }
+
     /// Comes to the terminal.
     ///
     /// # Errors

@@ -250,7 +250,7 @@ async fn shows_submission(
 async fn look(desk: &Arc<Desk>) -> Result<Look, Error> {
     let looking = Arc::clone(desk);
     // There may be much to read before.
-    let looked = tokio::task::spawn_blocking(move || looking.screen.look());
+    let looked = tokio::task::spawn_blocking(move || looking.screen.look(Look::of));
     let (look, answers) = looked.await.map_err(|_| Error::ShuttingDown)??;
     if !answers.is_empty() {
         let desk = Arc::clone(desk);

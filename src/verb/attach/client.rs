@@ -35,7 +35,7 @@ struct Client {
 
 impl Attach {
     pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
-        if self.target.session == Session::Id(0) {
+        if self.target == Locator::default() {
             self.target = free(cli, self.target.node).await?;
         }
         let name = self.target.to_string();
