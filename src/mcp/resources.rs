@@ -154,6 +154,7 @@ async fn log(cli: &Cli, target: Locator) -> Result<String> {
         target,
         tail: Some(LOG.0),
         limit: Some(LOG.1),
+        transcript: true,
         ..Logs::default()
     };
     let mut channel = cli.open().await?;

@@ -171,6 +171,7 @@ impl Tool for ReadOutput {
             tail: self.tail,
             offset: self.offset,
             limit: Some(u64::from(most)),
+            transcript: true,
             ..verb::logs::Logs::default()
         };
         let mut channel = turn.cli.open().await?;

@@ -4,7 +4,8 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use session::io::{Chunk, From, Reader};
+use session::Info;
+use session::io::{From, Played, Sessions};
 use tokio::io::AsyncWriteExt;
 
 use super::{Call, Reply};
@@ -12,8 +13,17 @@ use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
 use crate::node::Context;
-use crate::rpc::{Incoming, Sender};
+use crate::rpc::Incoming;
 use crate::term::Strip;
+
+mod cast;
+mod pieces;
+
+pub(super) use pieces::take_text;
+use pieces::{Form, Pieces};
+
+/// How much of the end of the output is looked through for the last lines of a full-screen program.
+const PAINTED: u64 = 1024 * 1024;
 
 /// Show what a session has printed, also after its end.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
@@ -29,6 +39,14 @@ pub struct Logs {
     #[arg(short, long, value_name = "N")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<u32>,
+    /// Only what was printed since then: 90s, 10m, 2h, 1d ago, or a time as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", conflicts_with = "tail")]
+    #[serde(skip)]
+    pub since: Option<String>,
+    /// The session as an asciicast, to be played by asciinema and others.
+    #[arg(long, conflicts_with_all = ["follow", "tail", "since", "raw"])]
+    #[serde(default)]
+    pub asciicast: bool,
     /// The bytes as they were printed, with colours and cursor movements.
     #[arg(long)]
     #[serde(skip)]
@@ -37,6 +55,14 @@ pub struct Logs {
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strip_ansi: Option<bool>,
+    /// Text as it was seen, rather than as it was written.
+    #[arg(skip)]
+    #[serde(default)]
+    pub transcript: bool,
+    /// The time since when, in unix milliseconds.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
     /// Begin at this byte of the output.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,9 +90,23 @@ pub struct LogData {
     pub next_offset: Option<u64>,
 }
 
+impl LogData {
+    fn done() -> Self {
+        Self {
+            done: true,
+            ..Self::default()
+        }
+    }
+}
+
 impl Logs {
     pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
+        let since = self.since.as_deref();
+        self.since_ms = since
+            .map(|text| moment(text, crate::show::now_ms()))
+            .transpose()?;
         self.strip_ansi = Some(!self.raw);
+        self.transcript = !self.raw;
         self.frames = true;
         let mut channel = cli.open().await?;
         channel.sender.send(&Call::Logs(self)).await?;
@@ -86,147 +126,121 @@ impl Logs {
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let info = super::find(context, &self.target.session)?;
-        let from = match (self.offset, self.tail) {
-            (Some(offset), _) => From::Offset(offset),
-            (None, Some(lines)) => From::TailLines(lines as usize),
-            (None, None) => From::Start,
-        };
-        let mut reader = context.host.sessions.reader(info.id, from)?;
-        let strip = self.strip_ansi.unwrap_or(true).then(Strip::default);
+        let sessions = &context.host.sessions;
+        let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
+        if self.asciicast {
+            cast::send(sessions.recording(info.id)?, &info, sender).await?;
+            return Ok(Reply::LogData(LogData::done()));
+        }
         let mut pieces = Pieces {
-            strip,
+            form: self.form(sessions, &info)?,
             frames: self.frames,
             partial: Vec::new(),
         };
         let mut next_offset = None;
-        let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
-        if self.follow {
+        let whole = self.offset.is_none() && self.since_ms.is_none() && self.tail.is_none();
+        let from = if whole && self.transcript && self.limit.is_none() {
+            // The sizes that the terminal had are part of what was seen.
+            let recording = sessions.recording(info.id)?;
+            From::Offset(pieces.replay(recording, info.output_start, sender).await?)
+        } else {
+            self.from(sessions, &info).await?
+        };
+        let mut reader = sessions.reader(info.id, from)?;
+        if !self.follow {
+            let end = info.output_end;
+            next_offset = pieces.dump(&mut reader, end, self.limit, sender).await?;
+        } else {
+            if let Form::Transcript(_, Some(_)) = &pieces.form {
+                // The last lines first; then whatever comes.
+                pieces
+                    .dump(&mut reader, info.output_end, None, sender)
+                    .await?;
+                pieces.release_tail(sender).await?;
+            }
             // A client that goes away ends it; anything it says meanwhile is beside the point.
             tokio::select! {
                 followed = pieces.follow(&mut reader, sender) => followed?,
                 _ = receiver.next_frame() => return Err(Error::new("connection_lost", "the client is gone")),
             }
-        } else {
-            let end = info.output_end;
-            next_offset = pieces.dump(&mut reader, end, self.limit, sender).await?;
         }
         Ok(Reply::LogData(LogData {
-            data: pieces.rest(),
-            done: true,
+            data: pieces.finish(sender).await?,
             next_offset,
+            ..LogData::done()
         }))
     }
-}
 
-/// Turns chunks into the pieces that this client asked for.
-struct Pieces {
-    strip: Option<Strip>,
-    frames: bool,
-    /// The start of a character that the next chunk completes.
-    partial: Vec<u8>,
-}
-
-impl Pieces {
-    async fn follow(&mut self, reader: &mut Reader, sender: &mut Sender) -> Result<()> {
-        loop {
-            match reader.next().await? {
-                Chunk::End { .. } => return Ok(()),
-                chunk => self.send(chunk, sender).await?,
-            }
-        }
+    fn form(&self, sessions: &Sessions, info: &Info) -> Result<Form> {
+        Ok(if self.transcript {
+            Form::transcript(sessions.recording(info.id)?.size(), self.tail)
+        } else if self.strip_ansi.unwrap_or(true) {
+            Form::Strip(Strip::default())
+        } else {
+            Form::Raw
+        })
     }
 
-    /// Everything up to `end`, the length at the time of the call, and not much more than `limit`
-    /// bytes. Returns where to go on when that was not all.
-    async fn dump(
-        &mut self,
-        reader: &mut Reader,
-        end: u64,
-        limit: Option<u64>,
-        sender: &mut Sender,
-    ) -> Result<Option<u64>> {
-        let mut left = limit.unwrap_or(u64::MAX);
-        while reader.offset() < end {
-            match reader.next().await? {
-                Chunk::End { .. } => break,
-                Chunk::Bytes { offset, mut bytes } if bytes.len() as u64 > left => {
-                    bytes.truncate(whole(&bytes, usize::try_from(left).unwrap_or(usize::MAX)));
-                    let next = offset + bytes.len() as u64;
-                    self.send(Chunk::Bytes { offset, bytes }, sender).await?;
-                    return Ok(Some(next).filter(|next| *next < end));
-                }
-                chunk => {
-                    if let Chunk::Bytes { bytes, .. } = &chunk {
-                        left -= bytes.len() as u64;
-                    }
-                    self.send(chunk, sender).await?;
-                }
-            }
+    /// Where to begin.
+    async fn from(&self, sessions: &Sessions, info: &Info) -> Result<From> {
+        if let Some(offset) = self.offset {
+            return Ok(From::Offset(offset));
         }
-        Ok(None)
-    }
-
-    async fn send(&mut self, chunk: Chunk, sender: &mut Sender) -> Result<()> {
-        let bytes = match chunk {
-            Chunk::Bytes { bytes, .. } => bytes.to_vec(),
-            Chunk::Gap { resume_at } => {
-                format!("\n[cw] output before byte {resume_at} is gone\n").into_bytes()
-            }
-            Chunk::End { .. } => return Ok(()),
+        if let Some(since) = self.since_ms {
+            return Ok(From::Offset(offset_at(sessions, info, since).await?));
+        }
+        let Some(lines) = self.tail else {
+            return Ok(From::Start);
         };
-        let bytes = match &mut self.strip {
-            Some(strip) => strip.feed(&bytes),
-            None => bytes,
-        };
-        if bytes.is_empty() {
-            return Ok(());
+        let by_lines = From::TailLines(lines as usize);
+        if !self.transcript {
+            return Ok(by_lines);
         }
-        if self.frames {
-            return sender.send_data(&bytes).await;
-        }
-        self.partial.extend_from_slice(&bytes);
-        let data = take_text(&mut self.partial);
-        let piece = LogData {
-            data,
-            ..LogData::default()
-        };
-        sender.send(&Reply::LogData(piece)).await
-    }
-
-    fn rest(&mut self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned()
+        // What a full-screen program paints has few line feeds; what is plain has enough.
+        let by_lines = sessions.reader(info.id, by_lines)?.offset();
+        let by_bytes = sessions.reader(info.id, From::TailBytes(PAINTED))?.offset();
+        Ok(From::Offset(by_lines.min(by_bytes)))
     }
 }
 
-/// How many of the first `most` bytes to take: up to the end of a line if there is one among them,
-/// so that neither a character nor an escape sequence is cut; at least one.
-fn whole(bytes: &[u8], most: usize) -> usize {
-    let taken = bytes.get(..most).unwrap_or(bytes);
-    let line = taken.iter().rposition(|byte| *byte == b'\n');
-    line.map_or_else(|| taken.len().max(1), |at| at + 1)
+/// The first byte that was printed at this time or later.
+async fn offset_at(sessions: &Sessions, info: &Info, since_ms: u64) -> Result<u64> {
+    let (mut recording, mut offset) = (sessions.recording(info.id)?, info.output_start);
+    while let Some(played) = recording.next().await? {
+        match played {
+            Played::Output { at_ms, .. } if at_ms >= since_ms => break,
+            Played::Output { bytes, .. } => offset += bytes.len() as u64,
+            Played::Resize { .. } => {}
+        }
+    }
+    Ok(offset)
 }
 
-/// Takes all whole characters; what may be the start of one more stays.
-pub(super) fn take_text(bytes: &mut Vec<u8>) -> String {
-    let keep = match std::str::from_utf8(bytes) {
-        Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
-        // Broken in the middle: looking for a start of a character at the very end.
-        _ => bytes
-            .iter()
-            .rev()
-            .take(3)
-            .position(|byte| byte & 0xc0 == 0xc0)
-            .map_or(0, |at| {
-                let tail = &bytes[bytes.len() - at - 1..];
-                if std::str::from_utf8(tail).is_err_and(|error| error.error_len().is_none()) {
-                    at + 1
-                } else {
-                    0
-                }
-            }),
-    };
-    let rest = bytes.split_off(bytes.len() - keep);
-    String::from_utf8_lossy(&std::mem::replace(bytes, rest)).into_owned()
+/// A time as people say it: `90s`, `10m`, `2h`, `1d` ago, or RFC 3339 in UTC.
+///
+/// # Errors
+///
+/// `usage`.
+fn moment(text: &str, now_ms: u64) -> Result<u64> {
+    if let Some(at) = session::time::parse(text) {
+        return Ok(at);
+    }
+    let units = [
+        ("s", 1_000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    units
+        .iter()
+        .find_map(|(unit, ms)| {
+            let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            Some(now_ms.saturating_sub(count.checked_mul(*ms)?))
+        })
+        .ok_or_else(|| {
+            Error::new("usage", format!("{text:?} is no time"))
+                .hint("write 90s, 10m, 2h, 1d, or 2026-01-31T12:00:00Z")
+        })
 }
 
 #[cfg(test)]
@@ -234,22 +248,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_are_never_cut_in_two() {
-        let text = "aé€😀z".as_bytes();
-        for cut in 0..=text.len() {
-            let mut bytes = text[..cut].to_vec();
-            let mut out = take_text(&mut bytes);
-            bytes.extend_from_slice(&text[cut..]);
-            out += &take_text(&mut bytes);
-            assert_eq!(out, "aé€😀z", "{cut}");
-            assert!(bytes.is_empty());
+    fn times_as_people_say_them() {
+        let now = 1_800_000_000_000;
+        assert_eq!(moment("10m", now).unwrap(), now - 600_000);
+        assert_eq!(moment("1970-01-01T00:00:01Z", now).unwrap(), 1000);
+        assert_eq!(moment("99999999999999d", now).unwrap_err().code, "usage");
+        for text in ["", "m", "-5m", "yesterday", "10"] {
+            assert_eq!(moment(text, now).unwrap_err().code, "usage", "{text:?}");
         }
-    }
-
-    #[test]
-    fn what_is_not_text_passes_without_waiting() {
-        let mut bytes = vec![b'a', 0xff, b'b', 0xc3];
-        assert_eq!(take_text(&mut bytes), "a\u{fffd}b");
-        assert_eq!(bytes, [0xc3]);
     }
 }

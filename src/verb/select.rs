@@ -14,8 +14,8 @@ use crate::node::Context;
 /// One session or several.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Selection {
-    /// The session: its name or number, a tag, or node:session.
-    #[arg(value_name = "SESSION|TAG", conflicts_with = "tags", add = super::complete::sessions_and_tags())]
+    /// The session: its name or number, a tag, or node:session; with --tag the node.
+    #[arg(value_name = "SESSION|TAG", add = super::complete::sessions_and_tags())]
     #[serde(skip)]
     pub target: Option<Locator>,
     /// Sessions with this tag; may be given several times.
@@ -51,11 +51,26 @@ impl Selection {
     /// `usage` when two nodes are named.
     pub(crate) fn settle(mut self) -> Result<Self> {
         if let Some(target) = self.target.take() {
+            if !self.tags.is_empty() {
+                return self.on_node(target);
+            }
             if target.node.is_some() && self.node.is_some() && target.node != self.node {
                 return Err(Error::new("usage", "two nodes are named"));
             }
             self.node = target.node.or(self.node);
             self.session = Some(target.session);
+        }
+        Ok(self)
+    }
+
+    /// `dev-1 --tag build`: beside a tag the word can only be a node.
+    fn on_node(mut self, word: Locator) -> Result<Self> {
+        match (word.node, word.session, &self.node) {
+            (None, Session::Name(node), None) => self.node = Some(node),
+            _ => {
+                return Err(Error::new("usage", "a session and a tag are named")
+                    .hint("one of them is enough; a word beside --tag is a node"));
+            }
         }
         Ok(self)
     }
