@@ -329,3 +329,67 @@ fn words_are_completed_by_asking_the_node() {
         assert!(complete(&["ren"]).contains("rename"));
     });
 }
+
+#[test]
+fn logs_are_what_was_seen() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let script = "for i in 1 2 3 4 5 6 7 8 9; do printf '\\rstep %s' $i; done; echo; \
+                      printf '\\033[?1049h\\033[2J\\033[1;1Hmenu\\033[3;5Hitem\\033[?1049l'; printf 'end\\n'";
+        let _ = cw.run(&["launch", "tui", "--", "sh", "-c", script]).ok();
+        let _ = cw.run(&["wait", "tui"]).ok();
+        let text = cw.ok(&["logs", "tui"]);
+        assert_eq!(text, "step 9\nmenu\n    item\nend\n", "{text:?}");
+        assert_eq!(cw.ok(&["logs", "tui", "--tail", "2"]), "    item\nend\n");
+        assert_eq!(cw.ok(&["logs", "tui", "-f"]), text);
+        assert_eq!(cw.ok(&["logs", "tui", "-f", "--tail", "1"]), "end\n");
+        assert!(cw.ok(&["logs", "tui", "--raw"]).contains("\u{1b}[?1049h"));
+        assert_eq!(cw.ok(&["logs", "tui", "--since", "1h"]), text);
+        assert_eq!(
+            cw.ok(&["logs", "tui", "--since", "2999-01-01T00:00:00Z"]),
+            ""
+        );
+        cw.run(&["logs", "tui", "--since", "yesterday"])
+            .fails("usage");
+        let screen = cw.ok(&["screen", "tui"]);
+        assert_eq!(screen, "step 9\nend\n");
+    });
+}
+
+#[test]
+fn a_session_is_told_as_an_asciicast() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let script = "echo first; read -r x; echo second é";
+        let _ = cw
+            .run(&[
+                "launch", "cast", "--size", "100x30", "--", "sh", "-c", script,
+            ])
+            .ok();
+        steps::wait_for_output(cw, "cast", "first");
+        let _ = cw.run(&["send", "cast", "go"]).ok();
+        let _ = cw.run(&["wait", "cast"]).ok();
+        let cast = cw.ok(&["logs", "cast", "--asciicast"]);
+        let mut lines = cast
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let header = lines.next().expect("a header");
+        assert_eq!(
+            (&header["version"], &header["width"], &header["height"]),
+            (&2.into(), &100.into(), &30.into())
+        );
+        let (mut text, mut last) = (String::new(), 0.0);
+        for event in lines {
+            let at = event[0].as_f64().expect("a time");
+            assert!(at >= last, "{cast}");
+            last = at;
+            if event[1] == "o" {
+                text += event[2].as_str().unwrap_or_default();
+            }
+        }
+        assert!(
+            text.starts_with("first\r\n") && text.ends_with("second é\r\n"),
+            "{text:?}"
+        );
+    });
+}
