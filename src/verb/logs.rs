@@ -6,7 +6,6 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use session::Info;
 use session::io::{From, Played, Sessions};
-use tokio::io::AsyncWriteExt;
 
 use super::{Call, Reply};
 use crate::cli::Cli;
@@ -14,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::locator::Locator;
 use crate::node::Context;
 use crate::rpc::Incoming;
-use crate::term::Strip;
+use crate::term::{Screen, Strip};
 
 mod cast;
 mod pieces;
@@ -110,12 +109,11 @@ impl Logs {
         self.frames = true;
         let mut channel = cli.open().await?;
         channel.sender.send(&Call::Logs(self)).await?;
-        let mut out = tokio::io::stdout();
+        let mut out = Screen::new();
         loop {
             match channel.receiver.next::<Reply>().await? {
                 Some(Incoming::Data(bytes)) => {
-                    out.write_all(&bytes).await?;
-                    out.flush().await?;
+                    out.show(&bytes).await?;
                 }
                 Some(Incoming::Control(Reply::LogData(data))) if data.done => return Ok(()),
                 Some(Incoming::Control(other)) => return Err(other.unexpected()),

@@ -3,7 +3,6 @@
 //! When the connection is lost the terminal stays as it is, and the client goes on from the byte
 //! where it was as soon as the node is back; keys that are typed meanwhile are sent then.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Attach, Resize};
@@ -11,7 +10,7 @@ use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
 use crate::rpc::{Channel, Incoming, Receiver, Sender};
-use crate::term::{Detach, RawMode, size};
+use crate::term::{Detach, Keyboard, RawMode, Screen, size};
 use crate::verb::again::{Patience, until_done};
 use crate::verb::list::List;
 use crate::verb::status::Status;
@@ -160,12 +159,11 @@ async fn show(
     repaint: &mut u64,
     patience: &mut Patience,
 ) -> Result<End> {
-    let mut out = tokio::io::stdout();
+    let mut out = Screen::new();
     loop {
         match receiver.next::<Reply>().await? {
             Some(Incoming::Data(bytes)) => {
-                out.write_all(&bytes).await?;
-                out.flush().await?;
+                out.show(&bytes).await?;
                 patience.heard();
                 let painted = (*repaint).min(bytes.len() as u64);
                 *repaint -= painted;
@@ -186,7 +184,7 @@ async fn show(
 
 /// The user's keyboard.
 struct Keys {
-    input: tokio::io::Stdin,
+    input: Keyboard,
     resized: Signal,
     detach: Detach,
     /// Keys that were typed and could not be sent.
@@ -200,7 +198,7 @@ struct Keys {
 impl Keys {
     fn new(read_only: bool) -> Result<Self> {
         Ok(Self {
-            input: tokio::io::stdin(),
+            input: Keyboard::new(),
             resized: signal(SignalKind::window_change())?,
             detach: Detach::default(),
             pending: Vec::new(),
