@@ -255,6 +255,21 @@ fn a_node_is_restarted_under_its_sessions() {
         assert_ne!(local.home().pid(Part::Node), before);
         let _ = cw.run(&["send", "coder", "still here"]).ok();
         steps::wait_for_output(cw, "coder", "got:still here");
+        // Onto another program: both processes run it, and the keeper is still the same process.
+        let keeper = local.home().pid(Part::Keeper).expect("it runs");
+        let copy = local.home().dir().join("new-cw");
+        std::fs::copy(CW, &copy).expect("a copy");
+        let _ = cw
+            .run(&["node", "restart", "--program", copy.to_str().expect("text")])
+            .ok();
+        assert_eq!(local.home().pid(Part::Keeper), Some(keeper));
+        for part in [Part::Keeper, Part::Node] {
+            let pid = local.home().pid(part).expect("it runs").as_raw_nonzero();
+            let runs = std::fs::read_link(format!("/proc/{pid}/exe")).expect("a program");
+            assert_eq!(runs, copy);
+        }
+        let _ = cw.run(&["send", "coder", "new"]).ok();
+        steps::wait_for_output(cw, "coder", "got:new");
         let refused = cw.run(&["node", "restart", "--program", "/bin/true"]);
         refused.fails("not_found").hints("runs on as it was");
         let _ = cw.run(&["send", "coder", "unharmed"]).ok();
@@ -391,5 +406,32 @@ fn a_session_is_told_as_an_asciicast() {
             text.starts_with("first\r\n") && text.ends_with("second é\r\n"),
             "{text:?}"
         );
+    });
+}
+
+#[test]
+fn who_types_leads_the_size() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(
+            cw,
+            "shell",
+            &["sh", "-c", "while read -r x; do stty size; done"],
+        );
+        let mut first = Terminal::run(cw, &["attach", "shell"]);
+        first.shows("attached", PATIENCE);
+        first.resize(90, 30);
+        let mut second = Terminal::run(cw, &["attach", "shell"]);
+        second.shows("attached", PATIENCE);
+        second.resize(101, 33);
+        first.type_in("x\n");
+        first.shows("30 90", PATIENCE);
+        second.type_in("x\n");
+        second.shows("33 101", PATIENCE);
+        second.type_in("\u{2}d");
+        assert_eq!(second.ends(PATIENCE), 0);
+        first.type_in("x\n");
+        first.type_in("\u{2}d");
+        assert_eq!(first.ends(PATIENCE), 0);
     });
 }

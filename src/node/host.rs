@@ -136,10 +136,12 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// `not_found` for a program that cannot be run.
+    /// `not_found` for a program that cannot be run; the keeper's when it cannot be replaced.
     pub async fn restart(self: &Arc<Self>, program: Option<std::path::PathBuf>) -> Result<()> {
         if let Some(program) = program {
             check_program(&program).await?;
+            // It stays the parent of the sessions, and starts the node from its new program.
+            self.sessions.upgrade_keeper(program).await?;
         }
         let host = Arc::clone(self);
         tokio::spawn(async move {

@@ -8,7 +8,8 @@
 use bytes::Bytes;
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use session::io::Chunk;
+use session::Size;
+use session::io::{Attachment, Chunk, How, Seat};
 
 use super::info::Exited;
 use super::{Call, Failure, Reply};
@@ -81,6 +82,26 @@ pub struct Attached {
     pub repaint: u64,
 }
 
+/// To a client that was far behind: what follows is a repaint.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct Repainted {
+    /// The first byte of output that was left out.
+    pub from: u64,
+    /// Where the live stream goes on.
+    pub offset: u64,
+    /// Bytes of the repaint that comes before it.
+    pub repaint: u64,
+}
+
+impl From<Resize> for Size {
+    fn from(size: Resize) -> Self {
+        Self {
+            cols: size.cols,
+            rows: size.rows,
+        }
+    }
+}
+
 /// The end of an attachment that the client asked for.
 #[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Detached {
@@ -91,24 +112,23 @@ pub struct Detached {
 
 impl Attach {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
-        let info = super::find(context, &self.target.session)?;
-        if let Some(size) = self.size
-            && !self.read_only
-        {
-            resize(context, info.id, size);
-        }
+        let id = super::find(context, &self.target.session)?.id;
         if let Some(socket) = &self.ssh_auth_sock
             && context.caller == Caller::Owner
         {
             context.host.home.offer_agent(socket.as_ref());
         }
-        let mut attachment = context.host.sessions.attach(info.id)?;
+        let how = How {
+            read_only: self.read_only,
+            size: self.size.map(Size::from),
+        };
+        let mut attachment = context.host.sessions.attach_as(id, how)?;
         let offset = attachment.reader.offset();
         match self.resume {
             // What the client has missed costs less than showing everything again.
             Some(seen) if seen <= offset && offset - seen <= RESUME_MAX => {
                 let from = session::io::From::Offset(seen);
-                attachment.reader = context.host.sessions.reader(info.id, from)?;
+                attachment.reader = context.host.sessions.reader(id, from)?;
                 attachment.repaint = Bytes::new();
             }
             _ => {}
@@ -117,25 +137,24 @@ impl Attach {
             attachment.repaint = Bytes::new();
         }
         let attached = Attached {
-            id: info.id.0,
+            id: id.0,
             offset: attachment.reader.offset(),
             repaint: attachment.repaint.len() as u64,
         };
-        let sender = &mut context.channel.sender;
+        let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
         sender.send(&Reply::Attached(attached)).await?;
         if !attachment.repaint.is_empty() {
             sender.send_data(&attachment.repaint).await?;
         }
         let (input, inputs) = tokio::sync::mpsc::channel(16);
-        let typed = type_in(context.host.sessions.clone(), info.id, inputs);
-        let input = (!self.read_only).then_some(input);
-        let steer = steer(context.host, info.id, &mut context.channel.receiver, input);
-        let show = show(&mut attachment.reader, &mut context.channel.sender);
+        let seat = attachment.seat.clone();
+        let typed = type_in(seat.clone(), inputs);
+        let steer = steer(&seat, self.read_only, receiver, &input);
         tokio::select! {
-            let_go = steer => let_go.map(|()| Reply::Detached(Detached { id: Some(info.id.0) })),
-            shown = show => {
+            let_go = steer => let_go.map(|()| Reply::Detached(Detached { id: Some(id.0) })),
+            shown = show(&mut attachment, sender, context.modern) => {
                 shown?;
-                let info = context.host.sessions.find(&session::SessionRef::Id(info.id))?;
+                let info = context.host.sessions.find(&session::SessionRef::Id(id))?;
                 Ok(end(&info, context.modern))
             }
             // Only ever ends by an error that the other two see better.
@@ -157,10 +176,22 @@ fn end(info: &session::Info, modern: bool) -> Reply {
     })
 }
 
-/// Relays output until the session ends.
-async fn show(reader: &mut session::io::Reader, sender: &mut Sender) -> Result<()> {
+/// Relays output until the session ends. A client that is far behind is shown what there is to see
+/// now instead of all that led there, and is told so.
+async fn show(attachment: &mut Attachment, sender: &mut Sender, modern: bool) -> Result<()> {
     loop {
-        match reader.next().await? {
+        if let Some(skipped) = attachment.catch_up().await? {
+            if modern {
+                let told = Repainted {
+                    from: skipped.from,
+                    offset: skipped.to,
+                    repaint: skipped.repaint.len() as u64,
+                };
+                sender.send(&Reply::Repainted(told)).await?;
+            }
+            sender.send_data(&skipped.repaint).await?;
+        }
+        match attachment.reader.next().await? {
             Chunk::Bytes { bytes, .. } => sender.send_data(&bytes).await?,
             Chunk::Gap { .. } => {
                 sender
@@ -174,29 +205,22 @@ async fn show(reader: &mut session::io::Reader, sender: &mut Sender) -> Result<(
 
 /// Takes what the client sends until it lets go or is gone.
 async fn steer(
-    host: &crate::node::Host,
-    id: session::SessionId,
+    seat: &Seat,
+    read_only: bool,
     receiver: &mut Receiver,
-    input: Option<tokio::sync::mpsc::Sender<Bytes>>,
+    input: &tokio::sync::mpsc::Sender<Bytes>,
 ) -> Result<()> {
     loop {
         match receiver.next::<Call>().await? {
             None | Some(Incoming::Control(Call::Detach)) => return Ok(()),
-            Some(Incoming::Data(bytes)) => match &input {
-                // When the session takes no more, its end is on the way.
-                Some(input) => drop(input.send(bytes).await),
-                None => return Err(Error::new("denied", "this attachment only reads")),
-            },
-            Some(Incoming::Control(Call::Resize(_))) if input.is_none() => {}
-            Some(Incoming::Control(Call::Resize(size))) => {
-                let _ = host.sessions.resize(
-                    id,
-                    session::Size {
-                        cols: size.cols,
-                        rows: size.rows,
-                    },
-                );
+            Some(Incoming::Data(_)) if read_only => {
+                return Err(Error::new("denied", "this attachment only reads"));
             }
+            // When the session takes no more, its end is on the way.
+            Some(Incoming::Data(bytes)) => drop(input.send(bytes).await),
+            Some(Incoming::Control(Call::Resize(_))) if read_only => {}
+            // So it is when it can no longer be resized.
+            Some(Incoming::Control(Call::Resize(size))) => drop(seat.propose(size.into())),
             Some(Incoming::Control(_)) => {
                 return Err(Error::bad_request(
                     "only Detach and Resize go with an attachment",
@@ -207,29 +231,14 @@ async fn steer(
 }
 
 /// Types what comes, in order, at the pace of the program; never ends while the session runs.
-async fn type_in(
-    sessions: session::io::Sessions,
-    id: session::SessionId,
-    mut inputs: tokio::sync::mpsc::Receiver<Bytes>,
-) {
+async fn type_in(seat: Seat, mut inputs: tokio::sync::mpsc::Receiver<Bytes>) {
     while let Some(bytes) = inputs.recv().await {
-        if sessions.input(id, bytes).await.is_err() {
+        if seat.input(bytes).await.is_err() {
             break;
         }
     }
     // The end of the session is told by its output, the end of the client by its stream.
     std::future::pending::<()>().await;
-}
-
-fn resize(context: &Context<'_>, id: session::SessionId, size: Resize) {
-    // A session that has just ended has no size; the attachment will say so itself.
-    let _ = context.host.sessions.resize(
-        id,
-        session::Size {
-            cols: size.cols,
-            rows: size.rows,
-        },
-    );
 }
 
 /// A session, or the number 0, which no session has: whichever is free.

@@ -133,6 +133,8 @@ pub enum Reply {
     SessionList(list::SessionList),
     /// To `Attach`; raw bytes follow.
     Attached(attach::Attached),
+    /// While attached: output was left out, a repaint follows.
+    Repainted(attach::Repainted),
     /// The end of an attachment that was let go.
     Detached(attach::Detached),
     /// The session has ended; every byte of it came before.

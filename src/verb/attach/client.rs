@@ -169,6 +169,10 @@ async fn show(
                 *repaint -= painted;
                 *seen = seen.map(|seen| seen + bytes.len() as u64 - painted);
             }
+            Some(Incoming::Control(Reply::Repainted(skipped))) => {
+                *seen = Some(skipped.offset);
+                *repaint = skipped.repaint;
+            }
             Some(Incoming::Control(Reply::Exited(exited))) => {
                 return Ok(End::Exited(exited.status));
             }
