@@ -14,6 +14,8 @@ use crate::report::{Samples, rows};
 const SOME: usize = 50;
 /// Sessions that are listed.
 const MANY: usize = 1000;
+/// After the last session has begun, until everybody has come to rest.
+const SETTLE: Duration = Duration::from_secs(12);
 /// Launches in a round.
 const LAUNCHES: usize = 3;
 /// Lists in a round.
@@ -22,7 +24,8 @@ const LISTS: usize = 3;
 const WATCHES: usize = 3;
 const IDLE: Duration = Duration::from_secs(10);
 
-const SLEEP: &str = "exec sleep 100000";
+/// It has printed something, so that there is a screen to keep.
+const SLEEP: &str = "echo ready; exec sleep 100000";
 
 /// One peer and its figures.
 struct Entry {
@@ -46,7 +49,7 @@ pub fn run(program: &Path) -> Result<()> {
     for entry in &mut entries {
         entry.grow(SOME)?;
     }
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(SETTLE);
     for entry in &mut entries {
         let added = (entry.memory() - entry.none.median()) / (SOME as f64 - entry.first());
         entry.added.number(added);
@@ -63,7 +66,7 @@ pub fn run(program: &Path) -> Result<()> {
             entry.grow(MANY)?;
         }
     }
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(SETTLE);
     for entry in &mut entries {
         if entry.peer.kind.serves_many() {
             let added = (entry.memory() - entry.none.median()) / (MANY as f64 - entry.first());
