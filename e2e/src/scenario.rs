@@ -333,7 +333,8 @@ impl<'a> Stage<'a> {
     #[track_caller]
     fn is_heard(&self, session: &str, body: &str) {
         wait_until(&format!("{session} hears from planner"), RECOVERY, || {
-            let done = self.here.run(&["msg", "-f", "planner", session, body]);
+            let words = ["msg", "--no-queue", "-f", "planner", session, body];
+            let done = self.here.run(&words);
             if done.status == Some(0) {
                 Ok(())
             } else {

@@ -143,7 +143,7 @@ pub fn wait_for_way(cw: &Cw, node: &str, way: Way, limit: Duration) {
 #[track_caller]
 pub fn wait_until_heard(cw: &Cw, session: &str, body: &str) {
     wait_until(&format!("a message reaches {session}"), RECOVERY, || {
-        let done = cw.run(&["msg", session, body]);
+        let done = cw.run(&["msg", "--no-queue", session, body]);
         if done.status == Some(0) {
             Ok(())
         } else {

@@ -125,7 +125,7 @@ fn nodes_that_are_not_there() {
 
             let _ = substrate.cw(Host::Dev2).run(&["stop", "--grace", "0"]).ok();
             wait_until("dev-2 is down", PATIENCE, || {
-                let done = here.run(&["msg", "dev-2:coder", "hi"]);
+                let done = here.run(&["msg", "--no-queue", "dev-2:coder", "hi"]);
                 if done.stderr.contains("[node_down]") {
                     Ok(done)
                 } else {

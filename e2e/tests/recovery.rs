@@ -134,7 +134,7 @@ fn a_node_that_is_gone_is_seen_as_gone_and_seen_again() {
                 Err(list)
             }
         });
-        here.run(&["msg", "dev-2:coder", "anybody?"])
+        here.run(&["msg", "--no-queue", "dev-2:coder", "anybody?"])
             .fails("node_down")
             .hints("cw start");
         let _ = substrate.cw(Host::Dev2).run(&["start"]).ok();
@@ -214,11 +214,11 @@ fn netns_relayed_call_to_a_host_that_vanished_ends() {
         let here = substrate.cw(Host::Dev1);
         assert!(substrate.cut(Host::Dev2));
         let done = here
-            .start(&["msg", "dev-2:coder", "anybody?"])
+            .start(&["msg", "--no-queue", "dev-2:coder", "anybody?"])
             .wait(VANISHED);
         assert_eq!(done.status, Some(5), "{done}");
         // By then everybody knows.
-        here.run(&["msg", "dev-2:coder", "anybody?"])
+        here.run(&["msg", "--no-queue", "dev-2:coder", "anybody?"])
             .fails("node_down");
     });
 }

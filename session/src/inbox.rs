@@ -40,7 +40,11 @@ impl Inbox {
             self.received += 1;
             self.received_bytes += u64::from(place.len);
             if message.delivery.types() {
-                self.progress.insert(message.id, Progress::default());
+                let progress = Progress {
+                    to_type: true,
+                    ..Progress::default()
+                };
+                self.progress.insert(message.id, progress);
                 self.to_type.push_back(message.id);
             }
         }
@@ -63,6 +67,7 @@ impl Inbox {
             progress.typed = Some(receipt.step);
             progress.reason.clone_from(&receipt.reason);
             if receipt.step.is_outcome() {
+                progress.to_type = false;
                 self.to_type.retain(|other| other != id);
             }
         }
@@ -73,6 +78,7 @@ impl Inbox {
         for id in std::mem::take(&mut self.to_type) {
             let progress = self.progress.entry(id).or_default();
             let begun = progress.typed.is_some();
+            progress.to_type = false;
             progress.typed = Some(if begun {
                 Step::Unverified
             } else {
@@ -119,5 +125,73 @@ impl Inbox {
     #[must_use]
     pub fn tail(&self, count: usize) -> &[Place] {
         &self.places[self.places.len().saturating_sub(count)..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Delivery, MessageKind, Party};
+
+    const OWNER: SessionId = SessionId(1);
+
+    fn inbox(messages: u8) -> (Inbox, Vec<MessageId>) {
+        let mut inbox = Inbox::default();
+        let ids: Vec<_> = (0..messages)
+            .map(|number| MessageId::new(MessageKind::Direct, [number; 16]))
+            .collect();
+        for id in &ids {
+            let message = Message {
+                id: *id,
+                at_ms: 0,
+                kind: MessageKind::Direct,
+                from: Party::owner(),
+                to: Party::local(OWNER, None),
+                body: String::new(),
+                request_id: None,
+                delivery: Delivery::Both,
+            };
+            inbox.add(OWNER, &message, Place { offset: 0, len: 1 });
+        }
+        (inbox, ids)
+    }
+
+    fn note(inbox: &mut Inbox, id: MessageId, step: Step) {
+        inbox.note(&Receipt {
+            messages: vec![id],
+            step,
+            reason: None,
+        });
+    }
+
+    #[test]
+    fn what_is_typed_is_typed_in_order_and_once() {
+        let (mut inbox, ids) = inbox(2);
+        assert_eq!(inbox.next_to_type(), Some((ids[0], false)));
+        note(&mut inbox, ids[0], Step::Typing);
+        // So the next node knows that it was begun.
+        assert_eq!(inbox.next_to_type(), Some((ids[0], true)));
+        note(&mut inbox, ids[0], Step::Injected);
+        note(&mut inbox, ids[0], Step::Submitted);
+        note(&mut inbox, ids[0], Step::Unverified);
+        let progress = inbox.progress(ids[0]).unwrap();
+        assert_eq!(progress.typed, Some(Step::Submitted));
+        assert!(!progress.to_type && !progress.read);
+        note(&mut inbox, ids[0], Step::Read);
+        assert!(inbox.progress(ids[0]).unwrap().read);
+        assert_eq!(inbox.next_to_type(), Some((ids[1], false)));
+    }
+
+    #[test]
+    fn nothing_is_typed_after_the_end() {
+        let (mut inbox, ids) = inbox(2);
+        note(&mut inbox, ids[0], Step::Typing);
+        inbox.close();
+        assert_eq!(inbox.next_to_type(), None);
+        let typed = |id| inbox.progress(id).unwrap().typed;
+        assert_eq!(typed(ids[0]), Some(Step::Unverified));
+        assert_eq!(typed(ids[1]), Some(Step::Refused));
+        let stranger = MessageId::new(MessageKind::Direct, [9; 16]);
+        assert_eq!(inbox.progress(stranger), None);
     }
 }

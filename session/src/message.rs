@@ -141,6 +141,8 @@ pub struct Receipt {
 /// How far a message to a session has come.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Progress {
+    /// It is to be typed, and that has not come to an end.
+    pub to_type: bool,
     /// The last step of its typing, if it is to be typed and that has begun.
     pub typed: Option<Step>,
     /// Why that was not a success.

@@ -43,6 +43,9 @@ pub struct Now {
     /// Why that was not a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It is still to be typed.
+    #[serde(default)]
+    pub to_type: bool,
 }
 
 impl Now {
@@ -62,6 +65,7 @@ impl Now {
             state: state.to_owned(),
             typed: progress.typed.map(|step| step.as_str().to_owned()),
             reason: progress.reason.clone(),
+            to_type: progress.to_type,
         }
     }
 
@@ -134,10 +138,7 @@ pub(super) async fn there(
             Ok(Reply::MsgProgress(now)) => {
                 let far = match ask.until.as_str() {
                     "read" => now.is_read(),
-                    _ => now
-                        .typed
-                        .as_deref()
-                        .is_some_and(|typed| typed != "typing" && typed != "injected"),
+                    _ => !now.to_type,
                 };
                 if far || over {
                     return Ok(now);

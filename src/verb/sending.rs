@@ -197,8 +197,9 @@ fn told(sent: &mut MsgSent, now: progress::Now, auto: bool) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn has_outcome(progress: &Progress) -> bool {
-    progress.typed.is_some_and(Step::is_outcome)
+/// Whether nothing more comes of typing it, if it was to be typed at all.
+pub(super) const fn has_outcome(progress: &Progress) -> bool {
+    !progress.to_type
 }
 
 /// Whether the recipient has it for certain.

@@ -163,7 +163,12 @@ async fn note(host: &Host, batch: &[Letter], outcomes: Vec<Outcome>) -> Result<(
 
 /// Tells those who wait that their letters wait as well, and why.
 async fn queue(host: &Host, node: &str, error: &Error) {
-    let why = (error.code.clone(), error.message.clone());
+    let cut_off = error
+        .hint
+        .as_ref()
+        .filter(|_| error.code == "node_unreachable");
+    let cut_off = cut_off.map(|hint| format!("; {hint}")).unwrap_or_default();
+    let why = (error.code.clone(), format!("{}{cut_off}", error.message));
     let queued = host
         .post
         .change(|outbox| {
