@@ -54,7 +54,7 @@ fn start(local: &Local, program: &str, model: &str) -> PathBuf {
         _ => "$ ",
     };
     wait_until(&format!("{model} has begun"), PATIENCE, || {
-        let log = local.cw().ok(&["logs", model]);
+        let log = local.cw().ok(&["logs", "--raw", model]);
         log.contains(shows).then_some(()).ok_or(log)
     });
     file

@@ -82,7 +82,7 @@ pub(super) async fn forward(
 ///
 /// # Errors
 ///
-/// As [`forward`]; what the other node answers that is an error; `timeout`.
+/// As [`forward`]; what the other node answers that is an error.
 pub(super) async fn ask(
     network: &Network,
     node: &str,
@@ -99,7 +99,8 @@ pub(super) async fn ask(
         asked = tokio::time::timeout(limit, far.call(envelope)) => asked,
         () = gone => return Err(lost(node, "it has ended or cannot be reached")),
     };
-    let reply = asked.map_err(|_| Error::new("timeout", format!("node {node} does not answer")))?;
+    let reply = asked
+        .map_err(|_| Error::new("node_unreachable", format!("node {node} does not answer")))?;
     match reply? {
         Reply::Error(failure) => Err(failure.into()),
         reply => Ok(reply),

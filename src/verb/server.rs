@@ -28,7 +28,7 @@ pub enum Manage {
     Add {
         /// The name.
         name: String,
-        /// Where it is: ws://host:port, wss://host[:port] or host:port.
+        /// Where it is: ws://host:port, wss://host, wss://host:port or host:port.
         url: String,
         /// Its token; others can read a command line, so rather use --token-file or standard input.
         #[arg(long, conflicts_with = "token_file")]
