@@ -23,6 +23,12 @@ pub struct Config {
     pub udp_port: u16,
     /// Whether an acknowledgement waits for the disk.
     pub sync_always: bool,
+    /// Output that is kept of each session, in MiB; none for the usual.
+    pub log_mib: Option<u64>,
+    /// Finished sessions that are kept; none for the usual.
+    pub keep_finished: Option<u64>,
+    /// How many days they are kept; none for the usual.
+    pub keep_days: Option<u64>,
     /// Where WebSocket clients may connect, host:port.
     pub listen: Option<String>,
     /// Where they find it from outside, for `cw server add`.
@@ -69,15 +75,22 @@ const DIRECT: Key = Key {
     places: &["node.direct"],
     kind: Kind::Flag,
 };
-const UDP_PORT: Key = Key {
-    name: "node.udp_port",
-    variable: "CODEWIRE_UDP_PORT",
-    places: &["node.udp_port"],
-    kind: Kind::Number,
-};
+const UDP_PORT: Key = Key::number("node.udp_port", "CODEWIRE_UDP_PORT", &["node.udp_port"]);
+
+const LOG_MIB: Key = Key::number("node.log_mib", "CODEWIRE_LOG_MIB", &["node.log_mib"]);
+const KEEP_FINISHED: Key = Key::number(
+    "node.keep_finished",
+    "CODEWIRE_KEEP_FINISHED",
+    &["node.keep_finished"],
+);
+const KEEP_DAYS: Key = Key::number(
+    "node.keep_finished_days",
+    "CODEWIRE_KEEP_FINISHED_DAYS",
+    &["node.keep_finished_days"],
+);
 
 /// All of them, as `cw doctor` shows them.
-const KEYS: [Key; 8] = [
+const KEYS: [Key; 11] = [
     NODE_NAME,
     LISTEN,
     EXTERNAL_URL,
@@ -86,6 +99,9 @@ const KEYS: [Key; 8] = [
     DIRECT,
     UDP_PORT,
     SYNC,
+    LOG_MIB,
+    KEEP_FINISHED,
+    KEEP_DAYS,
 ];
 
 /// What a setting is, and who set it.
@@ -122,6 +138,19 @@ impl Key {
             variable,
             places,
             kind,
+        }
+    }
+
+    const fn number(
+        name: &'static str,
+        variable: &'static str,
+        places: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            variable,
+            places,
+            kind: Kind::Number,
         }
     }
 
@@ -209,6 +238,20 @@ impl Config {
                 )));
             }
         };
+        let count = |key: &Key, range: std::ops::RangeInclusive<u64>| {
+            let setting = look(key)?;
+            let parsed = setting.value.as_deref().map(str::parse::<u64>).transpose();
+            match parsed {
+                Ok(None) => Ok(None),
+                Ok(Some(count)) if range.contains(&count) => Ok(Some(count)),
+                _ => Err(invalid(format!(
+                    "{}: a number from {} to {}",
+                    setting.source,
+                    range.start(),
+                    range.end()
+                ))),
+            }
+        };
         let off = |value: &str| ["0", "off", "false", "no"].contains(&value);
         Ok(Self {
             node_name,
@@ -217,6 +260,9 @@ impl Config {
             direct: look(&DIRECT)?.value.is_none_or(|value| !off(&value)),
             udp_port: udp_port.map_err(|_| invalid(format!("{}: not a port", port.source)))?,
             sync_always,
+            log_mib: count(&LOG_MIB, 1..=1024 * 1024)?,
+            keep_finished: count(&KEEP_FINISHED, 1..=1_000_000)?,
+            keep_days: count(&KEEP_DAYS, 1..=36_500)?,
             listen: look(&LISTEN)?.value,
             external_url: look(&EXTERNAL_URL)?.value,
         })
@@ -344,6 +390,8 @@ mod tests {
             "[node]\nsync = \"maybe\"",
             "[node]\nudp_port = 70000",
             "relay_url = 1",
+            "[node]\nlog_mib = 0",
+            "[node]\nkeep_finished = \"many\"",
         ] {
             assert!(config(text, &[]).is_err(), "{text}");
         }

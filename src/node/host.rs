@@ -55,6 +55,7 @@ pub struct Host {
 impl Host {
     pub(super) async fn start(home: Home, config: Config, link: Link) -> Result<Arc<Self>> {
         let identity = Arc::new(identity(&home)?);
+        let usual = Options::default();
         let options = Options {
             keeper_argv: vec![
                 std::env::current_exe()?.into_os_string(),
@@ -62,7 +63,14 @@ impl Host {
                 "--adopt".into(),
             ],
             sync_always: config.sync_always,
-            ..Options::default()
+            log_cap: config.log_mib.map_or(usual.log_cap, |mib| mib << 20),
+            keep_finished: config
+                .keep_finished
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or(usual.keep_finished),
+            keep_finished_for: config.keep_days.map_or(usual.keep_finished_for, |days| {
+                Duration::from_secs(days * 24 * 60 * 60)
+            }),
         };
         let sessions = Sessions::open(home.dir().to_path_buf(), link, options).await?;
         let post = Post::open(&home, config.sync_always)?;
