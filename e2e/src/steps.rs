@@ -108,10 +108,17 @@ pub fn wait_for_node(cw: &Cw, node: &str, what: &str, holds: impl Fn(&Value) -> 
     })
 }
 
-/// Waits until each node sees the other online.
+/// Waits until each node sees the other online: by a relay that it is connected to, for without one
+/// it tells what it last knew.
 #[track_caller]
 pub fn wait_until_online(substrate: &dyn Substrate) {
     for (here, there) in [(Host::Dev1, Host::Dev2), (Host::Dev2, Host::Dev1)] {
+        wait_until(&format!("{} has a relay", here.name()), PATIENCE, || {
+            let done = substrate.cw(here).run(&["node", "list", "--json"]);
+            let list: Value = serde_json::from_str(&done.stdout).map_err(|_| done.to_string())?;
+            let connected = list["relay_connected"] == true;
+            connected.then_some(()).ok_or_else(|| list.to_string())
+        });
         wait_for_node(&substrate.cw(here), there.name(), "online", |node| {
             node["online"] == true
         });
