@@ -147,7 +147,9 @@ impl Logs {
         let mut reader = sessions.reader(info.id, from)?;
         if !self.follow {
             let end = info.output_end;
-            next_offset = pieces.dump(&mut reader, end, self.limit, sender).await?;
+            // Of the last lines the first go, not those at the end.
+            let limit = self.limit.filter(|_| self.tail.is_none());
+            next_offset = pieces.dump(&mut reader, end, limit, sender).await?;
         } else {
             if let Form::Transcript(_, Some(_)) = &pieces.form {
                 // The last lines first; then whatever comes.
@@ -171,7 +173,7 @@ impl Logs {
 
     fn form(&self, sessions: &Sessions, info: &Info) -> Result<Form> {
         Ok(if self.transcript {
-            Form::transcript(sessions.recording(info.id)?.size(), self.tail)
+            Form::transcript(sessions.recording(info.id)?.size(), self.tail, self.limit)
         } else if self.strip_ansi.unwrap_or(true) {
             Form::Strip(Strip::default())
         } else {

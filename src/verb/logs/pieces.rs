@@ -19,6 +19,9 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// The most lines that a transcript's end is asked for; one more is not kept.
 const TAIL_MAX: usize = 100_000;
 
+/// The most bytes that they have.
+const TAIL_ROOM: u64 = 16 * 1024 * 1024;
+
 /// Turns chunks into pieces and sends them.
 pub(super) struct Pieces {
     pub(super) form: Form,
@@ -40,14 +43,19 @@ pub(super) enum Form {
 /// The last lines so far.
 pub(super) struct Tail {
     most: usize,
+    /// Bytes that they may have; of more, the first go.
+    room: u64,
+    bytes: u64,
     lines: VecDeque<String>,
 }
 
 impl Form {
     /// Text as it was seen on a terminal of this size.
-    pub(super) fn transcript(size: Size, tail: Option<u32>) -> Self {
+    pub(super) fn transcript(size: Size, tail: Option<u32>, room: Option<u64>) -> Self {
         let tail = tail.map(|most| Tail {
             most: (most as usize).min(TAIL_MAX),
+            room: room.unwrap_or(TAIL_ROOM).min(TAIL_ROOM),
+            bytes: 0,
             lines: VecDeque::new(),
         });
         Self::Transcript(Box::new(Transcript::new(size)), tail)
@@ -113,9 +121,16 @@ fn keep(lines: Vec<String>, tail: Option<&mut Tail>) -> Vec<u8> {
 
 impl Tail {
     fn push(&mut self, lines: Vec<String>) {
-        self.lines.extend(lines);
-        let over = self.lines.len().saturating_sub(self.most);
-        self.lines.drain(..over);
+        for line in lines {
+            self.bytes += line.len() as u64 + 1;
+            self.lines.push_back(line);
+            while self.lines.len() > self.most || self.bytes > self.room {
+                let Some(first) = self.lines.pop_front() else {
+                    return;
+                };
+                self.bytes -= first.len() as u64 + 1;
+            }
+        }
     }
 }
 
