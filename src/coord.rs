@@ -29,6 +29,8 @@
 //!
 //! Both ends send WebSocket pings; silence means the other is gone.
 
+pub(crate) mod request;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -375,7 +377,7 @@ pub struct Malformed(&'static str);
 macro_rules! text_bytes {
     ($(#[$doc:meta])* $name:ident, $len:literal, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(pub [u8; $len]);
 
         impl fmt::Display for $name {
@@ -422,6 +424,13 @@ text_bytes!(
     Nonce,
     32,
     "a nonce is 32 bytes in base64url"
+);
+
+text_bytes!(
+    /// SHA-256 of the body of a request.
+    BodyHash,
+    32,
+    "a hash is 32 bytes in base64url"
 );
 
 text_bytes!(

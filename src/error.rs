@@ -61,18 +61,20 @@ impl Error {
         match self.code.as_str() {
             "usage" | "bad_request" | "name_invalid" | "locator_invalid" | "body_empty"
             | "network_invalid" | "invite_malformed" | "config_invalid" | "size_invalid"
-            | "tag_invalid" | "command_invalid" => 2,
+            | "tag_invalid" | "command_invalid" | "key_invalid" | "namespace_invalid"
+            | "ttl_invalid" => 2,
             "session_not_found" | "node_unknown" | "request_not_found" | "command_not_found"
-            | "dir_not_found" | "network_unknown" | "not_found" => 3,
+            | "dir_not_found" | "network_unknown" | "key_not_found" | "not_found" => 3,
             "denied" | "not_typed" | "not_addressee" | "sender_forbidden" | "sender_required"
             | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
-            | "invite_expired" | "revoked" | "proof_invalid" => 4,
+            | "invite_expired" | "revoked" | "proof_invalid" | "namespace_reserved" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
             | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost"
             | "relay_untrusted" | "relay_invalid" | "tls" => 5,
-            "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined" => 6,
+            "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined"
+            | "conflict" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
-            | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions" => 7,
+            | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions" | "kv_full" => 7,
             "session_failed" => 8,
             "timeout" => 124,
             _ => 1,

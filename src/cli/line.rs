@@ -90,6 +90,11 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::network::Network,
     },
+    /// Values that all machines of the network share.
+    Kv {
+        #[command(subcommand)]
+        verb: verb::kv::Kv,
+    },
     /// The relay that introduces nodes to each other.
     Relay {
         #[command(subcommand)]
@@ -223,6 +228,7 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
             verb: Some(Node::Ping(verb)),
         } => verb.run(cli).await,
         Verb::Network { verb } => verb.run(cli).await,
+        Verb::Kv { verb } => verb.run(cli).await,
         Verb::Health(verb) => verb.run(cli).await,
         Verb::Completion(verb) => verb.run(cli),
         Verb::Keeper { .. } | Verb::Relay { .. } | Verb::Node { .. } => {

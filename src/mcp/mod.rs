@@ -17,6 +17,7 @@ mod prompts;
 mod resources;
 mod server;
 mod sessions;
+mod shared;
 mod tool;
 mod who;
 

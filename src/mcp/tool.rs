@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{follow, messages, network, sessions};
+use super::{follow, messages, network, sessions, shared};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::verb::{Call, Reply};
@@ -137,6 +137,10 @@ pub(crate) fn table() -> BTreeMap<&'static str, Entry> {
         entry::<messages::Request>(),
         entry::<messages::Answer>(),
         entry::<network::ListNodes>(),
+        entry::<shared::SetKey>(),
+        entry::<shared::GetKey>(),
+        entry::<shared::ListKeys>(),
+        entry::<shared::DeleteKey>(),
     ])
 }
 
@@ -245,7 +249,7 @@ mod tests {
     #[test]
     fn every_tool_is_described_to_the_last_argument() {
         let table = table();
-        assert_eq!(table.len(), 14);
+        assert_eq!(table.len(), 18);
         for (name, entry) in &table {
             let tool = &entry.description;
             assert!(name.starts_with("codewire_"), "{name}");

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::Host;
 use super::serve;
 use crate::error::{Error, Result};
+use crate::uplink::kv::Shared;
 use crate::uplink::{Membership, NetworkView, PeerView, Uplink};
 
 /// How long the relay must hold a node for absent before calls to it are given up.
@@ -25,6 +26,7 @@ pub struct Network {
     pub mesh: Mesh,
     name: NodeName,
     view: watch::Receiver<Arc<NetworkView>>,
+    shared: Shared,
     tasks: Vec<JoinHandle<()>>,
     /// Its task ends when this is dropped.
     _uplink: Uplink,
@@ -35,6 +37,12 @@ impl Network {
     #[must_use]
     pub fn name(&self) -> String {
         self.name.to_string()
+    }
+
+    /// The values that the network shares.
+    #[must_use]
+    pub const fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Who there is, as last heard.
@@ -171,6 +179,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         stun: None,
     }));
     let name = membership.name.clone();
+    let shared = Shared::new(&membership, Arc::clone(&host.identity));
     let uplink = Uplink::start(membership, Arc::clone(&host.identity), host.home.netmap())?;
     let view = uplink.view();
     let tasks = vec![
@@ -181,6 +190,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         mesh,
         name,
         view,
+        shared,
         tasks,
         _uplink: uplink,
     }));

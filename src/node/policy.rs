@@ -33,6 +33,8 @@ pub enum Action {
     ReadInbox(Session),
     /// Follows the messages of this session, or of all.
     Listen(Option<Session>),
+    /// Reads and writes the values that the network shares, as this node.
+    Share,
     /// Looks at the network from here.
     Network,
     /// Changes the node itself.
@@ -59,6 +61,7 @@ pub(super) fn check(caller: &Caller, action: &Action) -> Result<()> {
             | Action::Watch
             | Action::Message
             | Action::Reply
+            | Action::Share
             | Action::Network => true,
         },
         Caller::Peer {
@@ -66,7 +69,8 @@ pub(super) fn check(caller: &Caller, action: &Action) -> Result<()> {
             session,
             ..
         } => match action {
-            Action::Network | Action::Administer => false,
+            // Every node has its own way to the relay.
+            Action::Share | Action::Network | Action::Administer => false,
             // A session has no inbox on another node than its own.
             Action::ReadInbox(_) | Action::Listen(_) => session.is_none(),
             Action::Greet
@@ -102,6 +106,7 @@ fn denied(caller: &Caller, action: &Action) -> Error {
         Action::Reply => "reply",
         Action::ReadInbox(_) => "read that inbox",
         Action::Listen(_) => "follow those messages",
+        Action::Share => "share values",
         Action::Network => "look at the network",
         Action::Administer => "change the node",
     };
@@ -129,6 +134,7 @@ mod tests {
             Action::Listen(Some(Session::Id(1))),
             Action::Listen(Some(Session::Id(2))),
             Action::Listen(None),
+            Action::Share,
             Action::Network,
             Action::Administer,
         ];
@@ -138,14 +144,14 @@ mod tests {
             session,
         };
         for (caller, row) in [
-            (Caller::Owner, ".............."),
+            (Caller::Owner, "..............."),
             (
                 Caller::Session(SessionId(1), "planner".parse().ok()),
-                "........x.xx.x",
+                "........x.xx..x",
             ),
-            (peer(true, None), "............xx"),
-            (peer(true, Some((SessionId(1), None))), "......xxxxxxxx"),
-            (peer(false, None), "..xx.xxxxxxxxx"),
+            (peer(true, None), "............xxx"),
+            (peer(true, Some((SessionId(1), None))), "......xxxxxxxxx"),
+            (peer(false, None), "..xx.xxxxxxxxxx"),
         ] {
             let got: String = actions
                 .iter()

@@ -23,6 +23,8 @@ use super::clock::unix_now;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
+use super::shared::Shared;
+use super::signed::Nonces;
 use super::store::{Creation, Join, Joined, NewNetwork, Renewal, Revocation, Sighting, Store};
 use crate::coord::{Mark, RelayInfo};
 
@@ -38,6 +40,8 @@ pub(crate) struct App {
     pub(crate) derp: DerpServer,
     pub(crate) info: RelayInfo,
     pub(crate) guards: Guards,
+    pub(crate) shared: Shared,
+    pub(crate) nonces: Mutex<Nonces>,
     /// Becomes true when the relay stops.
     pub(crate) stop: watch::Receiver<bool>,
     token: TokenHash,
@@ -134,6 +138,8 @@ impl App {
             derp: parts.derp,
             info: parts.info,
             guards: Guards::new(),
+            shared: Shared::new(),
+            nonces: Mutex::default(),
             stop: parts.stop,
             token: parts.token,
             commit: tokio::sync::Mutex::new(()),
@@ -275,6 +281,9 @@ impl App {
         }
         if let Err(error) = self.store.purge(now).await {
             tracing::warn!(%error, "could not tidy the store");
+        }
+        if let Err(error) = self.store.forget_shared(self.shared.now_ms()).await {
+            tracing::warn!(%error, "could not forget deletions");
         }
     }
 }

@@ -1,12 +1,52 @@
 //! Time as the API speaks it: unix seconds inside, RFC 3339 and durations
-//! such as `1h30m` outside.
+//! such as `1h30m` outside. And a clock that nobody can set.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970; 0 for a clock before that.
 pub(crate) fn unix_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |passed| passed.as_secs())
+}
+
+/// Unix milliseconds that only go forward, and as fast as time does: the
+/// machine's clock is read once, at the start. What was to be there for an hour
+/// is there for an hour even if somebody sets the clock to next year meanwhile.
+pub(crate) struct Steady {
+    start_ms: u64,
+    started: Duration,
+}
+
+impl Steady {
+    /// Starts it.
+    pub(crate) fn start() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            start_ms: millis(now.unwrap_or_default()),
+            started: since_boot(),
+        }
+    }
+
+    /// Now.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let passed = since_boot().saturating_sub(self.started);
+        self.start_ms.saturating_add(millis(passed))
+    }
+}
+
+/// Time since some start, the machine's sleep included where the system counts
+/// it (Linux).
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `1970-01-01T00:00:00.000Z` for 0: the one format of times, in seconds here.

@@ -135,6 +135,16 @@ impl From<store::Error> for ApiError {
                 "network_taken",
                 Some("choose another name, or ask its owner for an invite"),
             ),
+            Refusal::SharedFull => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "kv_full",
+                Some("delete keys that are no longer needed, or give them a --ttl"),
+            ),
+            Refusal::SharedChanged => (
+                StatusCode::PRECONDITION_FAILED,
+                "conflict",
+                Some("read it again, and decide again"),
+            ),
         };
         Self {
             status,

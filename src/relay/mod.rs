@@ -19,6 +19,8 @@ mod hub;
 mod limiter;
 mod policy;
 mod server;
+mod shared;
+mod signed;
 mod store;
 mod stun;
 #[cfg(test)]

@@ -15,6 +15,17 @@ pub(crate) enum Action {
     Revoke,
     /// Make, list and withdraw invites.
     Invite,
+    /// Read and write the values that the network shares.
+    Share,
+}
+
+/// Whether a live node of the network may do `action` there by itself. Sharing
+/// is what values are shared for: every member's node may, a guest's too.
+pub(crate) fn node_may(action: Action) -> bool {
+    match action {
+        Action::Share => true,
+        Action::ListNodes | Action::Revoke | Action::Invite => false,
+    }
 }
 
 /// Whether `subject`, who has `role` in the network, may do `action` there.
@@ -23,7 +34,7 @@ pub(crate) fn may(subject: &Subject, role: Option<Role>, action: Action) -> bool
         return true;
     }
     match (role, action) {
-        (Some(Role::Owner), _) | (Some(Role::Member), Action::ListNodes) => true,
+        (Some(Role::Owner), _) | (Some(Role::Member), Action::ListNodes | Action::Share) => true,
         (Some(Role::Member), Action::Revoke | Action::Invite) | (Some(Role::Guest) | None, _) => {
             false
         }
@@ -36,15 +47,16 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        use Action::{Invite, ListNodes, Revoke};
+        use Action::{Invite, ListNodes, Revoke, Share};
         let user = Subject::guest("x");
         for (role, allowed) in [
             (None, &[][..]),
             (Some(Role::Guest), &[]),
-            (Some(Role::Member), &[ListNodes]),
-            (Some(Role::Owner), &[ListNodes, Revoke, Invite]),
+            (Some(Role::Member), &[ListNodes, Share]),
+            (Some(Role::Owner), &[ListNodes, Revoke, Invite, Share]),
         ] {
-            for action in [ListNodes, Revoke, Invite] {
+            for action in [ListNodes, Revoke, Invite, Share] {
+                assert_eq!(node_may(action), action == Share);
                 assert_eq!(
                     may(&user, role, action),
                     allowed.contains(&action),

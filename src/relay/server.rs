@@ -58,6 +58,9 @@ const SEEN_FLUSH: Duration = Duration::from_secs(10);
 /// How often records are renewed and old rows dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 
+/// How often shared values that have expired are swept out.
+const EXPIRY_CHECK: Duration = Duration::from_secs(1);
+
 /// Between two looks whether the data directory is free.
 const LOCK_LOOK: Duration = Duration::from_millis(50);
 
@@ -139,6 +142,10 @@ impl Relay {
         tasks.spawn(acceptor.run(listener));
         tasks.spawn(until_stopped(stopped.clone(), keep_house(Arc::clone(&app))));
         tasks.spawn(until_stopped(stopped.clone(), flush_seen(Arc::clone(&app))));
+        tasks.spawn(until_stopped(
+            stopped.clone(),
+            expire_shared(Arc::clone(&app)),
+        ));
         if let Some(udp) = udp {
             tasks.spawn(until_stopped(stopped, answer_stun(udp)));
         }
@@ -369,6 +376,14 @@ async fn keep_house(app: Arc<App>) {
     loop {
         app.keep_house().await;
         sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Readers do not depend on it: it tells those who follow, and makes room.
+async fn expire_shared(app: Arc<App>) {
+    loop {
+        app.expire_shared().await;
+        sleep(EXPIRY_CHECK).await;
     }
 }
 

@@ -9,4 +9,4 @@ pub mod codec;
 pub mod frame;
 
 pub use channel::{Channel, Incoming, Receiver, Sender};
-pub use codec::{Coding, Wire};
+pub use codec::{Base64, Coding, Wire};

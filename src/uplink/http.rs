@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -75,6 +76,11 @@ impl Http {
 
     /// Like [`Http::send`], for answers without content.
     pub(crate) async fn send_raw(&self, request: RequestBuilder) -> Result<Vec<u8>> {
+        self.send_whole(request).await.map(|(_, body)| body)
+    }
+
+    /// Like [`Http::send_raw`], with the head of the answer.
+    pub(crate) async fn send_whole(&self, request: RequestBuilder) -> Result<(HeaderMap, Vec<u8>)> {
         let unreachable = |error: reqwest::Error| self.unreachable(&error);
         let mut answer = request.send().await.map_err(unreachable)?;
         let mut body = Vec::new();
@@ -85,7 +91,7 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         if answer.status().is_success() {
-            Ok(body)
+            Ok((answer.headers().clone(), body))
         } else {
             Err(self.refused(answer.status().as_u16(), &body))
         }

@@ -9,13 +9,15 @@
 //! invite named: a relay can keep peers from this node, but it cannot make any
 //! up.
 //!
-//! [`api`] has the routes for users: networks, invites, nodes.
+//! [`api`] has the routes for users: networks, invites, nodes; [`kv`] the values
+//! that a network shares.
 
 pub mod api;
 mod cache;
 pub(crate) mod dial;
 pub(crate) mod http;
 mod join;
+pub mod kv;
 mod link;
 pub(crate) mod netmap;
 pub mod tls;

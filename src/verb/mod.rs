@@ -17,6 +17,7 @@ pub mod hello;
 pub mod inbox;
 pub mod info;
 pub mod kill;
+pub mod kv;
 pub mod launch;
 pub mod list;
 pub mod listen;
@@ -109,6 +110,21 @@ pub enum Call {
     MsgProgress(progress::Ask),
     /// From node to node: take these messages.
     MsgDeliver(deliver::Deliver),
+    /// Store a value that the network shares.
+    #[serde(rename = "KVSet")]
+    KvSet(kv::Set),
+    /// Read one.
+    #[serde(rename = "KVGet")]
+    KvGet(kv::Get),
+    /// Delete one.
+    #[serde(rename = "KVDelete")]
+    KvDelete(kv::Delete),
+    /// Which are there?
+    #[serde(rename = "KVList")]
+    KvList(kv::List),
+    /// Follow what changes.
+    #[serde(rename = "KVWatch")]
+    KvWatch(kv::Watch),
     /// Which nodes are there, and how are they reached?
     ListNodes(node::List),
     /// How long does a node take to answer?
@@ -189,6 +205,21 @@ pub enum Reply {
     Event(event::Happened),
     /// Events that are no longer kept.
     EventGap(subscribe::Gap),
+    /// To `KVSet`.
+    #[serde(rename = "KVSetOK")]
+    KvSet(kv::Done),
+    /// To `KVGet`.
+    #[serde(rename = "KVGetResult")]
+    KvValue(kv::Value),
+    /// To `KVDelete`.
+    #[serde(rename = "KVDeleteOK")]
+    KvDelete(kv::Done),
+    /// To `KVList`.
+    #[serde(rename = "KVListResult")]
+    KvEntries(kv::Entries),
+    /// To `KVWatch`, many times.
+    #[serde(rename = "KVChanged")]
+    KvChanged(kv::Changed),
     /// To `ListNodes`.
     NodeList(node::Nodes),
     /// To `PingNode`.
@@ -284,6 +315,11 @@ impl Call {
             | Self::MsgOutbox(_)
             | Self::MsgProgress(_)
             | Self::MsgDeliver(_)
+            | Self::KvSet(_)
+            | Self::KvGet(_)
+            | Self::KvDelete(_)
+            | Self::KvList(_)
+            | Self::KvWatch(_)
             | Self::ListNodes(_)
             | Self::PingNode(_)
             | Self::JoinNetwork(_)
@@ -335,6 +371,11 @@ impl Call {
             Self::MsgReply(_) => Action::Reply,
             Self::MsgRead(call) => Action::ReadInbox(call.target.session.clone()),
             Self::MsgListen(call) => Action::Listen(call.session.clone()),
+            Self::KvSet(_)
+            | Self::KvGet(_)
+            | Self::KvDelete(_)
+            | Self::KvList(_)
+            | Self::KvWatch(_) => Action::Share,
             Self::ListNodes(_) | Self::PingNode(_) => Action::Network,
             Self::JoinNetwork(_) | Self::StopNode(_) | Self::RestartNode(_) => Action::Administer,
         }
@@ -376,6 +417,11 @@ impl Call {
             Self::MsgOutbox(call) => call.handle(context),
             Self::MsgProgress(call) => call.handle(context).await,
             Self::MsgDeliver(call) => call.handle(context).await,
+            Self::KvSet(call) => call.handle(context).await,
+            Self::KvGet(call) => call.handle(context).await,
+            Self::KvDelete(call) => call.handle(context).await,
+            Self::KvList(call) => call.handle(context).await,
+            Self::KvWatch(call) => call.handle(context).await,
             Self::ListNodes(call) => call.handle(context).await,
             Self::PingNode(call) => call.handle(context).await,
             Self::JoinNetwork(call) => call.handle(context).await,

@@ -56,3 +56,9 @@ impl<S: Send + Sync> FromRequestParts<S> for InNetwork {
 pub(crate) fn network_id(text: &str) -> Result<NetworkId, ApiError> {
     text.parse().map_err(|_| ApiError::network_invalid())
 }
+
+/// The `network_id` of a request, outside of extraction.
+pub(crate) async fn network_of(parts: &mut Parts) -> Result<NetworkId, ApiError> {
+    let InNetwork(network) = InNetwork::from_request_parts(parts, &()).await?;
+    Ok(network)
+}

@@ -4,6 +4,7 @@ mod account;
 mod body;
 mod invites;
 mod join;
+mod kv;
 mod metrics;
 mod networks;
 mod nodes;
@@ -18,6 +19,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
+
+pub(crate) use body::network_of;
 
 use super::app::App;
 use super::error::ApiError;
@@ -49,6 +52,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/nodes/{name}", delete(nodes::revoke))
         .route("/api/v1/coordinate", get(coordinate::coordinate))
         .route("/join", get(page::join))
+        .merge(kv::router())
         .route("/derp", get(derp::upgrade))
         .route("/derp/probe", get(derp::probe))
         .route("/derp/latency-check", get(derp::probe))

@@ -6,6 +6,7 @@
 //! Whatever two relays over one database would have to agree on is here and
 //! not in memory.
 
+pub(crate) mod shared;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -18,6 +19,8 @@ use mesh::{NetworkId, NodeName, NodeRecord, SignKey};
 use crate::coord::{InviteHash, Mark, Revision};
 
 pub(crate) use sqlite::Sqlite;
+
+use shared::{Changes, Entry, Place, Put, Query, Removal};
 
 /// Live nodes of one network. Each is in the memory of the relay and in the
 /// snapshot every other one gets.
@@ -81,6 +84,31 @@ pub(crate) trait Store: Send + Sync {
 
     /// Drops invites long expired and marks nobody will ask for.
     fn purge(&self, now: u64) -> Answer<'_, ()>;
+
+    /// Stores a shared value; the revision that this made.
+    fn put_shared(&self, put: Put) -> Answer<'_, u64>;
+
+    /// Takes a shared value away; the revision that this made, `None` if there
+    /// was none.
+    fn remove_shared(&self, removal: Removal) -> Answer<'_, Option<u64>>;
+
+    /// A shared value. This and below: `now` is unix milliseconds.
+    fn get_shared(&self, place: Place, now: u64) -> Answer<'_, Option<Entry>>;
+
+    /// Shared values by key, those behind `after`, each cut to
+    /// [`shared::PREVIEW`].
+    fn list_shared(&self, query: Query, after: Option<String>) -> Answer<'_, Vec<Entry>>;
+
+    /// What has changed since a revision, cut alike; without one, where to go on
+    /// from.
+    fn shared_changes(&self, query: Query, since: Option<u64>) -> Answer<'_, Changes>;
+
+    /// Makes deletions of what has expired; the networks in which something
+    /// has.
+    fn expire_shared(&self, now: u64) -> Answer<'_, Vec<NetworkId>>;
+
+    /// Forgets deletions older than [`shared::DELETIONS_KEPT`].
+    fn forget_shared(&self, now: u64) -> Answer<'_, ()>;
 }
 
 /// Who acts or owns: `admin`, `guest:<invite>`.
@@ -306,4 +334,10 @@ pub(crate) enum Refusal {
     /// Somebody else's.
     #[error("this network exists and you are not a member")]
     NetworkTaken,
+    /// [`shared::MAX_KEYS`], [`shared::MAX_BYTES`].
+    #[error("this network shares as much as it may: 10000 keys and 64 MiB")]
+    SharedFull,
+    /// A condition was not met.
+    #[error("somebody else has changed this key")]
+    SharedChanged,
 }

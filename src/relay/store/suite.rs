@@ -3,6 +3,8 @@
 //! Each function gets an empty store. An implementation runs them all by
 //! [`for_each_test!`].
 
+mod shared;
+
 use std::sync::Arc;
 
 use derp::NodeKey;
@@ -27,9 +29,18 @@ macro_rules! for_each_test {
         $run!(revisions_grow_by_one_and_keep_their_marks);
         $run!(open_invites_are_limited);
         $run!(old_invites_are_dropped);
+        $run!(shared_values_are_kept);
+        $run!(shared_values_expire);
+        $run!(shared_values_change_on_condition);
+        $run!(shared_changes_are_told);
+        $run!(shared_values_are_limited);
     };
 }
 pub(super) use for_each_test;
+pub(super) use shared::{
+    shared_changes_are_told, shared_values_are_kept, shared_values_are_limited,
+    shared_values_change_on_condition, shared_values_expire,
+};
 
 const NOW: u64 = 1_800_000_000;
 

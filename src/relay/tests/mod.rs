@@ -2,6 +2,7 @@
 
 mod enrol;
 mod hostile;
+mod kv;
 mod live;
 mod rig;
 mod start;

@@ -10,6 +10,7 @@ mod invites;
 mod networks;
 mod nodes;
 mod row;
+mod shared;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -26,10 +27,14 @@ use super::{
     NetworkInfo, NetworkState, NewInvite, NewNetwork, Renewal, Revocation, Role, Sighting, Store,
     Subject,
 };
+use crate::relay::store::shared::{Changes, Entry, Place, Put, Query, Removal};
 
 /// Each brings the schema one version further. Never edit one that was
 /// released: add another.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_start.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_start.sql"),
+    include_str!("../migrations/0002_shared.sql"),
+];
 
 /// How long to wait for another process (a backup, a shell) that holds the
 /// file.
@@ -176,6 +181,34 @@ impl Store for Sqlite {
 
     fn purge(&self, now: u64) -> Answer<'_, ()> {
         self.drop_old(now).boxed()
+    }
+
+    fn put_shared(&self, put: Put) -> Answer<'_, u64> {
+        self.put_value(put).boxed()
+    }
+
+    fn remove_shared(&self, removal: Removal) -> Answer<'_, Option<u64>> {
+        self.remove_value(removal).boxed()
+    }
+
+    fn get_shared(&self, place: Place, now: u64) -> Answer<'_, Option<Entry>> {
+        self.get_value(place, now).boxed()
+    }
+
+    fn list_shared(&self, query: Query, after: Option<String>) -> Answer<'_, Vec<Entry>> {
+        self.list_values(query, after).boxed()
+    }
+
+    fn shared_changes(&self, query: Query, since: Option<u64>) -> Answer<'_, Changes> {
+        self.values_since(query, since).boxed()
+    }
+
+    fn expire_shared(&self, now: u64) -> Answer<'_, Vec<NetworkId>> {
+        self.expire_values(now).boxed()
+    }
+
+    fn forget_shared(&self, now: u64) -> Answer<'_, ()> {
+        self.forget_deletions(now).boxed()
     }
 }
 
