@@ -7,6 +7,7 @@ first that fails ends the run with its reason.
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -51,7 +52,7 @@ def cw(*words):
 
 async def sessions(session):
     tools = (await session.list_tools()).tools
-    assert len(tools) >= 14, [tool.name for tool in tools]
+    assert len(tools) == 18, [tool.name for tool in tools]
     for tool in tools:
         assert tool.name.startswith("codewire_") and tool.description, tool
         assert tool.input_schema["type"] == "object" and tool.output_schema, tool
@@ -287,6 +288,94 @@ async def node_is_away():
     print("ok: a killed node is no matter")
 
 
+@asynccontextmanager
+async def relay(directory):
+    """A relay on a free port, in whose network the node is."""
+    token = "a token for tests"
+    os.environ["CODEWIRE_RELAY_AUTH_TOKEN"] = token
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    words = ["relay", "serve", "--base-url", url, "--listen", f"127.0.0.1:{port}"]
+    words += ["--stun-listen", "", "--data-dir", directory]
+    served = subprocess.Popen([CW, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            done = subprocess.run([CW, "health", "--url", url], capture_output=True)
+            if done.returncode == 0:
+                break
+            assert served.poll() is None, "the relay has ended"
+            await asyncio.sleep(0.05)
+        cw("network", "create", "team", "--relay-url", url)
+        invite = cw("network", "invite", "--mine", "--relay-url", url).strip()
+        cw("network", "join", "--relay-url", url, "--node-name", "dev-1", invite)
+        yield
+    finally:
+        served.terminate()
+        served.wait(LIMIT)
+
+
+async def network(session):
+    listed, _ = await call(session, "codewire_list_nodes")
+    assert listed["network"] == "team", listed
+    kv = "codewire_kv_"
+    _, text = await call(session, kv + "list")
+    assert text == "[]", text
+    stored, text = await call(session, kv + "set", key="tasks/1", value="build it", ttl="1h")
+    assert text == "Set default/tasks/1" and stored["expires_at"], (stored, text)
+    found, text = await call(session, kv + "get", key="tasks/1")
+    assert text == "build it" and found["changed_by"] == "dev-1", found
+    await fails(session, kv + "get", "key_not_found", key="tasks/2")
+    await fails(session, kv + "get", "namespace_reserved", key="x", namespace="relay")
+    await fails(session, kv + "set", "ttl_invalid", key="x", value="y", ttl="soon")
+    lock = {"key": "lock", "value": "mine", "ttl": "1h", "if_absent": True}
+    tries = [session.call_tool(kv + "set", lock) for _ in range(20)]
+    taken = [not result.is_error for result in await asyncio.gather(*tries)]
+    assert taken.count(True) == 1, taken
+    old = {"if_revision": stored["revision"]}
+    await call(session, kv + "set", key="tasks/1", value="done", **old)
+    await fails(session, kv + "set", "conflict", key="tasks/1", value="again", **old)
+    large = "x" * (1024 * 1024)
+    for number in range(3):
+        await call(session, kv + "set", key=f"large/{number}", value=large)
+    found, text = await call(session, kv + "get", key="large/2")
+    assert text == large
+    await fails(session, kv + "set", "body_too_large", key="large/3", value=large + "x")
+    listed, _ = await call(session, kv + "list", prefix="large/")
+    assert [entry["size"] for entry in listed["entries"]] == [len(large)] * 3, listed
+    assert len(listed["entries"][0]["value"]) < 2000
+    _, text = await call(session, kv + "delete", key="tasks/1")
+    assert text == "Deleted default/tasks/1", text
+    await fails(session, kv + "delete", "key_not_found", key="tasks/1")
+    # By the node's name everything works as without.
+    there, _ = await call(session, "codewire_launch_session", command=["sleep", "600"], name="far")
+    await call(session, "codewire_msg", body="hello", to_name="dev-1:far")
+    told, _ = await call(session, "codewire_read_messages", session_id="dev-1:far")
+    assert told["messages"][-1]["body"] == "hello", told
+    print("ok: nodes are listed, values are shared, one of 20 gets a lock")
+
+
+async def patience(session):
+    """A request that nobody answers yet has a handle by which it is waited for again."""
+    await call(session, "codewire_launch_session", command=["sleep", "600"], name="slow")
+    asked, _ = await call(
+        session, "codewire_request", to_name="slow", body="ready?", timeout_seconds=1
+    )
+    assert asked["answered"] is False and asked["reply"] is None, asked
+    waiting = asyncio.create_task(
+        call(session, "codewire_request", resume=asked["request_id"], timeout_seconds=30)
+    )
+    await call(
+        session, "codewire_reply", request_id=asked["request_id"], body="yes", from_session_id="slow"
+    )
+    answered, _ = await waiting
+    assert answered["answered"] and answered["reply"] == "yes", answered
+    await fails(session, "codewire_request", "usage", to_name="slow")
+    await fails(session, "codewire_request", "request_not_found", resume="req_" + "0" * 32)
+    print("ok: a request is waited for again")
+
+
 async def main():
     async with client() as session:
         await sessions(session)
@@ -295,6 +384,9 @@ async def main():
         await resources(session)
         await at_once(session)
         await team(session)
+        await patience(session)
+        async with relay(os.environ["CODEWIRE_HOME"] + "-relay"):
+            await network(session)
     await vanished()
     await node_is_away()
     cw("kill", "--all", "--grace", "1")

@@ -12,6 +12,7 @@ use super::who::{Who, optional, recipient};
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
 use crate::verb::inbox::MessageInfo;
+use crate::verb::sending;
 use crate::verb::{Call, Reply};
 
 /// A call, from the fields that every client of the socket knows; what is null is left out.
@@ -147,12 +148,15 @@ impl Tool for ReadMessages {
     }
 }
 
-/// Ask a session something and wait for its reply. When nobody answers in time the request stays in
-/// its inbox, and a reply that comes later is in yours.
+/// Ask a session something and wait for its reply. When nobody answers in time, answered is false
+/// and the request stays: call again with resume to wait on; a reply that comes later is in your
+/// inbox too.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Request {
     /// The question, at most 1 MiB.
-    body: String,
+    body: Option<String>,
+    /// Instead of a question: the id of a request that was made before, to wait for its reply.
+    resume: Option<String>,
     /// Who is asked: its number, or node:session.
     to_session_id: Option<Who>,
     /// Who is asked: its name, or node:session.
@@ -165,15 +169,17 @@ pub(super) struct Request {
     delivery: Option<String>,
 }
 
-/// A reply.
+/// A reply, or that there is none yet.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Answered {
     /// The request's id.
     request_id: String,
+    /// Whether the reply is there.
+    answered: bool,
     /// What was replied.
-    reply: String,
+    reply: Option<String>,
     /// The number of the session that replied.
-    from_session_id: u32,
+    from_session_id: Option<u32>,
     /// Its name.
     from_name: Option<String>,
 }
@@ -186,34 +192,65 @@ impl Tool for Request {
     const LONG: bool = true;
 
     async fn call(self, turn: &Turn) -> Result<(String, Answered)> {
-        let to = recipient(self.to_session_id.as_ref(), self.to_name.as_ref())?;
-        let from = optional(self.from_session_id.as_ref())?;
         let asked = Duration::from_secs(self.timeout_seconds.unwrap_or(60).max(1));
         let seconds = turn.patience(asked).as_secs().max(1);
+        let (id, call) = self.wire(seconds)?;
+        let answer = match turn.ask(call).await {
+            Ok(Reply::MsgRequestResult(answer)) => answer,
+            Ok(other) => return Err(other.unexpected()),
+            Err(error) if error.code == "timeout" => return Ok(unanswered(id)),
+            Err(error) => return Err(error),
+        };
+        let number = answer.from_id;
+        let from = answer.from_name.clone();
+        let from = from.unwrap_or_else(|| format!("session {number}"));
+        let text = format!("Reply from {from}: {}", answer.reply_body);
+        let answered = Answered {
+            request_id: answer.request_id,
+            answered: true,
+            reply: Some(answer.reply_body),
+            from_session_id: Some(answer.from_id),
+            from_name: answer.from_name,
+        };
+        Ok((text, answered))
+    }
+}
+
+impl Request {
+    /// The request's id, and the call that makes it or waits for it.
+    fn wire(&self, seconds: u64) -> Result<(String, Call)> {
+        if let Some(id) = &self.resume {
+            let resume = json!({
+                "type": "MsgResume", "request_id": id, "timeout_seconds": seconds,
+            });
+            return Ok((id.clone(), call(resume)?));
+        }
+        let body = self.body.as_ref();
+        let body = body.ok_or_else(|| Error::new("usage", "a body or a request to resume"))?;
+        let to = recipient(self.to_session_id.as_ref(), self.to_name.as_ref())?;
+        let from = optional(self.from_session_id.as_ref())?;
+        // Chosen here, so that it is known whatever becomes of the call.
+        let id = sending::new_id(session::MessageKind::Request)?.to_string();
         let mut fields = parties(&to, from.as_ref());
         fields.insert("type".to_owned(), json!("MsgRequest"));
-        fields.insert("body".to_owned(), json!(self.body));
+        fields.insert("body".to_owned(), json!(body));
         fields.insert("delivery".to_owned(), json!(self.delivery));
         fields.insert("timeout_seconds".to_owned(), json!(seconds));
-        match turn.ask(call(Value::Object(fields))?).await? {
-            Reply::MsgRequestResult(answer) => {
-                let id = answer.from_id;
-                let from = answer
-                    .from_name
-                    .clone()
-                    .unwrap_or_else(|| format!("session {id}"));
-                let text = format!("Reply from {from}: {}", answer.reply_body);
-                let answered = Answered {
-                    request_id: answer.request_id,
-                    reply: answer.reply_body,
-                    from_session_id: answer.from_id,
-                    from_name: answer.from_name,
-                };
-                Ok((text, answered))
-            }
-            other => Err(other.unexpected()),
-        }
+        fields.insert("request_id".to_owned(), json!(id));
+        Ok((id, call(Value::Object(fields))?))
     }
+}
+
+fn unanswered(id: String) -> (String, Answered) {
+    let text = format!("No reply yet. Call codewire_request with resume: {id} to wait on.");
+    let unanswered = Answered {
+        request_id: id,
+        answered: false,
+        reply: None,
+        from_session_id: None,
+        from_name: None,
+    };
+    (text, unanswered)
 }
 
 /// Answer a request that is pending in your inbox. Only the session that was asked may.

@@ -36,7 +36,7 @@ pub mod request;
 pub mod screen;
 pub mod select;
 pub mod send;
-mod sending;
+pub(crate) mod sending;
 pub mod server;
 pub mod status;
 pub mod subscribe;

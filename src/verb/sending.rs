@@ -32,7 +32,7 @@ pub(super) fn seconds(given: u64) -> Duration {
 }
 
 /// A new id.
-pub(super) fn new_id(kind: MessageKind) -> Result<MessageId> {
+pub(crate) fn new_id(kind: MessageKind) -> Result<MessageId> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(Error::internal)?;
     Ok(MessageId::new(kind, random))
