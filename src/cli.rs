@@ -33,8 +33,14 @@ pub fn run() -> ExitCode {
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
-            // Help and version are errors to clap, and go to stdout with status 0.
-            let _ = error.print();
+            if error.use_stderr() {
+                // It repeats what was typed, which may come from anywhere.
+                let text = crate::show::clean(&error.render().to_string());
+                let _ = std::io::stderr().write_all(text.as_bytes());
+            } else {
+                // Help and version are errors to clap, and go to stdout with status 0.
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

@@ -39,7 +39,7 @@ pub fn age(time: &str) -> String {
 /// At most `width` characters, the last three dots when something was cut; harmless.
 #[must_use]
 pub fn cut(text: &str, width: usize) -> String {
-    let text = clean(text).replace(['\n', '\t'], " ");
+    let text = clean(&text.replace(['\r', '\n', '\t'], " "));
     if text.chars().count() <= width {
         return text;
     }
@@ -49,29 +49,17 @@ pub fn cut(text: &str, width: usize) -> String {
         .collect()
 }
 
-/// Text of others, such that a terminal only prints it: control characters (but newline and tab)
-/// and the marks that reorder a line become their visible names.
+/// Text of others, such that a terminal only prints it; see [`session::harmless`].
 #[must_use]
 pub fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => out.push(character),
-            '\u{0}'..='\u{1f}' => {
-                out.push(char::from_u32(0x2400 + character as u32).unwrap_or('?'))
-            }
-            '\u{7f}' => out.push('\u{2421}'),
-            '\u{80}'..='\u{9f}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => {
-                out.push('\u{fffd}');
-            }
-            _ => out.push(character),
-        }
-    }
-    out
+    session::harmless(text)
+}
+
+/// The same behind a head of ours: the lines after the first are set in, so that none of them can
+/// pass for another head.
+#[must_use]
+pub fn hang(text: &str) -> String {
+    session::hanging(text, "    ")
 }
 
 /// A QR code in half blocks.

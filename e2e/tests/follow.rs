@@ -153,7 +153,7 @@ fn w04_w05_watching_gets_the_last_byte_and_the_end() {
             let watch = cw.start(&["watch", &id]);
             let _ = cw.run(&["send", &id, "go"]).ok();
             let done = watch.wait(PATIENCE).ok();
-            assert!(done.stdout.ends_with("500\r\nlast"), "{done}");
+            assert!(done.stdout.ends_with("500\nlast"), "{done}");
             assert!(
                 done.stderr.ends_with("[cw] session completed (0)\n"),
                 "{done}"
@@ -161,6 +161,8 @@ fn w04_w05_watching_gets_the_last_byte_and_the_end() {
         }
         // A session that is over is shown and left.
         let done = cw.run(&["watch", "1", "--tail", "2"]).ok();
+        assert_eq!(done.stdout, "500\nlast");
+        let done = cw.run(&["watch", "1", "--tail", "2", "--raw"]).ok();
         assert_eq!(done.stdout, "500\r\nlast");
         let done = cw.run(&["watch", "1", "--no-history"]).ok();
         assert_eq!(done.stdout, "");

@@ -92,9 +92,11 @@ fn message(round: usize, marked: bool) -> (String, String) {
         .map(visible)
         .collect();
     if marked {
+        // Lines after the first are set in: none looks like the head of a message.
+        let text = text.replace('\n', "\n  ").replace("\n  \n", "\n\n");
         return (body, text);
     }
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let lines: Vec<&str> = lines.into_iter().filter(|line| !line.is_empty()).collect();
     (body.clone(), lines.join(" / "))
 }

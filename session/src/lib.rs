@@ -30,6 +30,7 @@ pub mod ask;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod harmless;
 pub mod id;
 pub mod inbox;
 #[cfg(feature = "io")]
@@ -50,6 +51,7 @@ pub mod typing;
 
 pub use error::Error;
 pub use event::{Created, Event, EventKind, EventType, Exited, OutputSummary};
+pub use harmless::{hanging, harmless};
 pub use id::{MessageId, MessageKind, SessionId};
 pub use message::{Delivery, InboxItem, MAX_BODY, Message, Progress, Receipt, RequestState, Step};
 pub use name::{Name, SessionRef};

@@ -13,7 +13,7 @@
 //! before Enter, the text is still in the box.
 
 use crate::screen::Screen;
-use crate::{Message, MessageKind};
+use crate::{Message, MessageKind, hanging, harmless};
 
 /// The longest line that a terminal in line mode takes; of a longer one the
 /// system throws the rest away. With its end, bytes.
@@ -21,6 +21,9 @@ pub const LINE_MAX: usize = 4096;
 
 /// Characters before the cursor that tell one place from another.
 const MARK: usize = 48;
+
+/// In front of the lines of a message but its first.
+const INDENT: &str = "  ";
 
 /// Lines at the bottom of the screen in which a dialog is looked for.
 const BOTTOM: usize = 24;
@@ -91,7 +94,8 @@ pub struct Manner {
 #[must_use]
 pub fn text(message: &Message) -> String {
     let from = harmless(&message.from.to_string());
-    let body = harmless(&message.body);
+    // Set in, so that no line of it can pass as the head of another message.
+    let body = hanging(&message.body, INDENT);
     match message.kind {
         MessageKind::Request => format!(
             "Request {id} from {from}: {body}\n\nReply with: cw reply {id} \"<response>\"",
@@ -109,26 +113,9 @@ pub fn keys(text: &str, pastes: bool) -> Vec<u8> {
         let text = text.replace('\n', "\r");
         return format!("\x1b[200~{text}\x1b[201~").into_bytes();
     }
-    let words: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let words: Vec<&str> = text.lines().map(str::trim).collect();
     let line: Vec<&str> = words.into_iter().filter(|line| !line.is_empty()).collect();
     line.join(" / ").replace('\t', " ").into_bytes()
-}
-
-/// Text without a character that does anything but stand there; tab and
-/// newline stay.
-fn harmless(text: &str) -> String {
-    let visible = |ch: char| match ch {
-        '\n' | '\t' => ch,
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + ch as u32).unwrap_or('?'),
-        '\u{7f}' => '\u{2421}',
-        '\u{80}'..='\u{9f}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        _ => ch,
-    };
-    text.replace("\r\n", "\n").chars().map(visible).collect()
 }
 
 /// Why a message must not be typed now; `len` are the bytes of its one line,

@@ -1,7 +1,8 @@
 //! Calls that outlive the node they were made to: watching, waiting and following go on by
 //! themselves when the node is restarted, or the way to another machine is lost for a while.
 //!
-//! A call is made again only after the node has answered it once, and says where to go on. A node
+//! A call that was answered once says where to go on. One that never was is made a few times: the
+//! node may have been lost before it could answer, but a call may also be what it is lost by. A node
 //! that was stopped on purpose is not started again for it.
 
 use std::time::{Duration, Instant};
@@ -16,10 +17,15 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 /// The first pause between two tries, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// How often a call is made that is never answered.
+const UNANSWERED: u32 = 4;
+
 /// How long it has been silent.
 pub(crate) struct Patience {
-    /// Since when nothing was heard; none while it was never heard.
-    heard: Option<Instant>,
+    /// Since when nothing was heard.
+    heard: Instant,
+    /// How often the call was made, while it was never answered.
+    unanswered: u32,
     pause: Duration,
     told: bool,
 }
@@ -27,17 +33,24 @@ pub(crate) struct Patience {
 impl Patience {
     /// The node has answered.
     pub(crate) fn heard(&mut self) {
-        self.heard = Some(Instant::now());
-        self.pause = PAUSE.0;
-        self.told = false;
+        *self = Self::new(0);
+    }
+
+    fn new(unanswered: u32) -> Self {
+        Self {
+            heard: Instant::now(),
+            unanswered,
+            pause: PAUSE.0,
+            told: false,
+        }
     }
 
     /// A new channel after `lost`.
     async fn reopen(&mut self, cli: &Cli, lost: Error) -> Result<Channel> {
-        let Some(heard) = self.heard else {
-            return Err(lost);
-        };
-        while heard.elapsed() < GIVE_UP {
+        if self.unanswered > 0 {
+            self.unanswered += 1;
+        }
+        while self.heard.elapsed() < GIVE_UP && self.unanswered <= UNANSWERED {
             if self.pause > Duration::from_millis(200) && !self.told {
                 self.told = true;
                 cli.note(&format!("[cw] {lost}; trying again"));
@@ -63,11 +76,7 @@ pub(crate) async fn until_done<T>(
     cli: &Cli,
     mut round: impl AsyncFnMut(Channel, &mut Patience) -> Result<T>,
 ) -> Result<T> {
-    let mut patience = Patience {
-        heard: None,
-        pause: PAUSE.0,
-        told: false,
-    };
+    let mut patience = Patience::new(1);
     let mut channel = cli.open().await?;
     loop {
         match round(channel, &mut patience).await {
@@ -84,11 +93,7 @@ pub(crate) async fn until_done<T>(
 ///
 /// The node's; what was lost when nothing was heard for a minute.
 pub(crate) async fn ask(cli: &Cli, call: Call) -> Result<Reply> {
-    let mut patience = Patience {
-        heard: Some(Instant::now()),
-        pause: PAUSE.0,
-        told: false,
-    };
+    let mut patience = Patience::new(0);
     let mut channel = cli.open().await?;
     loop {
         match channel.call(&call).await {

@@ -318,6 +318,6 @@ pub(crate) fn line(message: &MessageInfo) -> String {
         "[{}] {}: {}\n",
         message.timestamp,
         show::clean(&head),
-        show::clean(&message.body)
+        show::hang(&message.body)
     )
 }

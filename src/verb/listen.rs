@@ -183,7 +183,7 @@ fn line(happened: Happened) -> String {
     let from = show::clean(&label(message.from, &message.from_name));
     let to = show::clean(&label(message.to, &message.to_name));
     let request = message.request_id.as_deref().unwrap_or(&message.message_id);
-    let body = show::clean(&message.body);
+    let body = show::hang(&message.body);
     match happened.event.kind.as_str() {
         "message.request" => format!("[{from} → {to}] REQUEST ({request}): {body}\n"),
         "message.reply" => format!("[{from}] REPLY ({request}): {body}\n"),

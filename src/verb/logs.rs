@@ -18,7 +18,7 @@ use crate::term::{Screen, Strip};
 mod cast;
 mod pieces;
 
-pub(super) use pieces::take_text;
+pub(in crate::verb) use pieces::take_text;
 use pieces::{Form, Pieces};
 
 /// How much of the end of the output is looked through for the last lines of a full-screen program.

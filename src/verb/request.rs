@@ -161,7 +161,7 @@ impl Command {
         cli.print(&format!(
             "[reply from {}] {}\n",
             show::clean(&from),
-            show::clean(&answer.reply_body)
+            show::hang(&answer.reply_body)
         ))
     }
 }

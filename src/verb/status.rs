@@ -63,8 +63,10 @@ impl Status {
 
 fn text(info: &SessionInfo) -> String {
     let mut out = format!("Session {}\n", info.id);
-    let mut row =
-        |name: &str, value: &str| out.push_str(&format!("  {:<14}{value}\n", format!("{name}:")));
+    let mut row = |name: &str, value: &str| {
+        let (name, value) = (format!("{name}:"), show::hang(value));
+        out.push_str(&format!("  {name:<14}{value}\n"));
+    };
     if let Some(name) = &info.name {
         row("Name", name);
     }

@@ -47,6 +47,10 @@ pub struct Watch {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip)]
     pub timeout: Option<u64>,
+    /// Print the bytes as they come, with all that a terminal acts upon; of one session.
+    #[arg(long, conflicts_with = "json")]
+    #[serde(skip)]
+    pub raw: bool,
     /// Print one JSON object for each line.
     #[arg(short, long)]
     #[serde(skip)]

@@ -105,8 +105,10 @@ impl Form {
     }
 }
 
-/// The lines as bytes, or put by for the end.
+/// The lines as bytes, or put by for the end. What the terminal has taken for characters and what
+/// another would act upon stays out: a log is read on other terminals.
 fn keep(lines: Vec<String>, tail: Option<&mut Tail>) -> Vec<u8> {
+    let lines: Vec<String> = lines.iter().map(|line| session::harmless(line)).collect();
     match tail {
         Some(tail) => {
             tail.push(lines);

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::rpc::{Channel, Incoming};
 use crate::show;
 use crate::term::Strip;
+use crate::verb::logs::take_text;
 use crate::verb::again::{Patience, until_done};
 use crate::verb::{Call, Reply};
 
@@ -30,6 +31,7 @@ impl Watch {
         self.include_history = Some(!self.no_history);
         self.frames = true;
         let mut view = View {
+            raw: self.raw,
             json: self.json,
             bare: self.select.tags.is_empty(),
             colour: std::io::stdout().is_terminal(),
@@ -53,8 +55,9 @@ impl Watch {
 
 /// What is on the screen so far.
 struct View {
+    raw: bool,
     json: bool,
-    /// One session, whose bytes are shown as they are.
+    /// One session, whose output is shown without a label.
     bare: bool,
     colour: bool,
     seen: BTreeMap<u32, Lines>,
@@ -142,7 +145,12 @@ impl View {
             if update.done {
                 cli.note(&format!("[cw] session {}", update.status));
             }
-            return bytes.map_or(Ok(()), |bytes| cli.print_bytes(bytes));
+            let bytes = bytes.unwrap_or_default();
+            if self.raw {
+                return cli.print_bytes(bytes);
+            }
+            let text = lines.text(bytes, update.done);
+            return cli.print(&text);
         }
         let mut out = String::new();
         let mut finished = lines.cut(bytes.unwrap_or_default());
@@ -202,6 +210,18 @@ impl View {
 }
 
 impl Lines {
+    /// These bytes as text, as far as its characters are whole. What draws over a line stands
+    /// below it.
+    fn text(&mut self, bytes: &[u8], is_end: bool) -> String {
+        self.line.extend(self.strip.feed(bytes));
+        let text = if is_end {
+            String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned()
+        } else {
+            take_text(&mut self.line)
+        };
+        show::clean(&text.replace('\r', "\n"))
+    }
+
     /// The lines that these bytes finish, without their newlines.
     fn cut(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut finished = Vec::new();
