@@ -47,6 +47,22 @@ impl Processes {
         processes
     }
 
+    /// The same, and everybody logs whatever there is to log.
+    #[must_use]
+    pub fn traced(program: &str) -> Self {
+        Self::build(program, Way::Direct, "127.0.0.1:0", |_, cw| {
+            cw.env("CODEWIRE_LOG", "trace")
+        })
+    }
+
+    /// The same, started by somebody whose files are for everybody unless a program cares.
+    #[must_use]
+    pub fn unmasked(program: &str) -> Self {
+        Self::build(program, Way::Direct, "127.0.0.1:0", |_, cw| {
+            cw.behind(&["/bin/sh", "-c", "umask 000; exec \"$@\"", "sh"])
+        })
+    }
+
     /// The same with a relay at some address, and every command changed by `place`; the host is
     /// none for the relay.
     pub(crate) fn build(
@@ -75,6 +91,13 @@ impl Processes {
             homes,
             dirs: vec![dir],
         }
+    }
+
+    /// The directories of the nodes and of the relay.
+    #[must_use]
+    pub fn dirs(&self) -> Vec<&Path> {
+        let homes = self.homes.iter().map(Home::dir);
+        homes.chain([self.relay.data()]).collect()
     }
 
     /// A node's directory.

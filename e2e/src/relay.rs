@@ -54,6 +54,11 @@ impl Relay {
         }
     }
 
+    /// Where it keeps its files.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// From its next start on it is behind TLS.
     pub(crate) fn set_tls(&mut self, certificate: Certificate) {
         self.tls = Some(certificate);
