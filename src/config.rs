@@ -298,6 +298,14 @@ impl Edit {
         );
     }
 
+    /// Selects no network.
+    pub fn clear_network(&mut self) {
+        self.table.remove("relay_selected_network");
+        if let Some(Value::Table(node)) = self.table.get_mut("node") {
+            node.remove("relay_selected_network");
+        }
+    }
+
     /// Remembers the relay.
     pub fn set_relay_url(&mut self, url: &str) {
         self.table

@@ -14,8 +14,9 @@
 //!
 //! ```text
 //! relay → node  challenge { nonce }
-//! node → relay  hello     { network, key, version, revision?, signature }
+//! node → relay  hello     { network, key, version, revision?, papers?, signature }
 //! relay → node  welcome   { record, stun_port?, keepalive_ms, dead_after_ms }
+//! relay → node  papers    { papers, serial, more } …
 //! relay → node  snapshot  { revision, peers, more } …  or  delta { resumed: true, … }
 //! relay → node  delta     { revision, upsert, removed, online, offline } …
 //! relay → node  error     { code, message }, then the relay closes
@@ -42,6 +43,8 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use mesh::{NetworkId, NodeName, SignKey, SignedRecord};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::paper::SignedPaper;
 
 /// The version of the coordination protocol; the relay refuses others.
 pub(crate) const VERSION: u32 = 1;
@@ -199,6 +202,17 @@ pub(crate) enum ToNode {
     },
     /// What changed.
     Delta(Delta),
+    /// Groups and grants that this node does not have yet, see
+    /// [`crate::paper`].
+    Papers {
+        /// In the order of their serials.
+        papers: Vec<SignedPaper>,
+        /// Up to which serial this is all there is.
+        serial: u64,
+        /// Another part follows.
+        #[serde(default, skip_serializing_if = "is_false")]
+        more: bool,
+    },
     /// The relay will not go on; it closes the connection after this.
     Error {
         /// `unauthorized`, `revoked`, `version_unsupported`, `replaced`, …
@@ -255,6 +269,9 @@ pub(crate) enum ToRelay {
         /// The state the node has, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revision: Option<Revision>,
+        /// Up to which serial it has the papers, if it has any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        papers: Option<u64>,
         /// Over [`HelloProof::message`].
         signature: Signature,
     },
@@ -371,7 +388,7 @@ pub(crate) struct InviteHash(pub(crate) [u8; 32]);
 /// Text that is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub(crate) &'static str);
 
 /// Fixed-size bytes that travel as unpadded base64url.
 macro_rules! text_bytes {

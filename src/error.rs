@@ -64,15 +64,17 @@ impl Error {
             | "tag_invalid" | "command_invalid" | "key_invalid" | "namespace_invalid"
             | "ttl_invalid" => 2,
             "session_not_found" | "node_unknown" | "request_not_found" | "command_not_found"
-            | "dir_not_found" | "network_unknown" | "key_not_found" | "not_found" => 3,
+            | "dir_not_found" | "network_unknown" | "key_not_found" | "not_found"
+            | "group_unknown" | "grant_unknown" | "not_in_group" => 3,
             "denied" | "not_typed" | "not_addressee" | "sender_forbidden" | "sender_required"
             | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
-            | "invite_expired" | "revoked" | "proof_invalid" | "namespace_reserved" => 4,
+            | "invite_expired" | "revoked" | "proof_invalid" | "namespace_reserved"
+            | "group_forbids" | "grant_invalid" | "name_bound" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
             | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost"
             | "relay_untrusted" | "relay_invalid" | "tls" => 5,
             "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined"
-            | "conflict" => 6,
+            | "conflict" | "group_taken" | "last_owner" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
             | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions" | "kv_full" => 7,
             "session_failed" => 8,
@@ -125,6 +127,8 @@ fn usual_hint(code: &str) -> Option<&'static str> {
             "'cw attach' shows what the program is doing; the inbox is there at any time"
         }
         "body_too_large" => "put it in a file and send the path; the limit is 1 MiB",
+        "group_forbids" => "'cw group list' shows the groups and their rules",
+        "group_unknown" => "'cw group list' shows the groups",
         "request_not_found" => "use 'cw inbox <session>' to see the pending requests",
         "sender_required" => "say which session replies with '-f <session>'",
         "locked" => "another node runs in this directory; 'cw stop' ends it",

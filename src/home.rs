@@ -164,6 +164,18 @@ impl Home {
         self.dir.join("outbox.jsonl")
     }
 
+    /// The grants that were accepted here.
+    #[must_use]
+    pub fn accepted_grants(&self) -> PathBuf {
+        self.dir.join("accepted_access_grants.json")
+    }
+
+    /// How far their revocations have been heard.
+    #[must_use]
+    pub fn accepted_grants_state(&self) -> PathBuf {
+        self.dir.join("accepted_access_grants_state.json")
+    }
+
     /// The last known signed records of the network.
     #[must_use]
     pub fn netmap(&self) -> PathBuf {

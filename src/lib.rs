@@ -14,6 +14,7 @@ pub mod home;
 pub mod locator;
 mod mcp;
 pub mod node;
+pub mod paper;
 pub mod relay;
 pub mod rpc;
 pub mod show;

@@ -95,6 +95,16 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::kv::Kv,
     },
+    /// Groups: which sessions may write to each other.
+    Group {
+        #[command(subcommand)]
+        verb: verb::group::Group,
+    },
+    /// Grants: a look into one session, for somebody else, for a while.
+    Access {
+        #[command(subcommand)]
+        verb: verb::access::Access,
+    },
     /// The relay that introduces nodes to each other.
     Relay {
         #[command(subcommand)]
@@ -176,6 +186,8 @@ fn refuse_server(verb: &Verb) -> Result<()> {
         Verb::Start
         | Verb::Stop(_)
         | Verb::Network { .. }
+        | Verb::Group { .. }
+        | Verb::Access { .. }
         | Verb::Health(_)
         | Verb::Node {
             verb: Some(Node::Stop(_) | Node::Restart(_)),
@@ -229,6 +241,8 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
         } => verb.run(cli).await,
         Verb::Network { verb } => verb.run(cli).await,
         Verb::Kv { verb } => verb.run(cli).await,
+        Verb::Group { verb } => verb.run(cli).await,
+        Verb::Access { verb } => verb.run(cli).await,
         Verb::Health(verb) => verb.run(cli).await,
         Verb::Completion(verb) => verb.run(cli),
         Verb::Keeper { .. } | Verb::Relay { .. } | Verb::Node { .. } => {
@@ -249,6 +263,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_about_trust_is_understood() {
+        for line in [
+            "cw run --name agent-1 --group mesh -- claude",
+            "cw group create mesh",
+            "cw group members mesh",
+            "cw group add mesh dev-1:agent-2",
+            "cw group policy mesh --messages open --debug none --join members",
+            "cw access grant dev-1:agent-2 --to alice --for 10m",
+            "cw inbox dev-1:agent-2 --grant x",
+            "cw listen --session dev-1:agent-2 --grant x",
+            "cw attach dev-1:agent-2 --read-only --grant x",
+            "cw access accept x",
+            "cw access list --accepted --node dev-1 --session agent-2",
+            "cw access inspect gr_1",
+            "cw access drop gr_1",
+            "cw access prune",
+            "cw access watch",
+            "cw node list --network alpha",
+            "cw node list --all",
+            "cw network invite --uses 2 --ttl 1h --qr",
+            "cw network invite list",
+            "cw network invite revoke inv_1",
+            "cw network enroll create --node-name dev-3",
+            "cw network members",
+            "cw network promote guest:inv_1 --role member",
+            "cw network remove guest:inv_1",
+            "cw network delete alpha",
+            "cw network clear",
+        ] {
+            let words = line.split(' ');
+            assert!(CommandLine::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
     fn what_the_readme_shows_is_understood() {
         for line in [
             "cw launch planner -- bash",
@@ -259,6 +308,7 @@ mod tests {
             "cw reply req_x yes -f coder",
             "cw listen --session dev-2:coder",
             "cw msg @tag:worker hi --delivery both",
+            "cw msg @group:mesh hi",
             "cw msg dev-2:@tag:worker hi --wait read --timeout 5",
             "cw request --resume req_x",
             "cw request coder ready? --async",
@@ -296,7 +346,6 @@ mod tests {
             "cw",
             "cw kill",
             "cw msg a",
-            "cw msg @group:x hi",
             "cw request a",
             "cw watch a b",
             "cw kill a --all",

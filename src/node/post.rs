@@ -169,6 +169,7 @@ impl Post {
         let network = host.network()?;
         let envelope = Envelope {
             session: None,
+            grant: None,
             call,
         };
         proxy::ask(&network, node, &envelope, limit).await

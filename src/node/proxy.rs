@@ -21,6 +21,8 @@ const OPEN: Duration = Duration::from_secs(10);
 pub(super) struct Envelope {
     /// The session that asks, with the name it has; none for the owner in no session.
     pub session: Option<(u32, Option<String>)>,
+    /// The token of a grant by which it may be asked.
+    pub grant: Option<String>,
     /// The question, naming no node.
     pub call: Call,
 }
@@ -131,7 +133,7 @@ fn lost(node: &str, why: &str) -> Error {
 }
 
 /// Whether the caller may go on speaking, or its leaving matters, while the call runs.
-fn steers(call: &Call) -> bool {
+pub(super) fn steers(call: &Call) -> bool {
     match call {
         Call::Attach(_)
         | Call::MsgRequest(_)

@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 
 use super::proxy::{self, Envelope};
 use super::route::{Route, route};
-use super::{Caller, Context, Host, policy};
+use super::{Caller, Context, Host, Judge, grants};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::locator::Locator;
+use crate::paper::GrantToken;
 use crate::rpc::{Channel, Coding, Incoming};
 use crate::verb::{Call, Failure, Reply};
 
@@ -181,10 +182,17 @@ async fn answer(
             (Route::There(node), Some(network)) => {
                 // The other node decides what its sessions allow; here only who speaks is decided.
                 let session = vouch(host, caller, &call, &me)?;
+                let shown = call.grant_mut().and_then(Option::take);
+                let accepted = || grants::accepted(&host.home, &network, &node, &call);
+                let grant = shown.or_else(|| accepted().filter(|_| *caller == Caller::Owner));
                 proxy::forward(
                     &network,
                     &node,
-                    Envelope { session, call },
+                    Envelope {
+                        session,
+                        grant,
+                        call,
+                    },
                     channel,
                     *modern,
                 )
@@ -193,7 +201,13 @@ async fn answer(
             }
             _ => {
                 let acting = caller.acting(call.sender(), &me, |from| own_session(host, from))?;
-                handle(host, caller.clone(), acting, call, channel, modern)
+                if call.grant_mut().is_some_and(|grant| grant.is_some()) {
+                    return Err(
+                        Error::new("usage", "a grant is for sessions of other nodes")
+                            .hint("leave out --grant"),
+                    );
+                }
+                handle(host, (caller.clone(), acting, None), call, channel, modern)
                     .await
                     .map(Some)
             }
@@ -239,23 +253,43 @@ fn own_session(host: &Host, from: &Locator) -> Result<Party> {
 
 async fn handle(
     host: &Arc<Host>,
-    caller: Caller,
-    acting: Party,
+    (caller, acting, grant): (Caller, Party, Option<GrantToken>),
     call: Call,
     channel: &mut Channel,
     modern: &mut bool,
 ) -> Result<Reply> {
-    policy::check(&caller, &call.action())?;
+    let judge = Judge {
+        host: Arc::clone(host),
+        caller: caller.clone(),
+        acting: acting.clone(),
+        grant: grant.clone(),
+    };
+    let action = call.action();
+    let target = call.about().and_then(|session| {
+        // One that there is not is for the verb to tell; it may be a tag, too.
+        let found = session.to_ref().ok();
+        Some(host.sessions.find(&found?).ok()?.id)
+    });
+    judge.may(&action, target)?;
     let mut context = Context {
         host,
         caller,
         acting,
+        grant,
         channel,
         modern: *modern,
     };
-    let reply = call.handle(&mut context).await;
-    *modern = context.modern;
-    reply
+    if !proxy::steers(&call) || matches!(call, Call::MsgRequest(_)) {
+        let reply = call.handle(&mut context).await;
+        *modern = context.modern;
+        return reply;
+    }
+    // What goes on is allowed as long as it would be allowed to begin.
+    let targets = target.map_or_else(|| judge.allowed(&action), |target| vec![target]);
+    tokio::select! {
+        reply = call.handle(&mut context) => reply,
+        error = judge.until_refused(&action, &targets) => Err(error),
+    }
 }
 
 /// Calls from the other nodes, until the mesh closes. Boxed, because a call may join a network,
@@ -315,9 +349,15 @@ async fn serve_peer(
         .transpose()?;
     let caller = Caller::Peer {
         node: record.name.to_string(),
+        key: record.key,
+        owner: record.owner.clone(),
         same_owner: record.owner == network.view().me.owner,
         session,
     };
+    let grant = envelope.grant.as_deref().map(str::parse::<GrantToken>);
+    let grant = grant
+        .transpose()
+        .map_err(|error| Error::new("grant_invalid", error.to_string()))?;
     let mut call = envelope.call;
     // A call is passed on once; one that still names a node was not made by our program.
     if call
@@ -327,5 +367,5 @@ async fn serve_peer(
         return Err(Error::bad_request("a call for another node"));
     }
     let acting = caller.acting(call.sender(), &host.name(), |from| own_session(host, from))?;
-    handle(host, caller, acting, call, channel, &mut true).await
+    handle(host, (caller, acting, grant), call, channel, &mut true).await
 }

@@ -23,6 +23,7 @@ use super::clock::unix_now;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
+use super::papers::{Edit, PaperEdit};
 use super::shared::Shared;
 use super::signed::Nonces;
 use super::store::{Creation, Join, Joined, NewNetwork, Renewal, Revocation, Sighting, Store};
@@ -240,6 +241,51 @@ impl App {
         .await
     }
 
+    /// Changes a group or a grant and tells the nodes; whether it was changed.
+    pub(crate) async fn edit(
+        self: &Arc<Self>,
+        network: &NetworkId,
+        edit: Edit,
+    ) -> Result<bool, ApiError> {
+        let (app, network) = (Arc::clone(self), network.clone());
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            let edit = PaperEdit {
+                network,
+                edit,
+                now_ms: app.shared.now_ms(),
+            };
+            let Some(paper) = app.store.edit_paper(edit).await? else {
+                return Ok(false);
+            };
+            let (network, name) = (&paper.network, paper.matter.name().text());
+            tracing::info!(%network, %name, serial = paper.serial, "changed");
+            app.hub.file(paper);
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Forgets a network and cuts everybody in it; false if there is none.
+    pub(crate) async fn delete_network(
+        self: &Arc<Self>,
+        network: &NetworkId,
+    ) -> Result<bool, ApiError> {
+        let (app, network) = (Arc::clone(self), network.clone());
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            if !app.store.delete_network(network.clone()).await? {
+                return Ok(false);
+            }
+            tracing::info!(%network, "deleted");
+            for key in app.hub.remove(&network) {
+                app.cut_packets(&key);
+            }
+            Ok(true)
+        })
+        .await
+    }
+
     /// Ends the DERP connections of a key that no network knows any more.
     fn cut_packets(&self, key: &NodeKey) {
         use derp::io::server::Admission as _;
@@ -279,6 +325,7 @@ impl App {
                 tracing::warn!(code = error.code(), %network, "could not renew a record");
             }
         }
+        self.hub.drop_old(now);
         if let Err(error) = self.store.purge(now).await {
             tracing::warn!(%error, "could not tidy the store");
         }

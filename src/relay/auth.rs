@@ -10,7 +10,7 @@ use mesh::NetworkId;
 
 use super::app::App;
 use super::error::ApiError;
-use super::policy::{Action, may};
+use super::policy::{Action, As, may};
 use super::store::Subject;
 
 /// The other end of the TCP connection. Headers that claim something else are
@@ -55,15 +55,26 @@ impl User {
         network: &NetworkId,
         app: &App,
     ) -> Result<(), ApiError> {
-        let role = app.store.role(network.clone(), self.0.clone()).await?;
-        if !may(&self.0, role, action) {
-            return Err(ApiError::forbidden());
-        }
-        if app.hub.issuer(network).is_none() {
-            return Err(ApiError::network_unknown());
-        }
-        Ok(())
+        permit(&self.0, As::User, action, network, app).await
     }
+}
+
+/// Passes if `subject` may.
+pub(super) async fn permit(
+    subject: &Subject,
+    by: As,
+    action: Action,
+    network: &NetworkId,
+    app: &App,
+) -> Result<(), ApiError> {
+    let role = app.store.role(network.clone(), subject.clone()).await?;
+    if !may(subject, by, role, action) {
+        return Err(ApiError::forbidden());
+    }
+    if app.hub.issuer(network).is_none() {
+        return Err(ApiError::network_unknown());
+    }
+    Ok(())
 }
 
 /// The token of `Authorization: Bearer …`; `None` if there is not exactly one

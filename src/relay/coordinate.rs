@@ -23,11 +23,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use super::app::{App, random};
 use super::auth::Remote;
 use super::clock::unix_now;
-use super::directory::{ConnectionId, Tick};
+use super::directory::{ConnectionId, Cursor};
 use super::error::ApiError;
 use super::hub::{Cut, Opened};
+use super::papers::Has;
 use super::server::Place;
-use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, Revision, ToNode, ToRelay, VERSION};
+use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, ToNode, ToRelay, VERSION};
 
 /// The longest message a node sends, bytes. A hello is below 1 KiB.
 const MAX_MESSAGE: usize = 16 * 1024;
@@ -151,6 +152,7 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Open
         key,
         version,
         revision,
+        papers,
         signature,
     }) = serde_json::from_str(hello)
     else {
@@ -178,18 +180,14 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Open
     if standing.revoked {
         return refuse("revoked", "this node was revoked");
     }
-    open(app, node, revision).await
+    open(app, node, Has { revision, papers }).await
 }
 
-async fn open(
-    app: &Arc<App>,
-    node: Node,
-    revision: Option<Revision>,
-) -> Result<(Node, Opened), Refused> {
+async fn open(app: &Arc<App>, node: Node, has: Has) -> Result<(Node, Opened), Refused> {
     if let Err(error) = app.renew_if_due(&node.network, &node.key).await {
         tracing::warn!(code = error.code(), "could not renew a record");
     }
-    match app.hub.open(&node.network, &node.key, revision) {
+    match app.hub.open(&node.network, &node.key, has) {
         Ok(opened) => Ok((node, opened)),
         Err(_) => Err(("revoked", "this node was revoked".to_owned())),
     }
@@ -227,6 +225,7 @@ async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
         End::Lost => return,
         End::Cut(Cut::Replaced) => ("replaced", "this node has connected again from elsewhere"),
         End::Cut(Cut::Revoked) => ("revoked", "this node was revoked"),
+        End::Cut(Cut::Deleted) => ("deleted", "this network was deleted"),
         End::Stopping => ("stopping", "the relay is stopping"),
     };
     farewell((sink, stream), code, message).await;
@@ -250,7 +249,7 @@ async fn tell(
     app: &Arc<App>,
     node: &Node,
     first: Vec<ToNode>,
-    mut cursor: Tick,
+    mut cursor: Cursor,
     mut bell: watch::Receiver<()>,
     sink: &mut Sink,
 ) {
@@ -265,8 +264,8 @@ async fn tell(
     // Kept apart from the waiting, so that a ping in between loses nothing.
     let mut rung = false;
     loop {
-        let message = tokio::select! {
-            _ = ping.tick() => Message::Ping(Vec::new().into()),
+        let messages = tokio::select! {
+            _ = ping.tick() => vec![Message::Ping(Vec::new().into())],
             changed = bell.changed(), if !rung => {
                 if changed.is_err() {
                     return;
@@ -276,16 +275,19 @@ async fn tell(
             }
             () = sleep_until(next), if rung => {
                 rung = false;
-                let Some((news, after)) = app.hub.news(&node.network, cursor) else {
+                let news = app.hub.news(&node.network, &node.key, cursor);
+                let Some((news, after)) = news else {
                     continue;
                 };
                 cursor = after;
                 next = Instant::now() + PACE;
-                text(&news)
+                news.iter().map(text).collect()
             }
         };
-        if sink.send(message).await.is_err() {
-            return;
+        for message in messages {
+            if sink.send(message).await.is_err() {
+                return;
+            }
         }
     }
 }

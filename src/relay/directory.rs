@@ -15,8 +15,10 @@ use derp::NodeKey;
 use ed25519_dalek::SigningKey;
 use mesh::{NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
 
+use super::papers::{Has, Papers};
 use super::store::{Change, MAX_CHANGES, NetworkState, NodeRow};
 use crate::coord::{Delta, Mark, Peer, Revision, SNAPSHOT_PEERS, ToNode};
+use crate::paper::Paper;
 
 /// One coordination connection; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +45,7 @@ struct Network {
     tick: Tick,
     /// Which node changed at which tick, each node once.
     order: BTreeMap<Tick, NodeKey>,
+    papers: Papers,
 }
 
 struct Node {
@@ -84,7 +87,14 @@ pub(crate) struct Census {
 pub(crate) struct Greeting {
     pub(crate) record: SignedRecord,
     pub(crate) frames: Vec<ToNode>,
-    pub(crate) cursor: Tick,
+    pub(crate) cursor: Cursor,
+}
+
+/// Up to where a connection has been told what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor {
+    nodes: Tick,
+    papers: u64,
 }
 
 impl Directory {
@@ -97,7 +107,11 @@ impl Directory {
             nodes: BTreeMap::new(),
             tick: Tick::default(),
             order: BTreeMap::new(),
+            papers: Papers::default(),
         };
+        for paper in state.papers {
+            network.papers.put(paper, &network.issuer);
+        }
         let history = state.history.into_iter().chain([state.revision]);
         network
             .marks
@@ -138,6 +152,39 @@ impl Directory {
             (true, false) => self.withdraw(&key),
             (true, true) | (false, false) => {}
         }
+    }
+
+    /// Takes in a paper that the store has changed.
+    pub(crate) fn file(&mut self, paper: Paper) {
+        if let Some(network) = self.networks.get_mut(&paper.network) {
+            network.papers.put(paper, &network.issuer);
+        }
+    }
+
+    /// The papers of a network.
+    pub(crate) fn papers(&self, network: &NetworkId) -> Option<&Papers> {
+        Some(&self.networks.get(network)?.papers)
+    }
+
+    /// Forgets grants that ended long ago.
+    pub(crate) fn drop_old(&mut self, now: u64) {
+        for network in self.networks.values_mut() {
+            network.papers.drop_old(now);
+        }
+    }
+
+    /// Forgets a network; the keys of its live nodes and their connections.
+    pub(crate) fn remove(&mut self, id: &NetworkId) -> Vec<(NodeKey, Option<ConnectionId>)> {
+        let nodes = self.networks.remove(id).map(|network| network.nodes);
+        let live = nodes.into_iter().flatten();
+        let live: Vec<_> = live
+            .filter(|(_, node)| node.row.revoked.is_none())
+            .map(|(key, node)| (key, node.connection))
+            .collect();
+        for (key, _) in &live {
+            self.withdraw(key);
+        }
+        live
     }
 
     /// Whether the key is live in any network.
@@ -216,30 +263,43 @@ impl Directory {
         self.networks.get(network)?.nodes.get(key)?.connection
     }
 
-    /// What a node that holds `revision` is told first.
+    /// What a node that has something already is told first. The papers come
+    /// before the peers: who hears of a peer knows what it may do.
     pub(crate) fn greeting(
         &self,
         network: &NetworkId,
         key: &NodeKey,
-        revision: Option<Revision>,
+        has: Has,
     ) -> Option<Greeting> {
         let network = self.networks.get(network)?;
-        let frames = match revision.filter(|revision| network.knows(revision)) {
-            Some(revision) => vec![network.resume(revision.number)],
-            None => network.snapshot(),
-        };
+        // Papers from after the last one are another database's.
+        let known = has.papers.filter(|known| *known <= network.papers.serial());
+        let mut frames = network.papers.since(key, known.unwrap_or(0), true);
+        match has.revision.filter(|revision| network.knows(revision)) {
+            Some(revision) => frames.push(network.resume(revision.number)),
+            None => frames.extend(network.snapshot()),
+        }
         Some(Greeting {
             record: network.nodes.get(key)?.signed.clone(),
             frames,
-            cursor: network.tick,
+            cursor: network.cursor(),
         })
     }
 
-    /// What happened since `cursor`, and the cursor after it; `None` when
-    /// nothing did.
-    pub(crate) fn news(&self, network: &NetworkId, cursor: Tick) -> Option<(ToNode, Tick)> {
+    /// What happened since `cursor` as far as it concerns the node `key`, and
+    /// the cursor after it; `None` when nothing did.
+    pub(crate) fn news(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+        cursor: Cursor,
+    ) -> Option<(Vec<ToNode>, Cursor)> {
         let network = self.networks.get(network)?;
-        (network.tick > cursor).then(|| (network.news(cursor), network.tick))
+        let mut news = network.papers.since(key, cursor.papers, false);
+        if network.tick > cursor.nodes {
+            news.push(network.news(cursor.nodes));
+        }
+        (!news.is_empty()).then(|| (news, network.cursor()))
     }
 
     /// The live nodes of a network, by name.
@@ -304,6 +364,13 @@ impl Directory {
 pub(crate) struct NotLive;
 
 impl Network {
+    const fn cursor(&self) -> Cursor {
+        Cursor {
+            nodes: self.tick,
+            papers: self.papers.serial(),
+        }
+    }
+
     fn issuer_key(&self) -> SignKey {
         SignKey::from(&self.issuer.verifying_key())
     }
@@ -479,6 +546,7 @@ mod tests {
             revision: revision(0),
             history: Vec::new(),
             nodes: Vec::new(),
+            papers: Vec::new(),
         });
         directory
     }
@@ -538,10 +606,10 @@ mod tests {
         let me = ConnectionId(1);
         directory.connect(&network(), &key(0), me).unwrap();
         let cursor = directory
-            .greeting(&network(), &key(0), None)
+            .greeting(&network(), &key(0), Has::default())
             .unwrap()
             .cursor;
-        assert!(directory.news(&network(), cursor).is_none());
+        assert!(directory.news(&network(), &key(0), cursor).is_none());
 
         for n in 0..100 {
             let id = ConnectionId(10 + n);
@@ -552,14 +620,14 @@ mod tests {
         directory.connect(&network(), &key(1), last).unwrap();
         directory.apply(change(2, 4, true));
         directory.apply(change(3, 5, false));
-        let (news, after) = directory.news(&network(), cursor).unwrap();
-        let news = delta(news);
+        let (mut news, after) = directory.news(&network(), &key(0), cursor).unwrap();
+        let news = delta(news.remove(0));
         assert_eq!(news.online, [key(1)]);
         assert_eq!(news.removed, [key(2)]);
         assert_eq!(news.upsert.len(), 1);
         assert!(news.offline.is_empty());
         assert_eq!(news.revision, revision(5));
-        assert!(directory.news(&network(), after).is_none());
+        assert!(directory.news(&network(), &key(0), after).is_none());
     }
 
     #[test]
@@ -568,8 +636,12 @@ mod tests {
         directory.apply(change(0, 1, false));
         directory.apply(change(1, 2, false));
         let first = |revision| {
-            let greeting = directory.greeting(&network(), &key(0), revision);
-            greeting.unwrap().frames.remove(0)
+            let has = Has {
+                revision,
+                papers: None,
+            };
+            let greeting = directory.greeting(&network(), &key(0), has);
+            greeting.unwrap().frames.remove(1)
         };
         assert!(matches!(first(None), ToNode::Snapshot { .. }));
         assert!(matches!(first(Some(revision(3))), ToNode::Snapshot { .. }));
@@ -598,9 +670,13 @@ mod tests {
         let mut bytes = [9; 32];
         bytes[..8].copy_from_slice(&0_u64.to_be_bytes());
         let me = NodeKey::from_bytes(bytes);
-        let frames = directory.greeting(&network(), &me, None).unwrap().frames;
+        let frames = directory
+            .greeting(&network(), &me, Has::default())
+            .unwrap()
+            .frames;
         let parts: Vec<_> = frames
             .iter()
+            .skip(1)
             .map(|frame| match frame {
                 ToNode::Snapshot { peers, more, .. } => (peers.len(), *more),
                 other => panic!("no snapshot: {other:?}"),
@@ -624,7 +700,7 @@ mod tests {
     /// A node that follows the directory, with pauses and reconnections.
     struct Follower {
         netmap: Netmap,
-        cursor: Tick,
+        cursor: Cursor,
     }
 
     impl Follower {
@@ -643,13 +719,18 @@ mod tests {
                 ToNode::Delta(delta) => {
                     assert!(self.netmap.handle_delta(delta, NOW + 1_000).is_empty());
                 }
+                ToNode::Papers { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
 
         fn greet(&mut self, directory: &Directory, revision: Option<Revision>) {
             self.netmap.handle_connected();
-            let greeting = directory.greeting(&network(), &key(0), revision).unwrap();
+            let has = Has {
+                revision,
+                papers: None,
+            };
+            let greeting = directory.greeting(&network(), &key(0), has).unwrap();
             self.cursor = greeting.cursor;
             for frame in greeting.frames {
                 self.take(frame);
@@ -657,9 +738,12 @@ mod tests {
         }
 
         fn catch_up(&mut self, directory: &Directory) {
-            if let Some((news, cursor)) = directory.news(&network(), self.cursor) {
+            let news = directory.news(&network(), &key(0), self.cursor);
+            if let Some((news, cursor)) = news {
                 self.cursor = cursor;
-                self.take(news);
+                for frame in news {
+                    self.take(frame);
+                }
             }
         }
     }
@@ -673,7 +757,7 @@ mod tests {
         let issuer = directory.issuer(&network()).unwrap();
         let mut me = Follower {
             netmap: Netmap::new(issuer, signed, row(0, 1).record),
-            cursor: Tick::default(),
+            cursor: Cursor::default(),
         };
         me.greet(&directory, None);
         let mut connections = 0;

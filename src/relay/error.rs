@@ -85,6 +85,15 @@ impl ApiError {
         .hint("create it with 'cw network create <name>'")
     }
 
+    /// No such node.
+    pub(crate) fn node_unknown() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "node_unknown",
+            "there is no such node in this network",
+        )
+    }
+
     /// A network id that breaks the rules.
     pub(crate) fn network_invalid() -> Self {
         Self::new(
@@ -129,7 +138,27 @@ impl From<store::Error> for ApiError {
                 Some("a revoked key stays out; the machine needs a new identity"),
             ),
             Refusal::NetworkFull => (StatusCode::CONFLICT, "network_full", None),
-            Refusal::TooManyInvites => (StatusCode::CONFLICT, "too_many", None),
+            Refusal::TooManyInvites | Refusal::TooManyPapers | Refusal::GroupFull => {
+                (StatusCode::CONFLICT, "too_many", None)
+            }
+            Refusal::NameBound => (
+                StatusCode::FORBIDDEN,
+                "name_bound",
+                Some("join under the name that the invite was made for"),
+            ),
+            Refusal::LastOwner => (
+                StatusCode::CONFLICT,
+                "last_owner",
+                Some("make somebody else an owner first, or delete the network"),
+            ),
+            Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken", None),
+            Refusal::GroupUnknown => (
+                StatusCode::NOT_FOUND,
+                "group_unknown",
+                Some("'cw group list' shows the groups"),
+            ),
+            Refusal::NotInGroup => (StatusCode::NOT_FOUND, "not_in_group", None),
+            Refusal::GrantUnknown => (StatusCode::NOT_FOUND, "grant_unknown", None),
             Refusal::NetworkTaken => (
                 StatusCode::CONFLICT,
                 "network_taken",

@@ -13,10 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::directory::{
-    Census, ConnectionId, Directory, Greeting, Listed, NotLive, Standing, Tick,
+    Census, ConnectionId, Cursor, Directory, Greeting, Listed, NotLive, Standing,
 };
+use super::papers::{Has, Papers};
 use super::store::{Change, NetworkState};
-use crate::coord::{Revision, ToNode};
+use crate::coord::ToNode;
+use crate::paper::Paper;
 
 /// See the module.
 #[derive(Default)]
@@ -39,6 +41,8 @@ pub(crate) enum Cut {
     Replaced,
     /// The node was revoked.
     Revoked,
+    /// The whole network was deleted.
+    Deleted,
 }
 
 /// A connection that is on the books.
@@ -77,7 +81,7 @@ impl Hub {
         &self,
         network: &NetworkId,
         key: &NodeKey,
-        revision: Option<Revision>,
+        has: Has,
     ) -> Result<Opened, NotLive> {
         let mut inner = self.inner.lock();
         inner.connections += 1;
@@ -85,7 +89,7 @@ impl Hub {
         if let Some(before) = inner.directory.connect(network, key, id)? {
             inner.cut(before, Cut::Replaced);
         }
-        let greeting = inner.directory.greeting(network, key, revision);
+        let greeting = inner.directory.greeting(network, key, has);
         let (sender, cut) = oneshot::channel();
         inner.cuts.insert(id, sender);
         inner.ring(network);
@@ -107,8 +111,52 @@ impl Hub {
     }
 
     /// See [`Directory::news`].
-    pub(crate) fn news(&self, network: &NetworkId, cursor: Tick) -> Option<(ToNode, Tick)> {
-        self.inner.lock().directory.news(network, cursor)
+    pub(crate) fn news(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+        cursor: Cursor,
+    ) -> Option<(Vec<ToNode>, Cursor)> {
+        self.inner.lock().directory.news(network, key, cursor)
+    }
+
+    /// Takes in a paper that the store has changed, and tells who listens.
+    pub(crate) fn file(&self, paper: Paper) {
+        let mut inner = self.inner.lock();
+        let network = paper.network.clone();
+        inner.directory.file(paper);
+        inner.ring(&network);
+    }
+
+    /// Looks into the papers of a network.
+    pub(crate) fn papers<T>(
+        &self,
+        network: &NetworkId,
+        look: impl FnOnce(&Papers) -> T,
+    ) -> Option<T> {
+        self.inner.lock().directory.papers(network).map(look)
+    }
+
+    /// Changes when there may be news of a network.
+    pub(crate) fn bell(&self, network: &NetworkId) -> watch::Receiver<()> {
+        let mut inner = self.inner.lock();
+        inner.bells.entry(network.clone()).or_default().subscribe()
+    }
+
+    /// See [`Directory::drop_old`].
+    pub(crate) fn drop_old(&self, now: u64) {
+        self.inner.lock().directory.drop_old(now);
+    }
+
+    /// Forgets a network and cuts the connections of its nodes; their keys.
+    pub(crate) fn remove(&self, network: &NetworkId) -> Vec<NodeKey> {
+        let mut inner = self.inner.lock();
+        let live = inner.directory.remove(network);
+        for connection in live.iter().filter_map(|(_, connection)| *connection) {
+            inner.cut(connection, Cut::Deleted);
+        }
+        inner.ring(network);
+        live.into_iter().map(|(key, _)| key).collect()
     }
 
     /// See [`Directory::standing`].

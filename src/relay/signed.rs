@@ -8,19 +8,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts as _, Request};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use derp::NodeKey;
-use mesh::NetworkId;
+use mesh::{NetworkId, NodeRecord};
 
 use super::api::network_of;
 use super::app::App;
-use super::auth::{Remote, User};
+use super::auth::{Remote, User, permit};
 use super::clock::unix_now;
 use super::error::ApiError;
-use super::policy::{Action, node_may};
+use super::policy::{Action, As, may};
+use super::store::Subject;
 use crate::coord::request::{self, Credential, REQUEST_WINDOW, SCHEME};
 use crate::coord::{BodyHash, Nonce};
 
@@ -43,11 +44,14 @@ impl FromRequest<Arc<App>> for Sharer {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let credential = credential(&parts)?;
-        let (network, by, node) = match &credential {
+        let (network, by, node) = match credential(&parts.headers)? {
             Some(credential) => {
-                let name = signer(&mut parts, app, credential).await?;
-                (credential.network.clone(), name, Some(credential.key))
+                let record = signer(&mut parts, app, &credential).await?;
+                let owner = Subject::named(record.owner);
+                if !may(&owner, As::Node, None, Action::Share) {
+                    return Err(ApiError::forbidden());
+                }
+                (record.network, record.name.to_string(), Some(record.key))
             }
             None => {
                 let user = User::from_request_parts(&mut parts, app).await?;
@@ -56,6 +60,7 @@ impl FromRequest<Arc<App>> for Sharer {
                 (network, user.0.as_str().to_owned(), None)
             }
         };
+        let headers = parts.headers.clone();
         let request = Request::from_parts(parts, body);
         let body = Bytes::from_request(request, app).await;
         let body = body.map_err(|rejection| {
@@ -65,15 +70,79 @@ impl FromRequest<Arc<App>> for Sharer {
                 ApiError::bad_request("the body ended early")
             }
         })?;
-        if credential.is_some_and(|credential| credential.body != BodyHash::of(&body)) {
-            return Err(not_signed("the body is not the one that was signed"));
-        }
+        check_body(&headers, &body)?;
         Ok(Self {
             network,
             by,
             node,
             body,
         })
+    }
+}
+
+/// A user, or a node that speaks for its owner.
+#[derive(Debug, Clone)]
+pub(crate) enum Visitor {
+    User(Subject),
+    Node {
+        network: NetworkId,
+        key: NodeKey,
+        owner: Subject,
+    },
+}
+
+impl FromRequestParts<Arc<App>> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let Some(credential) = credential(&parts.headers)? else {
+            let User(subject) = User::from_request_parts(parts, app).await?;
+            return Ok(Self::User(subject));
+        };
+        let record = signer(parts, app, &credential).await?;
+        Ok(Self::Node {
+            network: record.network,
+            key: record.key,
+            owner: Subject::named(record.owner),
+        })
+    }
+}
+
+impl Visitor {
+    /// See [`User::may`]; a node has no business in another network.
+    pub(crate) async fn may(
+        &self,
+        action: Action,
+        network: &NetworkId,
+        app: &App,
+    ) -> Result<(), ApiError> {
+        match self {
+            Self::User(subject) => permit(subject, As::User, action, network, app).await,
+            Self::Node {
+                network: own,
+                owner,
+                ..
+            } if own == network => permit(owner, As::Node, action, network, app).await,
+            Self::Node { .. } => Err(ApiError::forbidden()),
+        }
+    }
+
+    /// In whose name it is.
+    pub(crate) const fn subject(&self) -> &Subject {
+        match self {
+            Self::User(subject) => subject,
+            Self::Node { owner, .. } => owner,
+        }
+    }
+}
+
+/// Whether a body is the one that was signed, if the request was signed at all.
+pub(crate) fn check_body(headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
+    match credential(headers)? {
+        Some(credential) if credential.body != BodyHash::of(body) => {
+            Err(not_signed("the body is not the one that was signed"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -86,8 +155,8 @@ pub(crate) fn too_large() -> ApiError {
     )
 }
 
-fn credential(parts: &Parts) -> Result<Option<Credential>, ApiError> {
-    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+fn credential(headers: &HeaderMap) -> Result<Option<Credential>, ApiError> {
+    let mut headers = headers.get_all(AUTHORIZATION).iter();
     let (Some(header), None) = (headers.next(), headers.next()) else {
         return Ok(None);
     };
@@ -103,13 +172,13 @@ fn credential(parts: &Parts) -> Result<Option<Credential>, ApiError> {
     }
 }
 
-/// The name of the node that signed. Whatever is wrong is told in the same
+/// The record of the node that signed. Whatever is wrong is told in the same
 /// words, but for a clock that is off: that its owner has to hear.
 async fn signer(
     parts: &mut Parts,
     app: &Arc<App>,
     credential: &Credential,
-) -> Result<String, ApiError> {
+) -> Result<NodeRecord, ApiError> {
     let Remote(remote) = Remote::from_request_parts(parts, app).await?;
     app.guards.may_say_hello(remote.ip())?;
     let wrong = || {
@@ -142,10 +211,7 @@ async fn signer(
     if !app.nonces.lock().take(&credential.nonce, now)? {
         return Err(not_signed("this request was made before"));
     }
-    if !node_may(Action::Share) {
-        return Err(ApiError::forbidden());
-    }
-    Ok(standing.record.name.to_string())
+    Ok(standing.record)
 }
 
 fn not_signed(why: &str) -> ApiError {

@@ -1,16 +1,32 @@
 //! The relay's routes for users, typed: what `cw network` and `cw node` call.
 
+use futures_util::future::BoxFuture;
 use mesh::{NetworkId, NodeName};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::http::Http;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// A relay and the token of one of its users.
+mod rules;
+
+pub use rules::{Grant, Group, Member, NewGrant, Policy, Seat};
+
+/// A relay and who speaks to it.
 pub struct Api {
-    http: Http,
+    way: Way,
+}
+
+/// A request that somebody else makes: method, path and body in, the answer out.
+pub type Errand =
+    dyn Fn(Method, String, Option<Value>) -> BoxFuture<'static, Result<Vec<u8>>> + Send + Sync;
+
+enum Way {
+    /// By a token.
+    Token(Http),
+    /// By the node of this machine, in its name.
+    Node(Box<Errand>),
 }
 
 /// A network.
@@ -37,6 +53,9 @@ pub struct InviteInfo {
     pub created_by: String,
     /// The nodes it brings belong to `created_by`.
     pub mine: bool,
+    /// Only a node of this name may join with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<NodeName>,
     /// How many nodes it may still bring.
     pub uses_remaining: u32,
     /// RFC 3339.
@@ -59,6 +78,8 @@ pub struct NewInvite {
     pub ttl: String,
     /// The nodes belong to the caller, not to guests.
     pub mine: bool,
+    /// Only a node of this name may join with it.
+    pub node_name: Option<NodeName>,
 }
 
 /// A node of a network.
@@ -83,8 +104,15 @@ impl Api {
     ///
     /// `config_invalid` for a URL that is none, `tls` when nothing is trusted.
     pub fn new(relay_url: &str, token: &str) -> Result<Self> {
-        let http = Http::new(relay_url, Some(token))?;
-        Ok(Self { http })
+        let way = Way::Token(Http::new(relay_url, Some(token))?);
+        Ok(Self { way })
+    }
+
+    /// For requests that the node of this machine makes.
+    #[must_use]
+    pub fn by_node(errand: Box<Errand>) -> Self {
+        let way = Way::Node(errand);
+        Self { way }
     }
 
     /// Whether the token is right.
@@ -120,6 +148,7 @@ impl Api {
             "uses": new.uses,
             "ttl": new.ttl,
             "mine": new.mine,
+            "node_name": new.node_name,
         });
         self.post("/api/v1/invites", &body).await
     }
@@ -154,17 +183,60 @@ impl Api {
             .await
     }
 
+    /// Deletes a network with everything in it.
+    pub async fn delete_network(&self, id: &NetworkId) -> Result<()> {
+        self.delete(&format!("/api/v1/networks/{id}")).await
+    }
+
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.http.send(self.http.request(Method::GET, path)).await
+        parse(&self.send(Method::GET, path, None).await?)
     }
 
     async fn post<T: serde::de::DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        let request = self.http.request(Method::POST, path).json(body);
-        self.http.send(request).await
+        parse(&self.send(Method::POST, path, Some(body)).await?)
+    }
+
+    async fn put<T: serde::de::DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        parse(&self.send(Method::PUT, path, Some(body)).await?)
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
-        let request = self.http.request(Method::DELETE, path);
-        self.http.send_raw(request).await.map(drop)
+        self.send(Method::DELETE, path, None).await.map(drop)
     }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>> {
+        match &self.way {
+            Way::Token(http) => {
+                let request = http.request(method, path);
+                let request = match body {
+                    Some(body) => request.json(body),
+                    None => request,
+                };
+                http.send_raw(request).await
+            }
+            Way::Node(errand) => errand(method, path.to_owned(), body.cloned()).await,
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Error::new(
+            "relay_invalid",
+            format!("what answers is not a relay: {error}"),
+        )
+    })
+}
+
+/// A word as part of a query: what is not plain is written as its bytes.
+fn query(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }

@@ -1,19 +1,30 @@
-//! The last known netmap, in a file, so that a node that starts while the
-//! relay is away still knows its peers.
+//! The last known netmap and papers, in a file, so that a node that starts
+//! while the relay is away still knows its peers and what they may.
 //!
-//! Losing it costs a snapshot, so it is written without waiting for the disk;
+//! Losing it costs a snapshot, and until then closes what others may open, so it is written without waiting for the disk;
 //! it is replaced whole, never half.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::netmap::Saved;
+use super::netmap::Saved as SavedNetmap;
+use super::papers::SavedPapers;
 
 /// The longest file that is read, bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// What is in the file: nothing of it is believed without its signature.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    #[serde(flatten)]
+    pub(crate) netmap: SavedNetmap,
+    #[serde(default)]
+    pub(crate) papers: SavedPapers,
+}
 
 /// Reads the file; nothing if there is none, or none that can be read.
 pub(crate) fn read(path: &Path) -> Saved {

@@ -32,6 +32,15 @@ impl Http {
     /// Prepares requests to `relay_url`. Proxies and redirects are not
     /// followed: they would see the token.
     pub(crate) fn new(relay_url: &str, token: Option<&str>) -> Result<Self> {
+        Self::within(relay_url, token, Some(REQUEST_LIMIT))
+    }
+
+    /// For answers that go on and on, whose reader has its own limits.
+    pub(crate) fn streaming(relay_url: &str) -> Result<Self> {
+        Self::within(relay_url, None, None)
+    }
+
+    fn within(relay_url: &str, token: Option<&str>, limit: Option<Duration>) -> Result<Self> {
         let url: RelayUrl = relay_url.parse()?;
         // The client wants a TLS configuration even for plain HTTP.
         let config = if url.tls {
@@ -39,12 +48,15 @@ impl Http {
         } else {
             tls::config_with(rustls::RootCertStore::empty())?
         };
-        let client = Client::builder()
+        let mut builder = Client::builder();
+        if let Some(limit) = limit {
+            builder = builder.timeout(limit);
+        }
+        let client = builder
             .tls_backend_preconfigured((*config).clone())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
-            .timeout(REQUEST_LIMIT)
             .build()
             .map_err(Error::internal)?;
         Ok(Self {
@@ -72,6 +84,23 @@ impl Http {
     pub(crate) async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let body = self.send_raw(request).await?;
         serde_json::from_slice(&body).map_err(|error| self.not_a_relay(&error.to_string()))
+    }
+
+    /// Sends `request`; the answer, whose body has not been read.
+    pub(crate) async fn open(&self, request: RequestBuilder) -> Result<reqwest::Response> {
+        let sent = tokio::time::timeout(REQUEST_LIMIT, request.send()).await;
+        let late = || Error::new("relay_unreachable", format!("no answer from {}", self.base));
+        let answer = sent.map_err(|_| late())?;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status().as_u16();
+        let body = answer
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        Err(self.refused(status, &body))
     }
 
     /// Like [`Http::send`], for answers without content.

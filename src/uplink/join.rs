@@ -7,7 +7,8 @@ use reqwest::Method;
 
 use super::Membership;
 use super::http::Http;
-use crate::coord::{Invite, JoinProof, JoinRequest, JoinResponse, Signature};
+use crate::coord::request::{Credential, Request, SCHEME, Signer};
+use crate::coord::{Invite, JoinProof, JoinRequest, JoinResponse, Nonce, Signature};
 use crate::error::{Error, Result};
 
 /// Joins the network that `invite` is for, under `name`. May be repeated: the
@@ -80,6 +81,57 @@ fn request(invite: &Invite, name: &NodeName, identity: &Identity) -> JoinRequest
         timestamp,
         proof: Signature::sign(identity.signing_key(), &proof.message()),
     }
+}
+
+/// The header by which a request counts as this node's.
+///
+/// # Errors
+///
+/// `internal` without random numbers.
+pub fn sign(
+    membership: &Membership,
+    identity: &Identity,
+    target: (&str, &str),
+    body: &[u8],
+) -> Result<String> {
+    let signer = Signer {
+        network: &membership.network,
+        key: identity.key(),
+        signing: identity.signing_key(),
+    };
+    let request = Request {
+        issuer: &membership.issuer,
+        method: target.0,
+        path: target.1,
+    };
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(Error::internal)?;
+    let credential = Credential::sign(&signer, &request, body, unix_now(), Nonce(nonce));
+    Ok(format!("{SCHEME} {credential}"))
+}
+
+/// Makes a request of the API in this node's name; the answer's body.
+///
+/// # Errors
+///
+/// The relay's refusals, or `relay_unreachable`.
+pub async fn sign_request(
+    membership: &Membership,
+    identity: &Identity,
+    (method, path): (Method, &str),
+    body: Option<&[u8]>,
+) -> Result<Vec<u8>> {
+    let target = (method.as_str(), path);
+    let auth = sign(membership, identity, target, body.unwrap_or_default())?;
+    let client = Http::new(&membership.relay_url, None)?;
+    let request = client.request(method.clone(), path);
+    let mut request = request.header(http::header::AUTHORIZATION, auth);
+    if let Some(body) = body {
+        request = request
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.to_vec());
+    }
+    client.send_raw(request).await
 }
 
 /// Seconds since 1970; 0 for a clock before that.

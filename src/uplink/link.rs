@@ -26,6 +26,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::dial::{Stream, dial, within};
 use super::join::unix_now;
 use super::netmap::Netmap;
+use super::papers::{Papers, Rules};
 use super::url::RelayUrl;
 use super::{Membership, NetworkView, cache, tls};
 use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Signature, ToNode, ToRelay, VERSION};
@@ -64,6 +65,8 @@ pub(crate) struct Link {
     membership: Membership,
     identity: Arc<Identity>,
     netmap: Netmap,
+    papers: Papers,
+    rules: Arc<Rules>,
     stun: Option<SocketAddr>,
     view: watch::Sender<Arc<NetworkView>>,
     disk: watch::Sender<Option<Vec<u8>>>,
@@ -77,6 +80,8 @@ enum End {
     Broken(io::Error),
     /// The relay does not want this node.
     Refused(String),
+    /// There is no such network any more.
+    Deleted(String),
 }
 
 impl Link {
@@ -95,7 +100,11 @@ impl Link {
         };
         let record = own_record(&membership, &identity)?;
         let mut netmap = Netmap::new(membership.issuer, membership.record.clone(), record);
-        netmap.restore(cache::read(&path), unix_now());
+        let saved = cache::read(&path);
+        netmap.restore(saved.netmap, unix_now());
+        let mut papers = Papers::new(membership.network.clone(), membership.issuer);
+        papers.restore(saved.papers);
+        let rules = Arc::new(papers.rules());
         let (disk, writes) = watch::channel(None);
         tokio::spawn(cache::keep(path, writes));
         let (view, seen) = watch::channel(Arc::new(NetworkView {
@@ -105,6 +114,7 @@ impl Link {
             back: None,
             revision: netmap.revision(),
             peers: netmap.peers(unix_now()),
+            rules: Arc::clone(&rules),
             stun: None,
             last_error: None,
         }));
@@ -114,6 +124,8 @@ impl Link {
             membership,
             identity,
             netmap,
+            papers,
+            rules,
             stun: None,
             view,
             disk,
@@ -132,11 +144,17 @@ impl Link {
             }
             let why = match &end {
                 End::Broken(error) => error.to_string(),
-                End::Refused(why) => why.clone(),
+                End::Refused(why) | End::Deleted(why) => why.clone(),
             };
+            if matches!(end, End::Deleted(_)) {
+                // Nobody belongs to anybody any more.
+                self.netmap.forget_peers();
+                self.save_soon();
+                self.save();
+            }
             tracing::debug!(relay = %self.url, %why, "the relay is away");
             self.publish(Some(why));
-            if matches!(end, End::Refused(_)) {
+            if matches!(end, End::Refused(_) | End::Deleted(_)) {
                 wait = REFUSED_WAIT;
             }
             sleep(jittered(wait)).await;
@@ -183,6 +201,7 @@ impl Link {
             key,
             version: VERSION,
             revision: self.netmap.revision(),
+            papers: self.papers.serial(),
             signature: Signature::sign(self.identity.signing_key(), &proof.message()),
         };
         let hello = serde_json::to_string(&hello).map_err(io::Error::from)?;
@@ -254,9 +273,26 @@ impl Link {
                 more,
             } => self.netmap.handle_snapshot(revision, peers, more, now),
             ToNode::Delta(delta) => (true, self.netmap.handle_delta(delta, now)),
+            ToNode::Papers {
+                papers,
+                serial,
+                more,
+            } => {
+                for bad in self.papers.handle(papers, serial, more) {
+                    tracing::warn!(relay = %self.url, error = %bad, "a paper is not believed");
+                }
+                self.rules = Arc::new(self.papers.rules());
+                self.save_soon();
+                // The first ones come before the peers: the view is not current yet.
+                if self.view.borrow().connected && !more {
+                    self.publish(None);
+                }
+                return Ok(());
+            }
             ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
                 return Err(unexpected("a second greeting"));
             }
+
             ToNode::Error { code, message } => return Err(refusal(&code, message)),
         };
         for bad in bad {
@@ -266,16 +302,24 @@ impl Link {
             self.publish(None);
         }
         if self.netmap.revision() != before {
-            self.save_at
-                .get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+            self.save_soon();
         }
         Ok(())
+    }
+
+    fn save_soon(&mut self) {
+        self.save_at
+            .get_or_insert_with(|| Instant::now() + SAVE_AFTER);
     }
 
     /// Hands the netmap to the cache if it changed.
     fn save(&mut self) {
         if self.save_at.take().is_some() {
-            let saved = serde_json::to_vec(&self.netmap.save()).ok();
+            let saved = cache::Saved {
+                netmap: self.netmap.save(),
+                papers: self.papers.save(),
+            };
+            let saved = serde_json::to_vec(&saved).ok();
             self.disk.send_replace(saved);
         }
     }
@@ -296,6 +340,7 @@ impl Link {
             },
             revision: self.netmap.revision(),
             peers: self.netmap.peers(unix_now()),
+            rules: Arc::clone(&self.rules),
             stun: self.stun,
             last_error,
         };
@@ -358,10 +403,10 @@ fn parse(message: &Message) -> Result<Option<ToNode>, End> {
 }
 
 fn refusal(code: &str, message: String) -> End {
-    if code == "stopping" {
-        End::Broken(io::Error::other(message))
-    } else {
-        End::Refused(message)
+    match code {
+        "stopping" => End::Broken(io::Error::other(message)),
+        "deleted" => End::Deleted(message),
+        _ => End::Refused(message),
     }
 }
 

@@ -15,11 +15,13 @@
 pub mod api;
 mod cache;
 pub(crate) mod dial;
+pub(crate) mod events;
 pub(crate) mod http;
 mod join;
 pub mod kv;
 mod link;
 pub(crate) mod netmap;
+mod papers;
 pub mod tls;
 mod url;
 
@@ -38,7 +40,8 @@ use crate::coord::Revision;
 use crate::error::Result;
 
 pub(crate) use dial::dial;
-pub use join::join;
+pub use join::{join, sign, sign_request};
+pub use papers::Rules;
 pub use tls::client_config;
 pub(crate) use url::RelayUrl;
 
@@ -82,6 +85,8 @@ pub struct NetworkView {
     pub revision: Option<Revision>,
     /// All other nodes.
     pub peers: BTreeMap<NodeName, PeerView>,
+    /// The groups and the grants, as last heard.
+    pub rules: Arc<Rules>,
     /// Where the relay answers STUN, once it was reached.
     pub stun: Option<SocketAddr>,
     /// Why `connected` is false, for people.

@@ -83,6 +83,12 @@ impl Netmap {
         }
     }
 
+    /// Forgets everybody else: the network is no more.
+    pub(crate) fn forget_peers(&mut self) {
+        self.peers.clear();
+        self.revision = None;
+    }
+
     /// This node's own record.
     pub(crate) fn me(&self) -> &NodeRecord {
         &self.me.record

@@ -40,6 +40,10 @@ pub struct Attach {
     #[arg(short, long)]
     #[serde(default)]
     pub read_only: bool,
+    /// The token of a grant, for a session of somebody else's node; only with --read-only.
+    #[arg(long, value_name = "TOKEN", requires = "read_only")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// Go on from this byte of the output, for a client that has shown what is before it.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
+use super::errand::Errand;
 use super::info::SessionInfo;
 use super::list::List;
 use super::{Call, Reply, node};
@@ -45,6 +46,25 @@ pub(crate) fn nodes() -> ArgValueCompleter {
         offer(
             current,
             ask_nodes().into_iter().map(|name| (name, String::new())),
+        )
+    })
+}
+
+/// Groups of the network.
+pub(crate) fn groups() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| offer(current, names("groups", "name").into_iter()))
+}
+
+/// Networks: the one that was joined.
+pub(crate) fn networks() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let joined = match ask(Call::RunErrand(Errand::default())) {
+            Some(Reply::ErrandRun(done)) => Some(done.network),
+            _ => None,
+        };
+        offer(
+            current,
+            joined.into_iter().map(|name| (name, String::new())),
         )
     })
 }
@@ -126,6 +146,31 @@ fn ask_nodes() -> Vec<String> {
         Some(Reply::NodeList(nodes)) => nodes.nodes.into_iter().map(|node| node.name).collect(),
         _ => Vec::new(),
     }
+}
+
+/// A field of what the relay lists about the joined network, by the node in its name.
+fn names(what: &str, field: &str) -> Vec<(String, String)> {
+    let Some(Reply::ErrandRun(joined)) = ask(Call::RunErrand(Errand::default())) else {
+        return Vec::new();
+    };
+    let errand = Errand {
+        method: "GET".to_owned(),
+        path: format!("/api/v1/{what}?network_id={}", joined.network),
+        body: None,
+    };
+    let Some(Reply::ErrandRun(done)) = ask(Call::RunErrand(errand)) else {
+        return Vec::new();
+    };
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&done.answer).unwrap_or_default();
+    let words = listed.iter().filter_map(|one| one[field].as_str());
+    words.map(|word| (word.to_owned(), String::new())).collect()
+}
+
+/// Ids of grants.
+pub(crate) fn grants() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        offer(current, names("access-grants", "grant_id").into_iter())
+    })
 }
 
 /// A node that is not there, or anything else that goes wrong, completes to nothing.

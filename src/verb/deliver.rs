@@ -4,8 +4,6 @@
 //! on disk, or it is refused for good, or it can be sent again later; nothing after that one was
 //! looked at then. A message that is here already, by its id, is on disk.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use session::engine::Draft;
 use session::{Delivery, Message, MessageId, MessageKind, Party, SessionId};
@@ -14,7 +12,7 @@ use super::Reply;
 use crate::error::{Error, Result};
 use crate::locator::Session;
 use crate::node::post::{Answer, Letter};
-use crate::node::{Caller, Context, Host};
+use crate::node::{Action, Caller, Context, Judge};
 use crate::show;
 
 /// Take these messages.
@@ -122,15 +120,12 @@ fn passes(error: &Error) -> bool {
 
 impl Deliver {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
-        let Caller::Peer {
-            node, same_owner, ..
-        } = context.caller.clone()
-        else {
+        let Caller::Peer { .. } = context.caller else {
             return Err(Error::bad_request("only nodes hand messages over"));
         };
         let mut outcomes = Vec::new();
         for parcel in self.parcels {
-            let taken = take(context.host, &node, same_owner, parcel).await;
+            let taken = take(context.judge(), parcel).await;
             let outcome = Outcome::of(taken);
             let stop = outcome.state == "later";
             outcomes.push(outcome);
@@ -142,12 +137,7 @@ impl Deliver {
     }
 }
 
-async fn take(
-    host: &Arc<Host>,
-    node: &str,
-    same_owner: bool,
-    parcel: Parcel,
-) -> Result<Option<(u32, Option<String>)>> {
+async fn take(mut judge: Judge, parcel: Parcel) -> Result<Option<(u32, Option<String>)>> {
     let id: MessageId = parcel
         .id
         .parse()
@@ -157,8 +147,10 @@ async fn take(
         Some((number, text)) => Some((SessionId(number), name(text)?)),
         None => None,
     };
+    let (node, same_owner) = judge.speaks_as(from.clone())?;
+    let host = judge.host();
     if id.kind() == MessageKind::Reply {
-        return take_reply(host, node, id, from, parcel).await;
+        return take_reply(&judge, &node, id, from, parcel).await;
     }
     let to = parcel
         .to
@@ -168,13 +160,19 @@ async fn take(
     let draft = Draft {
         id,
         from: Party {
-            node: Some(node.to_owned()),
+            node: Some(node),
             session: from,
         },
         to: to.to_ref()?,
         body: parcel.body,
         delivery: typed_by(same_owner, wanted, parcel.auto)?,
     };
+    let recipient = host.sessions.find(&draft.to)?.id;
+    if id.kind() == MessageKind::Request {
+        judge.may_ask(recipient)?;
+    } else {
+        judge.may(&Action::Message, Some(recipient))?;
+    }
     let (message, _) = host.sessions.accept(draft).await?;
     Ok(message
         .to
@@ -198,12 +196,13 @@ pub(super) fn typed_by(same_owner: bool, wanted: Delivery, auto: bool) -> Result
 }
 
 async fn take_reply(
-    host: &Arc<Host>,
+    judge: &Judge,
     node: &str,
     id: MessageId,
     from: Option<(SessionId, Option<session::Name>)>,
     parcel: Parcel,
 ) -> Result<Option<(u32, Option<String>)>> {
+    let host = judge.host();
     let request: MessageId = parcel.request_id.unwrap_or_default().parse()?;
     let from = from.ok_or_else(|| Error::bad_request("a reply of nobody"))?;
     let key = host.network()?.peer(node)?.record.key;
@@ -216,6 +215,7 @@ async fn take_reply(
     };
     let asker = host.post.check_answer(request, (node, key), &answer)?;
     if let Some((asker, name)) = &asker {
+        judge.may(&Action::Message, Some(SessionId(*asker)))?;
         let to = Party::local(
             SessionId(*asker),
             name.as_ref().and_then(|name| name.parse().ok()),

@@ -32,6 +32,10 @@ pub struct Inbox {
     #[arg(long, value_name = "CURSOR")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
+    /// The token of a grant, for a session of somebody else's node.
+    #[arg(long, value_name = "TOKEN")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// Print JSON.
     #[arg(short, long)]
     #[serde(skip)]

@@ -14,7 +14,7 @@ use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::Context;
+use crate::node::{Action, Context};
 
 /// The time between SIGTERM and SIGKILL unless the caller says otherwise, in seconds.
 const GRACE: u32 = 10;
@@ -139,7 +139,11 @@ impl KillOne {
             Selected::One(info) => info,
             // A word that is no session's name may be a tag.
             tagged => {
-                let ids: Vec<_> = tagged.now(context).iter().map(|info| info.id).collect();
+                let ids: Vec<_> = tagged
+                    .now(context, &Action::Manage)
+                    .iter()
+                    .map(|info| info.id)
+                    .collect();
                 let wanted = |info: &Info| ids.contains(&info.id);
                 return kill_each(context, self.grace_seconds, wanted).await;
             }
@@ -177,8 +181,10 @@ async fn kill_each(
 ) -> Result<Reply> {
     let grace = grace(grace_seconds)?;
     let mut ends = tokio::task::JoinSet::new();
+    let judge = context.judge();
+    let may = |info: &Info| judge.may(&Action::Manage, Some(info.id)).is_ok();
     for info in context.host.sessions.list() {
-        if info.status == Status::Running && wanted(&info) {
+        if info.status == Status::Running && wanted(&info) && may(&info) {
             let sessions = context.host.sessions.clone();
             ends.spawn(async move { sessions.kill(info.id, grace).await });
         }

@@ -14,7 +14,12 @@ use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::node::Context;
+use crate::node::groups;
+use crate::node::judge::{is_mark, mark};
 use crate::rpc::codec::Base64;
+
+/// No grace for a session that must not run.
+const NOW: std::time::Duration = std::time::Duration::ZERO;
 
 /// Start a command in a new session.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
@@ -38,6 +43,10 @@ pub struct Launch {
     #[arg(short, long = "tag", value_name = "TAG")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// A group of the network that the session is in from its start; may be given several times.
+    #[arg(short, long = "group", value_name = "GROUP", value_parser = group)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// A variable for the session, KEY=VALUE; may be given several times.
     #[arg(short, long = "env", value_name = "KEY=VALUE")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -140,15 +149,22 @@ impl Launch {
             }
             (name, target) => name.or(target),
         };
+        let groups = groups::to_enter(context, &self.groups)?;
+        let tags = self.tags.iter().map(|tag| tag.parse::<Tag>());
+        let mut tags = tags.collect::<Result<Vec<_>, _>>()?;
+        if tags.iter().any(is_mark) {
+            return Err(
+                Error::new("tag_invalid", "tags with group: are made by groups")
+                    .hint("use --group"),
+            );
+        }
+        // Closed before anybody knows of it.
+        tags.extend(groups.iter().map(mark));
         let spec = LaunchSpec {
             cwd: self.working_dir()?.into(),
             env: self.variables(&context.host.home)?,
             name: name.as_deref().map(str::parse::<Name>).transpose()?,
-            tags: self
-                .tags
-                .iter()
-                .map(|tag| tag.parse::<Tag>())
-                .collect::<Result<_, _>>()?,
+            tags,
             size: self
                 .size
                 .as_deref()
@@ -157,6 +173,14 @@ impl Launch {
             argv: self.command,
         };
         let info = context.host.sessions.launch(spec).await?;
+        if !groups.is_empty() {
+            let label = info.name.as_ref().map(ToString::to_string);
+            if let Err(error) = groups::enter(context.host, &groups, info.id, label).await {
+                // What was to be closed by a group must not run without it.
+                context.host.sessions.kill(info.id, NOW).await?;
+                return Err(error.hint("the session was ended: it is not in its group"));
+            }
+        }
         Ok(Reply::Launched(Launched {
             id: info.id.0,
             name: info.name.as_ref().map(ToString::to_string),
@@ -197,7 +221,10 @@ impl Launch {
             variables.extend(self.environment.iter().filter_map(|pair| split(pair)));
         }
         variables.retain(|key, _| {
-            !AGENT_MARKS.contains(&key.as_str()) && !key.starts_with("CW_SESSION")
+            // The token of the relay is the owner's: a session speaks for itself.
+            !AGENT_MARKS.contains(&key.as_str())
+                && !key.starts_with("CW_SESSION")
+                && key != "CODEWIRE_RELAY_AUTH_TOKEN"
         });
         let term = variables.get("TERM").map_or("", String::as_str);
         if term.is_empty() || term == "dumb" {
@@ -222,6 +249,12 @@ impl Launch {
         }
         Ok(variables.into_iter().collect())
     }
+}
+
+/// A group's name, checked before anything is asked.
+fn group(text: &str) -> Result<String, crate::coord::Malformed> {
+    let name = text.parse::<crate::paper::GroupName>()?;
+    Ok(name.as_str().to_owned())
 }
 
 /// What `environment.json` says.

@@ -43,6 +43,10 @@ pub struct Listen {
     #[arg(long)]
     #[serde(default)]
     pub receipts: bool,
+    /// The token of a grant, for a session of somebody else's node.
+    #[arg(long, value_name = "TOKEN")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// Print one JSON object a line.
     #[arg(short, long)]
     #[serde(skip)]

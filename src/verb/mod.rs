@@ -5,13 +5,16 @@
 //! the ones that clients of the local socket already speak. A handler only ever sees its own
 //! sessions: whether a call is for this node or another was decided before it got here.
 
+pub mod access;
 pub(crate) mod again;
 pub mod attach;
 pub(crate) mod complete;
 pub mod completion;
 pub mod deliver;
 pub mod doctor;
+pub mod errand;
 pub mod event;
+pub mod group;
 pub mod health;
 pub mod hello;
 pub mod inbox;
@@ -131,6 +134,8 @@ pub enum Call {
     PingNode(node::Ping),
     /// Join a network.
     JoinNetwork(network::Join),
+    /// Ask the relay something in the node's name.
+    RunErrand(errand::Errand),
     /// End the node and its sessions.
     StopNode(process::Stop),
     /// End the node alone; its keeper starts it again.
@@ -226,6 +231,8 @@ pub enum Reply {
     NodePong(node::Pong),
     /// To `JoinNetwork`.
     NetworkJoined(network::Joined),
+    /// To `RunErrand`.
+    ErrandRun(errand::Done),
     /// To `StopNode`; the node is gone when the connection closes.
     NodeStopping(process::Stopping),
     /// To `RestartNode`.
@@ -323,6 +330,7 @@ impl Call {
             | Self::ListNodes(_)
             | Self::PingNode(_)
             | Self::JoinNetwork(_)
+            | Self::RunErrand(_)
             | Self::RestartNode(_)
             | Self::StopNode(_) => return None,
         })
@@ -377,7 +385,42 @@ impl Call {
             | Self::KvList(_)
             | Self::KvWatch(_) => Action::Share,
             Self::ListNodes(_) | Self::PingNode(_) => Action::Network,
-            Self::JoinNetwork(_) | Self::StopNode(_) | Self::RestartNode(_) => Action::Administer,
+            Self::JoinNetwork(_)
+            | Self::RunErrand(_)
+            | Self::StopNode(_)
+            | Self::RestartNode(_) => Action::Administer,
+        }
+    }
+
+    /// The session that the call is about, for the policy.
+    #[must_use]
+    pub fn about(&self) -> Option<&Session> {
+        match self {
+            Self::Attach(call) => Some(&call.target.session),
+            Self::Logs(call) => Some(&call.target.session),
+            Self::SendInput(call) => Some(&call.target.session),
+            Self::Kill(call) => Some(&call.target.session),
+            Self::GetStatus(call) => Some(&call.target.session),
+            Self::Screen(call) => Some(&call.target.session),
+            Self::Rename(call) => Some(&call.target.session),
+            Self::Tag(call) => Some(&call.target.session),
+            Self::MsgRead(call) => Some(&call.target.session),
+            Self::MsgListen(call) => call.session.as_ref(),
+            Self::WatchSession(call) => call.select.session.as_ref(),
+            Self::Wait(call) => call.select.session.as_ref(),
+            Self::Subscribe(call) => call.select.session.as_ref(),
+            // Messages may go to several; each is decided where its recipient is known.
+            _ => None,
+        }
+    }
+
+    /// Where the call has the token of a grant.
+    pub fn grant_mut(&mut self) -> Option<&mut Option<String>> {
+        match self {
+            Self::MsgRead(call) => Some(&mut call.grant),
+            Self::MsgListen(call) => Some(&mut call.grant),
+            Self::Attach(call) => Some(&mut call.grant),
+            _ => None,
         }
     }
 
@@ -425,6 +468,7 @@ impl Call {
             Self::ListNodes(call) => call.handle(context).await,
             Self::PingNode(call) => call.handle(context).await,
             Self::JoinNetwork(call) => call.handle(context).await,
+            Self::RunErrand(call) => call.handle(context).await,
             Self::StopNode(call) => Ok(call.handle(context)),
             Self::RestartNode(call) => call.handle(context).await,
         }

@@ -20,8 +20,9 @@ use crate::show;
 /// Send a message to a session.
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Msg {
-    /// The recipient: its name or number, node:session, or @tag:worker for all with a tag.
-    #[arg(value_name = "SESSION|@tag:TAG", add = super::complete::sessions())]
+    /// The recipient: its name or number, node:session, @tag:worker for all with a tag, or
+    /// @group:mesh for all of a group.
+    #[arg(value_name = "SESSION|@tag:TAG|@group:GROUP", add = super::complete::sessions())]
     #[serde(flatten)]
     pub to: Recipient,
     /// The text, or - to read it from standard input. At most 1 MiB.
@@ -182,21 +183,27 @@ impl Msg {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         match self.to.clone() {
             Recipient::One(to) => Ok(Reply::MsgSent(sending::message(context, to, &self).await?)),
-            Recipient::Tagged { node, tag } => self.broadcast(context, node, tag).await,
+            Recipient::Tagged { node, tag } => {
+                let found = sending::tagged(context, node.as_deref(), &tag).await?;
+                let found = found.into_iter().map(|(id, name)| (node.clone(), id, name));
+                self.broadcast(context, found.collect()).await
+            }
+            Recipient::Group { node, group } => {
+                let found = sending::grouped(context, node.as_deref(), &group)?;
+                self.broadcast(context, found).await
+            }
         }
     }
 
     async fn broadcast(
         self,
         context: &mut Context<'_>,
-        node: Option<String>,
-        tag: String,
+        found: Vec<sending::Seat>,
     ) -> Result<Reply> {
-        let acting = context.party().local_session().filter(|_| node.is_none());
-        let found = sending::tagged(context, node.as_deref(), &tag).await?;
+        let acting = context.party().local_session();
         let mut receipts = Vec::new();
-        for (id, name) in found {
-            if acting.is_some_and(|me| me.0 == id) {
+        for (node, id, name) in found {
+            if node.is_none() && acting.is_some_and(|me| me.0 == id) {
                 continue;
             }
             let to = Locator {
@@ -211,7 +218,11 @@ impl Msg {
             );
             let mut call = self.clone();
             // One that was repeated finds the same ids.
-            call.message_id = Some(sending::derived(self.message_id.as_deref(), id)?);
+            let (whose, key) = (
+                self.message_id.as_deref(),
+                node.as_deref().unwrap_or_default(),
+            );
+            call.message_id = Some(sending::derived(whose, key, id)?);
             let message_id = call.message_id.clone().unwrap_or_default();
             receipts.push(match sending::message(context, to, &call).await {
                 Ok(sent) => Receipt {
@@ -231,7 +242,7 @@ impl Msg {
         if receipts.is_empty() {
             return Err(Error::new(
                 "session_not_found",
-                format!("no other session that runs has the tag {tag:?}"),
+                format!("no other session that runs is meant by {}", self.to),
             ));
         }
         Ok(Reply::MsgSent(MsgSent {

@@ -8,13 +8,17 @@ use clap::{Args, Subcommand};
 use mesh::{NetworkId, NodeName};
 use serde::{Deserialize, Serialize};
 
+use super::errand::Errand;
 use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::node::Context;
-use crate::show;
-use crate::uplink::api::{Api, NewInvite};
+use crate::uplink::Membership;
+use crate::uplink::api::Api;
+
+mod invite;
+mod people;
 
 /// Networks: which machines belong together.
 #[derive(Subcommand, Clone, Debug)]
@@ -26,12 +30,31 @@ pub enum Network {
         /// Its name.
         name: NetworkId,
     },
+    /// Select no network.
+    Clear,
     /// Print the selected network.
     Current,
     /// List the networks that you belong to.
-    List(Access),
-    /// Make an invite with which a machine joins.
-    Invite(Invite),
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Make an invite with which a machine joins, list the invites, or withdraw one.
+    Invite(Box<invite::Invite>),
+    /// Let machines of your own join by themselves.
+    Enroll {
+        #[command(subcommand)]
+        #[expect(missing_docs, reason = "clap would print it as help")]
+        verb: invite::Enroll,
+    },
+    /// List who belongs to a network.
+    Members(people::Members),
+    /// Give somebody in a network another role.
+    Promote(people::Promote),
+    /// Take somebody out of a network, with their nodes.
+    Remove(people::Remove),
+    /// Delete a network with everything in it.
+    Delete(people::Delete),
+    /// List the nodes of a network; as 'cw node list'.
+    Nodes(super::node::List),
     /// Join this machine to a network by an invite.
     Join(Join),
     /// Take a node out of a network, at once.
@@ -49,6 +72,28 @@ pub struct Access {
     pub token_file: Option<std::path::PathBuf>,
 }
 
+/// Which network, and how to reach its relay.
+#[derive(Args, Clone, Debug, Default)]
+pub struct At {
+    /// The network; the selected one if left out, else the one that this machine has joined.
+    #[arg(long, add = super::complete::networks())]
+    pub network: Option<NetworkId>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub access: Access,
+}
+
+/// List the networks.
+#[derive(Args, Clone, Debug)]
+pub struct List {
+    /// Print JSON.
+    #[arg(short, long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub access: Access,
+}
+
 /// Create a network.
 #[derive(Args, Clone, Debug)]
 pub struct Create {
@@ -60,29 +105,6 @@ pub struct Create {
     /// Select it; this is the default.
     #[arg(long = "use", hide = true, conflicts_with = "no_use")]
     pub select: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would print it as help")]
-    pub access: Access,
-}
-
-/// Make an invite.
-#[derive(Args, Clone, Debug)]
-pub struct Invite {
-    /// The network; the selected one if left out.
-    #[arg(long)]
-    pub network: Option<NetworkId>,
-    /// How many machines may join with it.
-    #[arg(long, default_value_t = 1)]
-    pub uses: u32,
-    /// How long it is good: 90s, 10m, 1h, 7d.
-    #[arg(long, default_value = "1h")]
-    pub ttl: String,
-    /// What joins with it is yours: it may do everything with your sessions, and you with its.
-    #[arg(long)]
-    pub mine: bool,
-    /// Print a QR code too.
-    #[arg(long)]
-    pub qr: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print it as help")]
     pub access: Access,
@@ -104,7 +126,7 @@ pub struct Revoke {
 /// Join this machine to a network.
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Join {
-    /// The invite: CW-INV-…
+    /// The invite: CW-INV-…, or - to read it from standard input.
     pub invite: String,
     /// The relay's URL; else CODEWIRE_RELAY_URL, else the configuration.
     #[arg(long, value_name = "URL")]
@@ -138,7 +160,18 @@ impl Network {
                 let network = Config::load(&cli.home)?.network;
                 cli.print(&format!("{}\n", network.as_deref().unwrap_or("none")))
             }
-            Self::List(access) => list(cli, &access).await,
+            Self::Clear => {
+                people::clear(cli)?;
+                cli.note("Cleared selected network");
+                Ok(())
+            }
+            Self::List(call) => list(cli, &call).await,
+            Self::Enroll { verb } => verb.run(cli).await,
+            Self::Members(call) => call.run(cli).await,
+            Self::Promote(call) => call.run(cli).await,
+            Self::Remove(call) => call.run(cli).await,
+            Self::Delete(call) => call.run(cli).await,
+            Self::Nodes(call) => call.run(cli).await,
             Self::Invite(call) => call.run(cli).await,
             Self::Join(call) => call.run(cli).await,
             Self::Revoke(call) => call.run(cli).await,
@@ -149,14 +182,23 @@ impl Network {
 impl Access {
     fn url(&self, cli: &Cli) -> Result<String> {
         let named = self.relay_url.clone();
+        let joined = || {
+            let bytes = std::fs::read(cli.home.membership()).ok()?;
+            let membership: Membership = serde_json::from_slice(&bytes).ok()?;
+            Some(membership.relay_url)
+        };
         named
             .or(Config::load(&cli.home)?.relay_url)
+            .or_else(joined)
             .ok_or_else(no_relay)
     }
 
     /// A client of the relay as this person.
-    fn api(&self, cli: &Cli) -> Result<Api> {
-        let url = self.url(cli)?;
+    pub(super) fn api(&self, cli: &Cli) -> Result<Api> {
+        Api::new(&self.url(cli)?, &self.token()?)
+    }
+
+    fn token(&self) -> Result<String> {
         let token = match &self.token_file {
             Some(path) => std::fs::read_to_string(path).map_err(|error| {
                 Error::new(
@@ -169,7 +211,7 @@ impl Access {
                     .hint("set CODEWIRE_RELAY_AUTH_TOKEN or pass --token-file")
             })?,
         };
-        Api::new(&url, token.trim())
+        Ok(token.trim().to_owned())
     }
 }
 
@@ -209,8 +251,138 @@ impl Create {
     }
 }
 
-async fn list(cli: &Cli, access: &Access) -> Result<()> {
-    let networks = access.api(cli)?.networks().await?;
+impl At {
+    /// The relay, as this person if there is a token, else by the node of this machine; and the
+    /// network.
+    ///
+    /// # Errors
+    ///
+    /// `config_invalid`, `no_network`.
+    pub(super) async fn open(&self, cli: &Cli) -> Result<(Api, NetworkId)> {
+        let api = if self.access.has_token() {
+            self.access.api(cli)?
+        } else {
+            by_node(cli)
+        };
+        Ok((api, self.network(cli).await?))
+    }
+
+    /// The relay's URL.
+    pub(super) fn relay(&self, cli: &Cli) -> Result<String> {
+        self.access.url(cli)
+    }
+
+    /// The header `Authorization` for reading `path`.
+    pub(super) async fn authorization(&self, cli: &Cli, path: &str) -> Result<String> {
+        if self.access.has_token() {
+            return Ok(format!("Bearer {}", self.access.token()?));
+        }
+        let errand = Errand {
+            method: "SIGN".to_owned(),
+            path: path.to_owned(),
+            body: None,
+        };
+        match cli.ask(Call::RunErrand(errand)).await? {
+            Reply::ErrandRun(done) => Ok(done.answer),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    /// The network that was named, else the selected one, else the joined one.
+    async fn network(&self, cli: &Cli) -> Result<NetworkId> {
+        match chosen(cli, self.network.clone()) {
+            Ok(network) => Ok(network),
+            // A name that is wrong is told; that there is none may be made good.
+            Err(error) if error.code != "no_network" => Err(error),
+            Err(error) => {
+                let asked = async {
+                    let mut node = cli.reopen().await?;
+                    node.call(&Call::RunErrand(Errand::default())).await
+                };
+                match asked.await {
+                    Ok(Reply::ErrandRun(done)) => Ok(done.network.parse()?),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// The relay, asked by the node of this machine in its name.
+pub(super) fn by_node(cli: &Cli) -> Api {
+    let cli = cli.clone();
+    Api::by_node(Box::new(move |method, path, body| {
+        let cli = cli.clone();
+        Box::pin(async move {
+            let errand = Errand {
+                method: method.to_string(),
+                path,
+                body: body.map(|body| body.to_string()),
+            };
+            match cli.ask(Call::RunErrand(errand)).await? {
+                Reply::ErrandRun(done) => Ok(done.answer.into_bytes()),
+                other => Err(other.unexpected()),
+            }
+        })
+    }))
+}
+
+/// The nodes of a network, or of all of the caller's, as the relay has them.
+pub(super) async fn nodes(cli: &Cli, network: Option<&str>, json: bool) -> Result<()> {
+    let at = At {
+        network: network.map(str::parse).transpose()?,
+        ..At::default()
+    };
+    let (api, networks) = match &at.network {
+        Some(_) => {
+            let (api, network) = at.open(cli).await?;
+            (api, vec![network])
+        }
+        // A node knows of one network alone.
+        None if !at.access.has_token() => {
+            let (api, network) = at.open(cli).await?;
+            (api, vec![network])
+        }
+        None => {
+            let api = at.access.api(cli)?;
+            let networks = api.networks().await?.into_iter();
+            let networks = networks.map(|network| network.id).collect();
+            (api, networks)
+        }
+    };
+    let mut found = Vec::new();
+    for network in networks {
+        let nodes = api.nodes(&network).await?.into_iter();
+        found.extend(nodes.map(|node| (network.clone(), node)));
+    }
+    if json {
+        let shown = found.iter().map(|(network, node)| {
+            let mut shown = serde_json::json!(node);
+            shown["network_id"] = serde_json::json!(network);
+            shown
+        });
+        return cli.print_json(&shown.collect::<Vec<_>>());
+    }
+    if found.is_empty() {
+        return cli.print("No registered nodes\n");
+    }
+    let mut out = format!("{:<24} {:<20} {:<8} OWNER\n", "NETWORK", "NAME", "STATUS");
+    for (network, node) in found {
+        let status = if node.connected { "online" } else { "offline" };
+        out.push_str(&format!(
+            "{network:<24} {:<20} {status:<8} {}\n",
+            node.name,
+            crate::show::clean(&node.owner)
+        ));
+    }
+    cli.print(&out)
+}
+
+async fn list(cli: &Cli, call: &List) -> Result<()> {
+    let networks = call.access.api(cli)?.networks().await?;
+    if call.json {
+        return cli.print_json(&networks);
+    }
     let current = Config::load(&cli.home)?.network;
     if networks.is_empty() {
         return cli.print("No networks\n");
@@ -233,37 +405,6 @@ async fn list(cli: &Cli, access: &Access) -> Result<()> {
     cli.print(&out)
 }
 
-impl Invite {
-    async fn run(self, cli: &Cli) -> Result<()> {
-        let network = chosen(cli, self.network)?;
-        let new = NewInvite {
-            network,
-            uses: self.uses,
-            ttl: self.ttl,
-            mine: self.mine,
-        };
-        let invite = self.access.api(cli)?.create_invite(&new).await?;
-        let token = invite
-            .token
-            .ok_or_else(|| Error::internal("the relay made an invite and did not show it"))?;
-        // The token alone on stdout, so that a script can take it.
-        cli.print(&format!("{token}\n"))?;
-        cli.note(&format!("Uses: {}", invite.uses_remaining));
-        cli.note(&format!("Expires: {}", invite.expires_at));
-        cli.note(&format!(
-            "Join: cw network join --relay-url {} {token}",
-            self.access.url(cli)?
-        ));
-        if self.mine {
-            cli.note("What joins with it is yours: keep the invite to yourself.");
-        }
-        if self.qr {
-            cli.note(&show::qr(&token)?);
-        }
-        Ok(())
-    }
-}
-
 impl Revoke {
     async fn run(self, cli: &Cli) -> Result<()> {
         let network = chosen(cli, self.network)?;
@@ -276,6 +417,8 @@ impl Revoke {
 impl Join {
     async fn run(mut self, cli: &Cli) -> Result<()> {
         let config = Config::load(&cli.home)?;
+        // By the pipe it is in nobody's list of processes.
+        self.invite = cli.body(self.invite)?.trim().to_owned();
         self.relay_url = Some(self.relay_url.or(config.relay_url).ok_or_else(no_relay)?);
         self.node_name = Some(self.node_name.unwrap_or(config.node_name));
         match cli.ask(Call::JoinNetwork(self)).await? {

@@ -20,6 +20,14 @@ const PING_WAIT: Duration = Duration::from_secs(5);
 /// List the nodes of the network, and how each is reached.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct List {
+    /// Those of this network, as the relay has them.
+    #[arg(long, value_name = "NETWORK", value_parser = network_name, add = super::complete::networks())]
+    #[serde(skip)]
+    pub network: Option<String>,
+    /// Those of all your networks, as the relay has them.
+    #[arg(long, conflicts_with = "network")]
+    #[serde(skip)]
+    pub all: bool,
     /// Print JSON.
     #[arg(short, long)]
     #[serde(skip)]
@@ -83,9 +91,16 @@ pub struct Pong {
     pub rtt_ms: f64,
 }
 
+fn network_name(text: &str) -> Result<String> {
+    Ok(text.parse::<mesh::NetworkId>()?.to_string())
+}
+
 impl List {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
         let json = self.json;
+        if self.all || self.network.is_some() {
+            return super::network::nodes(cli, self.network.as_deref(), json).await;
+        }
         let nodes = match cli.ask(Call::ListNodes(self)).await? {
             Reply::NodeList(nodes) => nodes,
             other => return Err(other.unexpected()),

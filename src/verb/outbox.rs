@@ -99,9 +99,10 @@ impl Outbox {
             // A session sees its own.
             Caller::Session(id, _) => {
                 if named.is_some_and(|named| named != id.0) {
-                    context.may(&crate::node::Action::ReadInbox(Session::Id(
-                        named.unwrap_or_default(),
-                    )))?;
+                    context.may(
+                        &crate::node::Action::ReadInbox(Session::Id(named.unwrap_or_default())),
+                        None,
+                    )?;
                 }
                 Some(id.0)
             }

@@ -1,7 +1,8 @@
-//! Who gets a message: a session, or every session that has a tag.
+//! Who gets a message: a session, every session that has a tag, or every one of a group.
 //!
 //! `coder`, `3` and `dev-2:coder` are a session; `@tag:worker` are the sessions here that have the
-//! tag `worker`, `dev-2:@tag:worker` those there.
+//! tag `worker`, `dev-2:@tag:worker` those there; `@group:mesh` are the sessions of the group
+//! `mesh` wherever they run, `dev-2:@group:mesh` those on that node.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session, node_name};
+use crate::paper::GroupName;
 
 /// Who gets a message.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
@@ -23,6 +25,13 @@ pub enum Recipient {
         /// The tag.
         tag: String,
     },
+    /// All of a group.
+    Group {
+        /// On this node alone; none for all of them.
+        node: Option<String>,
+        /// The group.
+        group: String,
+    },
 }
 
 impl Recipient {
@@ -30,7 +39,7 @@ impl Recipient {
     pub fn node_mut(&mut self) -> &mut Option<String> {
         match self {
             Self::One(locator) => &mut locator.node,
-            Self::Tagged { node, .. } => node,
+            Self::Tagged { node, .. } | Self::Group { node, .. } => node,
         }
     }
 }
@@ -49,9 +58,13 @@ impl FromStr for Recipient {
             None if node.is_empty() => None,
             None => return text.parse().map(Self::One),
         };
-        let Some(tag) = rest.strip_prefix("@tag:") else {
-            return Err(Error::not_built("sending to a group").hint("send to a tag: @tag:worker"));
-        };
+        if let Some(group) = rest.strip_prefix("@group:") {
+            let group = group.parse::<GroupName>();
+            let group = group.map_err(|error| Error::new("name_invalid", error.to_string()))?;
+            let group = group.as_str().to_owned();
+            return Ok(Self::Group { node, group });
+        }
+        let tag = rest.strip_prefix("@tag:").unwrap_or_default();
         let tag = tag.parse::<session::Tag>()?.as_str().to_owned();
         Ok(Self::Tagged { node, tag })
     }
@@ -67,11 +80,17 @@ impl fmt::Display for Recipient {
                 }
                 write!(f, "@tag:{tag}")
             }
+            Self::Group { node, group } => {
+                if let Some(node) = node {
+                    write!(f, "{node}:")?;
+                }
+                write!(f, "@group:{group}")
+            }
         }
     }
 }
 
-/// On the wire: `to_id`, `to_name` or `to_tag`, and `node`.
+/// On the wire: `to_id`, `to_name`, `to_tag` or `to_group`, and `node`.
 #[derive(Serialize, Deserialize)]
 struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,14 +100,17 @@ struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to_tag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    to_group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<String>,
 }
 
 impl Serialize for Recipient {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (session, to_tag, node) = match self.clone() {
-            Self::One(locator) => (Some(locator.session), None, locator.node),
-            Self::Tagged { node, tag } => (None, Some(tag), node),
+        let (session, to_tag, to_group, node) = match self.clone() {
+            Self::One(locator) => (Some(locator.session), None, None, locator.node),
+            Self::Tagged { node, tag } => (None, Some(tag), None, node),
+            Self::Group { node, group } => (None, None, Some(group), node),
         };
         let (to_id, to_name) = match session {
             Some(Session::Id(id)) => (Some(id), None),
@@ -99,6 +121,7 @@ impl Serialize for Recipient {
             to_id,
             to_name,
             to_tag,
+            to_group,
             node,
         }
         .serialize(serializer)
@@ -113,10 +136,11 @@ impl<'de> Deserialize<'de> for Recipient {
             .to_id
             .map(Session::Id)
             .or_else(|| wire.to_name.map(Session::Name));
-        match (session, wire.to_tag) {
-            (Some(session), _) => Ok(Self::One(Locator { node, session })),
-            (None, Some(tag)) => Ok(Self::Tagged { node, tag }),
-            (None, None) => Err(D::Error::custom("either to_id or to_name required")),
+        match (session, wire.to_tag, wire.to_group) {
+            (Some(session), ..) => Ok(Self::One(Locator { node, session })),
+            (None, Some(tag), _) => Ok(Self::Tagged { node, tag }),
+            (None, None, Some(group)) => Ok(Self::Group { node, group }),
+            (None, None, None) => Err(D::Error::custom("either to_id or to_name required")),
         }
     }
 }
@@ -127,14 +151,22 @@ mod tests {
 
     #[test]
     fn words_become_recipients_and_back() {
-        for text in ["coder", "3", "dev-2:coder", "@tag:worker", "dev-2:@tag:a b"] {
+        for text in [
+            "coder",
+            "3",
+            "dev-2:coder",
+            "@tag:worker",
+            "dev-2:@tag:a b",
+            "@group:m",
+            "d:@group:m",
+        ] {
             let recipient: Recipient = text.parse().unwrap();
             assert_eq!(recipient.to_string(), text);
             let json = serde_json::to_string(&recipient).unwrap();
             assert_eq!(serde_json::from_str::<Recipient>(&json).unwrap(), recipient);
         }
         let code = |text: &str| text.parse::<Recipient>().unwrap_err().code;
-        assert_eq!(code("@group:mesh"), "not_built");
+        assert_eq!(code("@group:a b"), "name_invalid");
         assert_eq!(code("@tag:"), "tag_invalid");
         assert_eq!(code("a/b:@tag:x"), "locator_invalid");
         assert!(serde_json::from_str::<Recipient>("{}").is_err());

@@ -10,8 +10,8 @@ use super::{Call, again, sending};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::Context;
 use crate::node::post::{State, letter_of};
+use crate::node::{Action, Context};
 
 /// How long the requester's node may take before the one who replies is told that it is away.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -85,6 +85,11 @@ impl Reply {
         };
         let id = sending::chosen(self.message_id.as_deref(), MessageKind::Reply)?;
         let host = context.host;
+        let asked = self.request_id.parse().ok();
+        let asked = asked.and_then(|request| host.sessions.resume(request).ok());
+        if let Some(asker) = asked.and_then(|(asked, _)| asked.from.local_session()) {
+            context.may(&Action::Reply, Some(asker))?;
+        }
         let message = host
             .sessions
             .reply_as(id, &self.request_id, Some(by), self.body)

@@ -181,6 +181,8 @@ impl Request {
                 body: self.body,
                 delivery,
             };
+            let to = host.sessions.find(&draft.to)?.id;
+            context.judge().may_ask(to)?;
             let (message, reply) = host.sessions.ask(draft).await?;
             let to = message.to.local_session();
             if let Some(to) = to.filter(|_| delivery.types() && !auto) {

@@ -9,7 +9,7 @@ use session::{Info, SessionId, Tag};
 
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
-use crate::node::Context;
+use crate::node::{Action, Context};
 
 /// One session or several.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
@@ -122,16 +122,18 @@ pub(super) fn named(context: &Context<'_>, session: &Session) -> Result<Selected
 }
 
 impl Selected {
-    /// The sessions that are selected now, oldest first.
-    pub(crate) fn now(&self, context: &Context<'_>) -> Vec<Info> {
-        let all = || context.host.sessions.list();
+    /// The sessions that are selected now and with which the caller may do `action`, oldest first.
+    pub(crate) fn now(&self, context: &Context<'_>, action: &Action) -> Vec<Info> {
+        let judge = context.judge();
+        let all = context.host.sessions.list().into_iter();
+        let all = all.filter(|info| judge.may(action, Some(info.id)).is_ok());
         match self {
             Self::One(info) => vec![(**info).clone()],
             Self::Tagged(tags) => {
                 let tagged = |info: &Info| info.tags.iter().any(|tag| tags.contains(tag));
-                all().into_iter().filter(tagged).collect()
+                all.filter(tagged).collect()
             }
-            Self::All => all(),
+            Self::All => all.collect(),
         }
     }
 
@@ -141,7 +143,7 @@ impl Selected {
     ///
     /// `session_not_found`.
     pub(crate) fn some(&self, context: &Context<'_>) -> Result<Vec<Info>> {
-        let found = self.now(context);
+        let found = self.now(context, &Action::Watch);
         if !found.is_empty() {
             return Ok(found);
         }

@@ -13,7 +13,7 @@ use super::{Call, Reply};
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
 use crate::node::post::{Letter, Record, State, key_of};
-use crate::node::{Caller, Context};
+use crate::node::{Action, Caller, Context};
 use crate::show;
 
 /// How long the other node may take to say yes or no before its sender is told that the message
@@ -39,13 +39,14 @@ pub(crate) fn new_id(kind: MessageKind) -> Result<MessageId> {
 }
 
 /// The id for one of several recipients.
-pub(super) fn derived(id: Option<&str>, recipient: u32) -> Result<String> {
+pub(super) fn derived(id: Option<&str>, node: &str, recipient: u32) -> Result<String> {
     let Some(id) = id else {
         return Ok(new_id(MessageKind::Direct)?.to_string());
     };
     let mut hash = Sha256::new();
     hash.update(id.as_bytes());
     hash.update(recipient.to_be_bytes());
+    hash.update(node.as_bytes());
     let mut bits = [0; 16];
     bits.copy_from_slice(&hash.finalize()[..16]);
     Ok(MessageId::new(MessageKind::Direct, bits).to_string())
@@ -155,6 +156,8 @@ pub(super) async fn message(context: &mut Context<'_>, to: Locator, call: &Msg) 
 async fn here(context: &mut Context<'_>, draft: Draft, auto: bool, call: &Msg) -> Result<MsgSent> {
     let (id, delivery) = (draft.id, draft.delivery);
     let sessions = &context.host.sessions;
+    let to = sessions.find(&draft.to)?.id;
+    context.may(&Action::Message, Some(to))?;
     let (message, _) = sessions.accept(draft).await?;
     let mut sent = MsgSent {
         message_id: id.to_string(),
@@ -300,6 +303,36 @@ pub(super) async fn tagged(
         .filter(|info| info.status.is_running() && info.tags.contains(&tag))
         .map(|info| (info.id.0, info.name.map(|name| name.to_string())))
         .collect())
+}
+
+/// A session of several: its node, none for this one, its number, and its name.
+pub(super) type Seat = (Option<String>, u32, Option<String>);
+
+/// The sessions of a group, on one node or on all, as the relay has last said.
+pub(super) fn grouped(context: &Context<'_>, node: Option<&str>, group: &str) -> Result<Vec<Seat>> {
+    let network = context.host.network()?;
+    let view = network.view();
+    let unknown = || {
+        Error::new(
+            "group_unknown",
+            format!("no group {group:?} in this network"),
+        )
+    };
+    let found = view.rules.groups.values();
+    let mut found = found.filter(|known| known.name.as_str() == group);
+    let found = found.next().ok_or_else(unknown)?;
+    let me = network.name();
+    let members = found.members.iter().filter_map(|member| {
+        let name = if member.node == view.me.key {
+            me.clone()
+        } else {
+            network.by_key(&member.node)?.record.name.to_string()
+        };
+        let label = Some(member.label.clone()).filter(|label| !label.is_empty());
+        node.is_none_or(|node| node == name)
+            .then(|| (Some(name).filter(|name| *name != me), member.session, label))
+    });
+    Ok(members.collect())
 }
 
 /// The session of a number.

@@ -96,6 +96,7 @@ impl Subscribe {
             .sender
             .send(&Reply::SubscribeAck(ack))
             .await?;
+        let judge = context.judge();
         let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
         loop {
             let notice = tokio::select! {
@@ -107,7 +108,9 @@ impl Subscribe {
             };
             match notice {
                 Some(Notice::Event(event)) => {
-                    sender.send(&Reply::Event(Happened::from(&*event))).await?
+                    if judge.may(&Action::Watch, Some(event.session)).is_ok() {
+                        sender.send(&Reply::Event(Happened::from(&*event))).await?;
+                    }
                 }
                 Some(Notice::Gap { from, to }) => {
                     sender.send(&Reply::EventGap(Gap { from, to })).await?;
@@ -121,7 +124,9 @@ impl Subscribe {
     /// everything but the messages of others.
     fn kinds(&self, context: &Context<'_>) -> Result<Vec<EventType>> {
         let messages = Action::Listen(self.select.session.clone());
-        let may_read = context.may(&messages);
+        let about = self.select.session.as_ref();
+        let target = about.and_then(|session| Some(super::find(context, session).ok()?.id));
+        let may_read = context.may(&messages, target);
         if self.event_types.is_empty() {
             let all = EventType::ALL.into_iter();
             return Ok(all

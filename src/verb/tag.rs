@@ -6,9 +6,10 @@ use session::Tag as Label;
 
 use super::{Call, Reply};
 use crate::cli::Cli;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::Context;
+use crate::node::judge::is_mark;
+use crate::node::{Action, Context};
 use crate::show;
 
 /// Show the tags of a session, or change them.
@@ -60,6 +61,16 @@ impl Tag {
             labels.collect::<Result<Vec<_>, _>>()
         };
         let (add, remove) = (labels(&self.add)?, labels(&self.remove)?);
+        if add.iter().any(is_mark) {
+            return Err(
+                Error::new("tag_invalid", "tags with group: are made by groups")
+                    .hint("'cw group add' puts a session into a group"),
+            );
+        }
+        if remove.iter().any(is_mark) {
+            // It keeps the session closed, so only who may open it takes it away.
+            context.may(&Action::Administer, None)?;
+        }
         if !add.is_empty() || !remove.is_empty() {
             info = context.host.sessions.retag(info.id, add, remove).await?;
         }

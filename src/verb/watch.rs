@@ -18,7 +18,7 @@ use super::info::{SessionInfo, status_text};
 use super::logs::take_text;
 use super::select::{Selected, Selection};
 use crate::error::{Error, Result};
-use crate::node::Context;
+use crate::node::{Action, Context};
 use crate::rpc::codec::Base64;
 
 mod client;
@@ -118,6 +118,7 @@ impl Watch {
             let from = self.from(&info);
             watched.add(&info, sessions.reader(info.id, from)?, &pieces);
         }
+        let judge = context.judge();
         let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
         let show = async {
             loop {
@@ -134,7 +135,8 @@ impl Watch {
                         }
                     }
                     info = joined(&selected, &mut launched, &sessions) => {
-                        if !watched.running.contains_key(&info.id) {
+                        let may = judge.may(&Action::Watch, Some(info.id)).is_ok();
+                        if may && !watched.running.contains_key(&info.id) {
                             watched.add(&info, sessions.reader(info.id, From::Start)?, &pieces);
                         }
                     }

@@ -116,6 +116,7 @@ async fn carry_now(
     let call = Call::MsgDeliver(Deliver { parcels });
     let envelope = Envelope {
         session: None,
+        grant: None,
         call,
     };
     match proxy::ask(network, node, &envelope, ANSWER).await? {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::relay::error::ApiError;
+use crate::relay::signed::check_body;
 
 /// A JSON body, whatever its content type says.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -18,8 +19,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let headers = request.headers().clone();
         let bytes = Bytes::from_request(request, state).await;
         let bytes = bytes.map_err(|rejection| unreadable(&rejection))?;
+        // The signature is over a hash of the body; this is where the body is seen.
+        check_body(&headers, &bytes)?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| ApiError::bad_request(format!("the body is not right: {error}")))

@@ -36,6 +36,8 @@ pub(crate) struct Create {
     ttl: Option<String>,
     #[serde(default)]
     mine: bool,
+    #[serde(default)]
+    node_name: Option<String>,
 }
 
 /// `POST /api/v1/invites`.
@@ -53,6 +55,8 @@ pub(crate) async fn create(
     let ttl = duration_secs(create.ttl.as_deref().unwrap_or("1h"));
     let ttl = ttl.filter(|ttl| (1..=MAX_TTL).contains(ttl));
     let ttl = ttl.ok_or_else(|| ApiError::bad_request("ttl is 1s to 30d, such as 90s, 10m, 1h"))?;
+    let node_name = create.node_name.map(|name| name.parse()).transpose();
+    let node_name = node_name.map_err(|_| ApiError::bad_request("node_name is no node's name"))?;
     let issuer = app.hub.issuer(&network);
     let issuer = issuer.ok_or_else(ApiError::network_unknown)?;
     let invite = Invite::generate(&random::<96>(), issuer)
@@ -62,6 +66,7 @@ pub(crate) async fn create(
         id: format!("inv_{}", hex::encode(random::<8>())),
         created_by: user.0,
         mine: create.mine,
+        node_name,
         uses_remaining: uses,
         created: now,
         expires: now + ttl,
@@ -73,6 +78,7 @@ pub(crate) async fn create(
             network: network.clone(),
             created_by: info.created_by.clone(),
             mine: info.mine,
+            node_name: info.node_name.clone(),
             uses,
             now,
             expires: info.expires,
@@ -121,6 +127,7 @@ fn show(info: &InviteInfo, network: &str) -> Value {
         "network_id": network,
         "created_by": info.created_by.as_str(),
         "mine": info.mine,
+        "node_name": info.node_name,
         "uses_remaining": info.uses_remaining,
         "created_at": rfc3339(info.created),
         "expires_at": rfc3339(info.expires),

@@ -2,9 +2,12 @@
 
 mod account;
 mod body;
+mod grants;
+mod groups;
 mod invites;
 mod join;
 mod kv;
+mod members;
 mod metrics;
 mod networks;
 mod nodes;
@@ -18,7 +21,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 pub(crate) use body::network_of;
 
@@ -50,6 +53,30 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/join", post(join::join))
         .route("/api/v1/nodes", get(nodes::list))
         .route("/api/v1/nodes/{name}", delete(nodes::revoke))
+        .route("/api/v1/networks/{id}", delete(networks::remove))
+        .route(
+            "/api/v1/networks/{id}/members",
+            get(members::list).put(members::set).delete(members::remove),
+        )
+        .route("/api/v1/groups", get(groups::list).post(groups::create))
+        .route(
+            "/api/v1/groups/{name}",
+            get(groups::get).delete(groups::delete),
+        )
+        .route(
+            "/api/v1/groups/{name}/members",
+            post(groups::enter).delete(groups::leave),
+        )
+        .route("/api/v1/groups/{name}/policy", put(groups::set_policy))
+        .route(
+            "/api/v1/access-grants",
+            get(grants::list).post(grants::create),
+        )
+        .route(
+            "/api/v1/access-grants/{id}",
+            get(grants::get).delete(grants::revoke),
+        )
+        .route("/api/v1/access/cache/events", get(grants::events))
         .route("/api/v1/coordinate", get(coordinate::coordinate))
         .route("/join", get(page::join))
         .merge(kv::router())

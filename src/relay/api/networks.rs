@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use ed25519_dalek::SigningKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::relay::app::{App, random};
 use crate::relay::auth::User;
 use crate::relay::clock::{rfc3339, unix_now};
 use crate::relay::error::ApiError;
+use crate::relay::policy::Action;
 use crate::relay::store::{NewNetwork, Subject};
 
 /// `GET /api/v1/networks`: the caller's, or all for the relay's token.
@@ -59,4 +60,19 @@ pub(crate) async fn create(
         "exists"
     };
     Ok(Json(json!({ "status": status, "network_id": id })))
+}
+
+/// `DELETE /api/v1/networks/{id}`: with everything in it; its nodes are cut off.
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    user: User,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let id = network_id(&id)?;
+    user.may(Action::Rule, &id, &app).await?;
+    if app.delete_network(&id).await? {
+        Ok(Json(json!({ "status": "deleted", "network_id": id })))
+    } else {
+        Err(ApiError::network_unknown())
+    }
 }

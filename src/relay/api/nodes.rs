@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::body::InNetwork;
@@ -14,15 +13,16 @@ use crate::relay::auth::User;
 use crate::relay::clock::{rfc3339, unix_now};
 use crate::relay::error::ApiError;
 use crate::relay::policy::Action;
+use crate::relay::signed::Visitor;
 use crate::relay::store::Revocation;
 
 /// `GET /api/v1/nodes?network_id=`.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    user: User,
+    visitor: Visitor,
     InNetwork(network): InNetwork,
 ) -> Result<Json<Value>, ApiError> {
-    user.may(Action::ListNodes, &network, &app).await?;
+    visitor.may(Action::ListNodes, &network, &app).await?;
     let nodes = app.hub.list(&network).into_iter().map(|node| {
         json!({
             "name": node.name,
@@ -44,14 +44,7 @@ pub(crate) async fn revoke(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     user.may(Action::Revoke, &network, &app).await?;
-    let unknown = || {
-        let status = StatusCode::NOT_FOUND;
-        ApiError::new(
-            status,
-            "node_unknown",
-            "there is no such node in this network",
-        )
-    };
+    let unknown = ApiError::node_unknown;
     let revocation = Revocation {
         network,
         name: name.parse().map_err(|_| unknown())?,

@@ -16,7 +16,9 @@ use ed25519_dalek::SigningKey;
 use futures_util::future::BoxFuture;
 use mesh::{NetworkId, NodeName, NodeRecord, SignKey};
 
+use super::papers::PaperEdit;
 use crate::coord::{InviteHash, Mark, Revision};
+use crate::paper::Paper;
 
 pub(crate) use sqlite::Sqlite;
 
@@ -79,6 +81,24 @@ pub(crate) trait Store: Send + Sync {
     /// Revokes the live node of that name; `None` if there is none.
     fn revoke(&self, revocation: Revocation) -> Answer<'_, Option<Change>>;
 
+    /// Changes a group or a grant; `None` when it is so already.
+    fn edit_paper(&self, edit: PaperEdit) -> Answer<'_, Option<Paper>>;
+
+    /// Who belongs to a network, owners first.
+    fn members(&self, network: NetworkId) -> Answer<'_, Vec<MemberInfo>>;
+
+    /// Gives a member another role, or none at all; whether there was such a
+    /// member. The last owner stays: [`Refusal::LastOwner`].
+    fn set_role(
+        &self,
+        network: NetworkId,
+        subject: Subject,
+        role: Option<Role>,
+    ) -> Answer<'_, bool>;
+
+    /// Forgets a network with everything in it; whether there was one.
+    fn delete_network(&self, network: NetworkId) -> Answer<'_, bool>;
+
     /// Notes when nodes were last connected.
     fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()>;
 
@@ -126,6 +146,11 @@ impl Subject {
         Self(format!("guest:{invite}"))
     }
 
+    /// As the store or a client has written it.
+    pub(crate) fn named(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The text form.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -141,6 +166,24 @@ pub(crate) enum Role {
     Member,
     /// Brought a node by a bare invite.
     Guest,
+}
+
+impl Role {
+    /// `owner`, `member`, `guest`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Member => "member",
+            Self::Guest => "guest",
+        }
+    }
+
+    /// The other way.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Owner, Self::Member, Self::Guest]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
 }
 
 /// A network as users see it.
@@ -182,6 +225,18 @@ pub(crate) struct NetworkState {
     pub(crate) history: Vec<Revision>,
     /// Revoked ones too.
     pub(crate) nodes: Vec<NodeRow>,
+    /// Groups and grants.
+    pub(crate) papers: Vec<Paper>,
+}
+
+/// Somebody who belongs to a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemberInfo {
+    pub(crate) subject: Subject,
+    pub(crate) role: Role,
+    pub(crate) since: u64,
+    /// Live nodes of theirs.
+    pub(crate) nodes: u64,
 }
 
 /// An invite to be added.
@@ -192,6 +247,8 @@ pub(crate) struct NewInvite {
     pub(crate) created_by: Subject,
     /// The joining nodes belong to `created_by`.
     pub(crate) mine: bool,
+    /// Only a node of this name may redeem it.
+    pub(crate) node_name: Option<NodeName>,
     pub(crate) uses: u32,
     pub(crate) now: u64,
     pub(crate) expires: u64,
@@ -203,6 +260,7 @@ pub(crate) struct InviteInfo {
     pub(crate) id: String,
     pub(crate) created_by: Subject,
     pub(crate) mine: bool,
+    pub(crate) node_name: Option<NodeName>,
     pub(crate) uses_remaining: u32,
     pub(crate) created: u64,
     pub(crate) expires: u64,
@@ -340,4 +398,28 @@ pub(crate) enum Refusal {
     /// A condition was not met.
     #[error("somebody else has changed this key")]
     SharedChanged,
+    /// The invite is for another name.
+    #[error("this invite is for a node of another name")]
+    NameBound,
+    /// A network without an owner could not be ruled.
+    #[error("this is the last owner of the network")]
+    LastOwner,
+    /// There is one of that name.
+    #[error("this group exists already")]
+    GroupTaken,
+    /// There is none.
+    #[error("there is no such group in this network")]
+    GroupUnknown,
+    /// `MAX_MEMBERS`.
+    #[error("this group has as many sessions as it may have")]
+    GroupFull,
+    /// Nothing to take out.
+    #[error("this session is not in the group")]
+    NotInGroup,
+    /// There is none.
+    #[error("there is no such grant")]
+    GrantUnknown,
+    /// `MAX_GROUPS`, `MAX_GRANTS`.
+    #[error("this network has as many of these as it may have")]
+    TooManyPapers,
 }

@@ -78,6 +78,7 @@ fn new_invite(network: &NetworkId, number: u8, uses: u32) -> NewInvite {
         network: network.clone(),
         created_by: user("alice"),
         mine: false,
+        node_name: None,
         uses,
         now: NOW,
         expires: NOW + 3_600,

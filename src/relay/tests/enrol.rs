@@ -62,6 +62,7 @@ async fn invites_that_are_not_good() {
             uses: 1,
             ttl: "1s".to_owned(),
             mine: false,
+            node_name: None,
         };
         let short = rig
             .api()
@@ -141,6 +142,7 @@ async fn whose_a_node_is() {
             uses: 1,
             ttl: "10m".to_owned(),
             mine: true,
+            node_name: None,
         };
         let mine = rig.api().create_invite(&new).await.unwrap();
         new.mine = false;

@@ -123,6 +123,7 @@ async fn a_hello_with_a_forged_signature_is_refused() {
             key,
             version,
             revision: None,
+            papers: None,
             signature: Signature::sign(
                 who.signing_key(),
                 &HelloProof {

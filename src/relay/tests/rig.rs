@@ -89,6 +89,7 @@ impl Rig {
             uses,
             ttl: "1h".to_owned(),
             mine: true,
+            node_name: None,
         };
         self.api().create_invite(&new).await.unwrap().token.unwrap()
     }

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::rpc::{Channel, Incoming};
 use crate::show;
 use crate::term::Strip;
-use crate::verb::logs::take_text;
 use crate::verb::again::{Patience, until_done};
+use crate::verb::logs::take_text;
 use crate::verb::{Call, Reply};
 
 /// A line that is longer than this is shown in parts, in bytes.

@@ -24,8 +24,8 @@ impl Sqlite {
         }
         sqlx::query(
             "INSERT INTO invites
-               (id, hash, network, created_by, mine, uses_remaining, created, expires)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+               (id, hash, network, created_by, mine, uses_remaining, created, expires, node_name)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&invite.id)
         .bind(invite.hash.0.as_slice())
@@ -35,6 +35,7 @@ impl Sqlite {
         .bind(i64::from(invite.uses))
         .bind(signed(invite.now)?)
         .bind(signed(invite.expires)?)
+        .bind(invite.node_name.as_ref().map(mesh::NodeName::as_str))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -47,7 +48,7 @@ impl Sqlite {
         now: u64,
     ) -> Result<Vec<InviteInfo>, Error> {
         let rows = sqlx::query(
-            "SELECT id, created_by, mine, uses_remaining, created, expires FROM invites
+            "SELECT id, created_by, mine, uses_remaining, created, expires, node_name FROM invites
              WHERE network = ? AND expires > ? ORDER BY created DESC, id",
         )
         .bind(network.as_str())
@@ -55,7 +56,10 @@ impl Sqlite {
         .fetch_all(&self.pool)
         .await?;
         let info = |row: &SqliteRow| {
+            let bound: Option<String> = row.try_get("node_name")?;
+            let bound = bound.map(|name| name.parse().map_err(|_| Error::Damaged("a name")));
             Ok(InviteInfo {
+                node_name: bound.transpose()?,
                 id: row.try_get("id")?,
                 created_by: Subject(row.try_get("created_by")?),
                 mine: row.try_get("mine")?,

@@ -9,6 +9,7 @@
 mod invites;
 mod networks;
 mod nodes;
+mod papers;
 mod row;
 mod shared;
 
@@ -24,9 +25,11 @@ use sqlx::{Sqlite as Engine, Transaction};
 use self::row::signed;
 use super::{
     Answer, Change, Creation, EXPIRED_INVITES_KEPT, Error, InviteInfo, Join, Joined, MAX_CHANGES,
-    NetworkInfo, NetworkState, NewInvite, NewNetwork, Renewal, Revocation, Role, Sighting, Store,
-    Subject,
+    MemberInfo, NetworkInfo, NetworkState, NewInvite, NewNetwork, Renewal, Revocation, Role,
+    Sighting, Store, Subject,
 };
+use crate::paper::Paper;
+use crate::relay::papers::PaperEdit;
 use crate::relay::store::shared::{Changes, Entry, Place, Put, Query, Removal};
 
 /// Each brings the schema one version further. Never edit one that was
@@ -34,6 +37,7 @@ use crate::relay::store::shared::{Changes, Entry, Place, Put, Query, Removal};
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_start.sql"),
     include_str!("../migrations/0002_shared.sql"),
+    include_str!("../migrations/0003_papers.sql"),
 ];
 
 /// How long to wait for another process (a backup, a shell) that holds the
@@ -114,6 +118,10 @@ impl Sqlite {
             .bind(signed(now.saturating_sub(EXPIRED_INVITES_KEPT))?)
             .execute(&mut *tx)
             .await?;
+        sqlx::query("DELETE FROM papers WHERE until < ?")
+            .bind(signed(now)?)
+            .execute(&mut *tx)
+            .await?;
         sqlx::query(
             "DELETE FROM changes WHERE revision + ? <
                (SELECT revision FROM networks WHERE id = changes.network)",
@@ -173,6 +181,27 @@ impl Store for Sqlite {
 
     fn revoke(&self, revocation: Revocation) -> Answer<'_, Option<Change>> {
         self.revoke_node(revocation).boxed()
+    }
+
+    fn edit_paper(&self, edit: PaperEdit) -> Answer<'_, Option<Paper>> {
+        self.change_paper(edit).boxed()
+    }
+
+    fn members(&self, network: NetworkId) -> Answer<'_, Vec<MemberInfo>> {
+        self.list_members(network).boxed()
+    }
+
+    fn set_role(
+        &self,
+        network: NetworkId,
+        subject: Subject,
+        role: Option<Role>,
+    ) -> Answer<'_, bool> {
+        self.change_role(network, subject, role).boxed()
+    }
+
+    fn delete_network(&self, network: NetworkId) -> Answer<'_, bool> {
+        self.drop_network(network).boxed()
     }
 
     fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()> {
@@ -270,7 +299,7 @@ mod tests {
 
         let path = dir.path().join("other.db");
         let store = Sqlite::open(&path).await.unwrap();
-        let insert = "INSERT INTO networks VALUES ('a b', 0, 0, x'00')";
+        let insert = "INSERT INTO networks VALUES ('a b', 0, 0, x'00', 0)";
         sqlx::raw_sql(insert).execute(&store.pool).await.unwrap();
         let insert = "INSERT INTO issuers VALUES ('a b', zeroblob(32), 0)";
         sqlx::raw_sql(insert).execute(&store.pool).await.unwrap();

@@ -6,7 +6,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::row::{NODE_COLUMNS, fixed, node, number, revision, signed, text, unsigned};
-use super::{Creation, Error, NetworkInfo, NetworkState, NewNetwork, Role, Sqlite, Subject, Tx};
+use super::{
+    Creation, Error, MemberInfo, NetworkInfo, NetworkState, NewNetwork, Role, Sqlite, Subject, Tx,
+};
 use crate::coord::{Mark, Revision};
 use crate::relay::store::Refusal;
 
@@ -102,6 +104,7 @@ impl Sqlite {
             },
             history: Vec::new(),
             nodes: Vec::new(),
+            papers: Vec::new(),
         }))
     }
 
@@ -116,13 +119,73 @@ impl Sqlite {
                 .bind(subject.as_str())
                 .fetch_optional(&self.pool)
                 .await?;
-        match role.as_deref() {
-            None => Ok(None),
-            Some("owner") => Ok(Some(Role::Owner)),
-            Some("member") => Ok(Some(Role::Member)),
-            Some("guest") => Ok(Some(Role::Guest)),
-            Some(_) => Err(Error::Damaged("a role")),
+        let role = role.map(|role| Role::parse(&role).ok_or(Error::Damaged("a role")));
+        role.transpose()
+    }
+
+    pub(super) async fn list_members(&self, network: NetworkId) -> Result<Vec<MemberInfo>, Error> {
+        let rows = sqlx::query(
+            "SELECT subject, role, created,
+               (SELECT count(*) FROM nodes
+                WHERE network = ?1 AND owner = members.subject AND revoked IS NULL) AS nodes
+             FROM members WHERE network = ?1
+             ORDER BY CASE role WHEN 'owner' THEN 0 WHEN 'member' THEN 1 ELSE 2 END, subject",
+        )
+        .bind(network.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        let info = |row: &SqliteRow| {
+            let role: String = row.try_get("role")?;
+            Ok(MemberInfo {
+                subject: Subject(row.try_get("subject")?),
+                role: Role::parse(&role).ok_or(Error::Damaged("a role"))?,
+                since: number(row, "created")?,
+                nodes: number(row, "nodes")?,
+            })
+        };
+        rows.iter().map(info).collect()
+    }
+
+    pub(super) async fn change_role(
+        &self,
+        network: NetworkId,
+        subject: Subject,
+        role: Option<Role>,
+    ) -> Result<bool, Error> {
+        let mut tx = self.write().await?;
+        let others: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM members WHERE network = ? AND role = 'owner' AND subject <> ?",
+        )
+        .bind(network.as_str())
+        .bind(subject.as_str())
+        .fetch_one(&mut *tx)
+        .await?;
+        let query = match role {
+            Some(_) => "UPDATE members SET role = ?3 WHERE network = ?1 AND subject = ?2",
+            None => "DELETE FROM members WHERE network = ?1 AND subject = ?2 AND ?3 IS NULL",
+        };
+        let done = sqlx::query(query)
+            .bind(network.as_str())
+            .bind(subject.as_str())
+            .bind(role.map(Role::as_str))
+            .execute(&mut *tx)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
         }
+        if others == 0 && role != Some(Role::Owner) {
+            return Err(Refusal::LastOwner.into());
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn drop_network(&self, network: NetworkId) -> Result<bool, Error> {
+        let done = sqlx::query("DELETE FROM networks WHERE id = ?")
+            .bind(network.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() > 0)
     }
 }
 
@@ -183,6 +246,7 @@ async fn network_state(tx: &mut Tx, row: &SqliteRow) -> Result<NetworkState, Err
             .bind(id.as_str())
             .fetch_all(&mut **tx)
             .await?;
+    let papers = super::papers::load(tx, &id).await?;
     let seed = fixed(row.try_get("seed")?)?;
     Ok(NetworkState {
         id,
@@ -190,5 +254,6 @@ async fn network_state(tx: &mut Tx, row: &SqliteRow) -> Result<NetworkState, Err
         revision: revision(row)?,
         history: history.iter().map(revision).collect::<Result<_, _>>()?,
         nodes: nodes.iter().map(node).collect::<Result<_, _>>()?,
+        papers,
     })
 }

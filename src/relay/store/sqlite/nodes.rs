@@ -20,6 +20,10 @@ impl Sqlite {
         if invite.uses == 0 {
             return Err(Refusal::InviteUsedUp.into());
         }
+        let bound_to = invite.bound_to.as_deref();
+        if bound_to.is_some_and(|name| name != join.name.as_str()) {
+            return Err(Refusal::NameBound.into());
+        }
         let (nodes, taken): (i64, bool) = sqlx::query_as(
             "SELECT count(*), coalesce(max(name = ?), 0) FROM nodes
              WHERE network = ? AND revoked IS NULL",
@@ -126,6 +130,7 @@ struct Redeemed {
     network: NetworkId,
     created_by: String,
     mine: bool,
+    bound_to: Option<String>,
     uses: i64,
 }
 
@@ -137,7 +142,8 @@ struct Known {
 
 async fn find_invite(tx: &mut Tx, join: &Join) -> Result<Redeemed, Error> {
     let row = sqlx::query(
-        "SELECT id, network, created_by, mine, uses_remaining, expires FROM invites WHERE hash = ?",
+        "SELECT id, network, created_by, mine, node_name, uses_remaining, expires
+         FROM invites WHERE hash = ?",
     )
     .bind(join.invite.0.as_slice())
     .fetch_optional(&mut **tx)
@@ -151,6 +157,7 @@ async fn find_invite(tx: &mut Tx, join: &Join) -> Result<Redeemed, Error> {
         network: text(&row, "network")?,
         created_by: row.try_get("created_by")?,
         mine: row.try_get("mine")?,
+        bound_to: row.try_get("node_name")?,
         uses: row.try_get("uses_remaining")?,
     })
 }
