@@ -40,6 +40,12 @@ pub struct Done {
 }
 
 impl Cw {
+    /// Where the node is, for one of this machine.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.dir
+    }
+
     /// `program` with the node in `home`, run in `home`.
     #[must_use]
     pub fn new(program: &Path, home: &Path) -> Self {
