@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SocketType, eth, recv, socket};
 
-use crate::netns::inside;
+use crate::namespaces::inside;
 
 /// How long it waits for a packet before it looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);

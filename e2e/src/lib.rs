@@ -19,6 +19,7 @@ pub mod docker;
 pub mod home;
 pub mod kind;
 pub mod local;
+pub mod namespaces;
 pub mod netns;
 pub mod processes;
 pub mod pty;

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use e2e::capture::Capture;
-use e2e::netns::{Netns, inside};
+use e2e::namespaces::inside;
+use e2e::netns::Netns;
 use e2e::steps::{self, ECHO};
 use e2e::substrate::{Host, Substrate, Way};
 use e2e::{PATIENCE, case, wait_until};
