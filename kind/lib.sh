@@ -37,12 +37,13 @@ k() { kubectl --context "kind-$CLUSTER_NAME" --namespace "$RELAY_NAMESPACE" "$@"
 h() { helm --kube-context "kind-$CLUSTER_NAME" --namespace "$RELAY_NAMESPACE" "$@"; }
 
 find_cluster_node() { # the first that takes pods, which a new cluster has a moment later
-    takes_pods() {
-        cluster_node=$(k get nodes --output custom-columns='NAME:.metadata.name,TAINTS:.spec.taints[*].effect' --no-headers |
-            sed -n '/NoSchedule/!{s/ .*//p;q;}')
-        [ -n "$cluster_node" ]
-    }
     until_true "$POD_LIMIT" "a node of the cluster that takes pods" takes_pods
+}
+
+takes_pods() {
+    cluster_node=$(k get nodes --output custom-columns='NAME:.metadata.name,TAINTS:.spec.taints[*].effect' --no-headers |
+        sed -n '/NoSchedule/!{s/ .*//p;q;}')
+    [ -n "$cluster_node" ]
 }
 
 host() { # host cw <arguments>: as the relay's administrator, on this machine
