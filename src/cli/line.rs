@@ -262,6 +262,26 @@ mod tests {
         CommandLine::command().debug_assert();
     }
 
+    /// What clap finds out only when the option is given, and then panics.
+    #[test]
+    fn options_of_a_name_that_is_for_all_have_its_type() {
+        fn look(command: &clap::Command, all: &[clap::Arg]) {
+            for arg in command.get_arguments() {
+                let same = all.iter().find(|other| other.get_id() == arg.get_id());
+                if let Some(other) = same {
+                    let types = [arg, other].map(|arg| arg.get_value_parser().type_id());
+                    assert_eq!(types[0], types[1], "{} {arg}", command.get_name());
+                }
+            }
+            for verb in command.get_subcommands() {
+                look(verb, all);
+            }
+        }
+        let command = CommandLine::command();
+        let all: Vec<_> = command.get_arguments().cloned().collect();
+        look(&command, &all);
+    }
+
     #[test]
     fn what_is_said_about_trust_is_understood() {
         for line in [
@@ -303,6 +323,7 @@ mod tests {
             "cw launch planner -- bash",
             "cw launch dev-2 --name coder -- bash -c 'a b'",
             "cw list dev-2 --json",
+            "cw network create demo --token-file /data/relay/auth-token",
             "cw msg -f planner dev-2:coder start",
             "cw request -f planner dev-2:coder ready? --timeout 5",
             "cw reply req_x yes -f coder",

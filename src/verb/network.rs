@@ -68,8 +68,9 @@ pub struct Access {
     #[arg(long, value_name = "URL")]
     pub relay_url: Option<String>,
     /// A file with your token; else CODEWIRE_RELAY_AUTH_TOKEN holds it.
+    // Text, as the option of every verb that has this name.
     #[arg(long, value_name = "PATH")]
-    pub token_file: Option<std::path::PathBuf>,
+    pub token_file: Option<String>,
 }
 
 /// Which network, and how to reach its relay.
@@ -200,12 +201,8 @@ impl Access {
 
     fn token(&self) -> Result<String> {
         let token = match &self.token_file {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
-                Error::new(
-                    "not_found",
-                    format!("cannot read {}: {error}", path.display()),
-                )
-            })?,
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| Error::new("not_found", format!("cannot read {path}: {error}")))?,
             None => std::env::var("CODEWIRE_RELAY_AUTH_TOKEN").map_err(|_| {
                 Error::new("unauthorized", "relay user authentication not configured")
                     .hint("set CODEWIRE_RELAY_AUTH_TOKEN or pass --token-file")
