@@ -449,9 +449,11 @@ fn w42_a_node_in_the_foreground_stops_cleanly() {
             "--",
             "sh",
             "-c",
-            "trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done",
+            "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done",
         ]);
         assert!(polite.status().expect("it runs").success());
+        // Before, the signal would end it as it ends everybody.
+        steps::wait_for_output(cw, "polite", "ready");
         let pid = rustix::process::Pid::from_raw(i32::try_from(node.pid()).expect("small"))
             .expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
