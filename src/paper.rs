@@ -197,7 +197,7 @@ pub struct Group {
     pub name: GroupName,
     /// See [`Messages`].
     pub messages: Messages,
-    /// See [`Debug`].
+    /// See [`enum@Debug`].
     pub debug: Debug,
     /// See [`Joining`].
     pub joining: Joining,

@@ -49,7 +49,7 @@ pub fn cut(text: &str, width: usize) -> String {
         .collect()
 }
 
-/// Text of others, such that a terminal only prints it; see [`session::harmless`].
+/// Text of others, such that a terminal only prints it; see [`session::harmless()`].
 #[must_use]
 pub fn clean(text: &str) -> String {
     session::harmless(text)
