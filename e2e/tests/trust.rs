@@ -129,8 +129,9 @@ fn s7_b9_a_session_outside_looks_and_does_not_touch() {
         );
         steps::launch(&here, "prober", &["sh", "-c", &tries]);
         let ended = wait_until("the prober is done or gone", PATIENCE, || {
-            let log = here.ok(&["logs", "prober"]);
+            // In this order: what it prints between the two is in the log.
             let gone = steps::status(&here, "prober")["status"] != "running";
+            let log = here.ok(&["logs", "prober"]);
             if log.contains("done") || gone {
                 Ok(log)
             } else {
