@@ -7,7 +7,7 @@ use e2e::processes::Processes;
 use e2e::pty::Terminal;
 use e2e::steps;
 use e2e::substrate::{Host, Substrate, Way};
-use e2e::{PATIENCE, case};
+use e2e::{PATIENCE, case, wait_until};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
@@ -40,7 +40,11 @@ fn much(way: Way) {
         let _follower = here.start(&["logs", "-f", "dev-2:counter"]);
         let follower = here.start(&["logs", "-f", "--raw", "dev-2:counter"]);
         // A terminal that comes late sees the end of it, and types.
-        steps::wait_for_output(&there, "counter", &format!("{LINES}\n"));
+        wait_until("the counter is at the end", LONG, || {
+            let last = there.ok(&["logs", "counter", "--tail", "1"]);
+            let is_end = last == format!("{LINES}\n");
+            is_end.then_some(()).ok_or(last)
+        });
         let mut terminal = Terminal::run(&here, &["attach", "dev-2:counter"]);
         terminal.shows(&format!("{LINES}\r\n"), LONG);
         terminal.type_in("\r");

@@ -108,7 +108,13 @@ impl Form {
 /// The lines as bytes, or put by for the end. What the terminal has taken for characters and what
 /// another would act upon stays out: a log is read on other terminals.
 fn keep(lines: Vec<String>, tail: Option<&mut Tail>) -> Vec<u8> {
-    let lines: Vec<String> = lines.iter().map(|line| session::harmless(line)).collect();
+    let mut lines = lines;
+    for line in &mut lines {
+        // Most lines are plain, and there may be millions.
+        if !line.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            *line = session::harmless(line);
+        }
+    }
     match tail {
         Some(tail) => {
             tail.push(lines);
