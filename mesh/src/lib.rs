@@ -17,6 +17,7 @@
 
 mod control;
 mod error;
+mod home;
 mod identity;
 #[cfg(feature = "io")]
 pub mod io;
@@ -24,6 +25,7 @@ mod packet;
 mod path;
 mod peer;
 mod record;
+mod reflect;
 mod stun;
 mod wg;
 
@@ -31,3 +33,4 @@ pub use derp::{NodeKey, NodeSecret};
 pub use error::Error;
 pub use identity::{Identity, Seed, SignKey, address_of};
 pub use record::{NetworkId, NodeName, NodeRecord, SignedRecord};
+pub use reflect::Mapping;

@@ -63,7 +63,7 @@ impl Inside {
         loop {
             tokio::time::sleep(ABSENT_CHECK).await;
             let missed = self.node.link.missed(&entry.key);
-            let still = missed.is_some_and(|at| at.into_std() >= started + ABSENT_STILL);
+            let still = missed.is_some_and(|at| at >= started + ABSENT_STILL);
             let session = entry.state.lock().core.has_session();
             if started.elapsed() >= ABSENT && still && !session {
                 return;

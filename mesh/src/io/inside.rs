@@ -46,6 +46,9 @@ impl Inside {
         inside.spawn(Arc::clone(&node).run_flush());
         inside.spawn(Arc::clone(&node).run_events());
         inside.spawn(Arc::clone(&node).run_reflection());
+        inside.spawn(Arc::clone(&node).run_relay_news());
+        inside.spawn(Arc::clone(&node).run_addresses());
+        inside.spawn(Arc::clone(&node).run_clocks());
         inside.spawn(Arc::clone(&node.link).run(config.identity.secret().clone()));
         inside.spawn(Arc::clone(&inside).run_accept());
         Ok((inside, accepted))

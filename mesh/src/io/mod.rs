@@ -11,6 +11,7 @@
 //! decrypts.
 
 mod accept;
+mod awareness;
 mod dial;
 mod endpoint;
 mod entry;
@@ -42,7 +43,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::path::Via;
-use crate::{Error, Identity, SignKey};
+use crate::{Error, Identity, Mapping, SignKey};
 
 /// How long a ping waits in all.
 const PING_WITHIN: Duration = Duration::from_secs(10);
@@ -295,6 +296,17 @@ impl Mesh {
     /// Whether the relay is connected right now.
     pub fn relay_connected(&self) -> bool {
         self.inside().node.link.is_connected()
+    }
+
+    /// The round-trip time to the relay, if it is connected and was measured.
+    pub fn relay_rtt(&self) -> Option<Duration> {
+        self.inside().node.link.rtt()
+    }
+
+    /// How the NAT in front of this node, if any, chooses the addresses that
+    /// others see.
+    pub fn nat(&self) -> Mapping {
+        self.inside().node.reflection.mapping()
     }
 
     /// The bound UDP ports, IPv4 and IPv6; `None` where there is no socket.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use derp::NodeKey;
 use parking_lot::{Mutex, RwLock};
@@ -87,10 +87,8 @@ impl Node {
         let Some(udp) = &self.udp else {
             return;
         };
-        let mut found = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
-        found.retain(|addr| Some(*addr) != self.reflection.found());
-        // First, so that a machine with many interfaces does not cut it off.
-        found.splice(..0, self.reflection.found());
+        let own = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
+        let found = self.reflection.endpoints(&own);
         let found: Arc<[SocketAddr]> = found.into();
         if std::mem::replace(&mut *self.endpoints.lock(), Arc::clone(&found)) == found {
             return;
@@ -236,6 +234,10 @@ impl Node {
     /// Passes an event on. What concerns connections is left to a task of its
     /// own: we may be called from inside a connection, which is locked then.
     fn report(&self, entry: &Arc<Entry>, event: Event) {
+        if let Event::Seen(seen) = event {
+            self.reflection.handle_seen(seen);
+            return;
+        }
         if let Event::Echoed { id, via } = event {
             if let Some(waiting) = entry.echoes.lock().remove(&id) {
                 // Whoever asked may have lost patience.
@@ -247,6 +249,40 @@ impl Node {
         self.event_came.notify_one();
     }
 
+    /// Tells the peers' state machines that the relay is there (again), until
+    /// the task is aborted.
+    pub(super) async fn run_relay_news(self: Arc<Self>) {
+        loop {
+            self.link.came_up.notified().await;
+            self.tell_all(Core::handle_relay_up);
+        }
+    }
+
+    /// The machine has other addresses now.
+    pub(super) fn handle_move(&self) {
+        self.link.handle_move();
+        self.reflection.handle_move();
+        self.refresh_endpoints();
+        self.tell_all(Core::handle_move);
+    }
+
+    /// The machine has slept.
+    pub(super) fn handle_sleep(&self, slept: Duration) {
+        tracing::info!(?slept, "the machine has slept");
+        self.link.handle_move();
+        self.reflection.handle_move();
+        self.refresh_endpoints();
+        self.tell_all(|core, now| core.handle_sleep(slept, now));
+    }
+
+    fn tell_all(&self, what: impl Fn(&mut Core, Instant)) {
+        let entries: Vec<_> = self.table.read().iter().cloned().collect();
+        for entry in entries {
+            what(&mut entry.state.lock().core, Instant::now());
+            self.service(&entry);
+        }
+    }
+
     /// Tells peers' connections what has happened, until the task is aborted.
     pub(super) async fn run_events(self: Arc<Self>) {
         loop {
@@ -256,7 +292,7 @@ impl Node {
                 match event {
                     Event::Hello { boot } => entry.handle_hello(boot),
                     Event::Departed => entry.handle_departure(),
-                    Event::Echoed { .. } => {}
+                    Event::Echoed { .. } | Event::Seen(_) => {}
                 }
             }
         }

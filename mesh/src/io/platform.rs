@@ -1,4 +1,5 @@
-//! What only the operating system knows: the addresses of this machine.
+//! What only the operating system knows: the addresses of this machine, and that
+//! they change.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -44,6 +45,72 @@ fn is_worth_telling(ip: &IpAddr) -> bool {
     }
 }
 
+pub(super) use changes::Changes;
+
+/// Linux tells of changes over netlink.
+#[cfg(target_os = "linux")]
+mod changes {
+    use std::io;
+    use std::os::fd::AsRawFd as _;
+
+    use nix::sys::socket::{
+        AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket,
+    };
+    use tokio::net::UdpSocket;
+
+    /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`.
+    const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+
+    /// Word of the system that addresses change. To tokio any datagram socket
+    /// is a UDP socket.
+    pub(crate) struct Changes(Option<UdpSocket>);
+
+    impl Changes {
+        /// Begins to listen. Where that is forbidden, no word comes.
+        pub(crate) fn watch() -> Self {
+            let open = || -> io::Result<UdpSocket> {
+                let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+                let protocol = SockProtocol::NetlinkRoute;
+                let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+                bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+                UdpSocket::from_std(std::net::UdpSocket::from(fd))
+            };
+            Self(open().ok())
+        }
+
+        /// The next word of a change. What it says is not read: the addresses
+        /// are looked up anyway.
+        pub(crate) async fn next(&mut self) {
+            let Some(socket) = &self.0 else {
+                return std::future::pending().await;
+            };
+            let mut buf = [0; 8192];
+            // An error says that there was too much at once; that is a word.
+            let _ = socket.recv(&mut buf).await;
+            while socket.try_recv(&mut buf).is_ok() {}
+        }
+    }
+}
+
+/// Elsewhere they are looked up every few seconds.
+#[cfg(not(target_os = "linux"))]
+mod changes {
+    use std::time::Duration;
+
+    /// That addresses may have changed.
+    pub(crate) struct Changes;
+
+    impl Changes {
+        pub(crate) fn watch() -> Self {
+            Self
+        }
+
+        pub(crate) async fn next(&mut self) {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +122,15 @@ mod tests {
         let others = others.unwrap_or(addresses.len());
         assert!(others > 0);
         assert!(!addresses[others..].iter().any(IpAddr::is_loopback));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_system_takes_a_listener_for_changes() {
+        let mut changes = Changes::watch();
+        let silent = std::time::Duration::from_millis(10);
+        // Nothing changes here, or not much: it neither fails nor spins.
+        let _ = tokio::time::timeout(silent, changes.next()).await;
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Inbox {
         match (classify(datagram.bytes), datagram.relayed_from) {
             (Class::Garbage, _) => {
                 if let Via::Direct(source) = datagram.via {
-                    node.reflection.handle(source, datagram.bytes);
+                    node.reflection.handle(source, datagram.bytes, now);
                 }
                 None
             }
@@ -250,8 +250,12 @@ impl Inbox {
                 node.demux.refresh_limiter();
                 match (from, datagram.via) {
                     // The handshake will show whether the relay tells the truth.
-                    (Some(from), _) => node.by_key(from),
-                    (None, Via::Direct(source)) => initiator(node, source, datagram.bytes),
+                    (Some(from), _) => {
+                        let entry = node.by_key(from)?;
+                        let admitted = node.demux.admits(entry.synthetic_ip(), now);
+                        admitted.then_some(entry)
+                    }
+                    (None, Via::Direct(source)) => initiator(node, source, datagram.bytes, now),
                     (None, Via::Relay) => None,
                 }
             }
@@ -269,8 +273,8 @@ fn stray(node: &Node, from: &NodeKey, now: Instant) {
 }
 
 /// Who begins a handshake by UDP. Under load it first gets a cookie.
-fn initiator(node: &Node, source: SocketAddr, datagram: &[u8]) -> Option<Arc<Entry>> {
-    match node.demux.initiator(source.ip(), datagram) {
+fn initiator(node: &Node, source: SocketAddr, datagram: &[u8], now: Instant) -> Option<Arc<Entry>> {
+    match node.demux.initiator(source.ip(), datagram, now) {
         Initiator::Key(key) => node.by_key(&key),
         Initiator::Cookie(cookie) => {
             if let Some(udp) = &node.udp {

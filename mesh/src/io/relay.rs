@@ -1,32 +1,26 @@
 //! The link to the relay, which is made again for ever.
 //!
-//! One task connects, reads, and connects again after 50 ms to 1 s. While
-//! nothing comes in for 5 s it asks the relay with a ping; 3 s without an answer
-//! end the connection, since a relay that has vanished sends no farewell. What
-//! it reads waits in a queue for the receive half; when that is full the task
-//! stops reading, and TCP holds the relay up.
+//! One task connects, reads, and does what `crate::home` decides: when to
+//! connect, when to ask, when to give up. What it reads waits in a queue for the
+//! receive half; when that is full the task stops reading, and TCP holds the
+//! relay up.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use derp::io::client::{self, Event, SendError, Sender};
+use derp::io::client::{self, Event, Receiver, SendError, Sender};
 use derp::{NodeKey, NodeSecret};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
 
 use super::Relay;
+use super::timers::sleep_until;
+use crate::home::{Action, Home};
 
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A connection that held for that long was a success: begin anew.
-const STABLE: Duration = Duration::from_secs(5);
-const PING_AFTER: Duration = Duration::from_secs(5);
-const PONG_WITHIN: Duration = Duration::from_secs(3);
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Peers remembered as absent; what is forgotten is said again.
 const MAX_ABSENT: usize = 4096;
 /// Bytes that may wait for the receive half.
@@ -35,6 +29,11 @@ const QUEUE_LEN: usize = 1 << 20;
 /// The link, shared by its task, the send half and the receive half.
 #[derive(Default)]
 pub(super) struct Link {
+    home: Mutex<Home>,
+    /// Something is due earlier than the task knows.
+    sooner: Notify,
+    /// A connection came up.
+    pub(super) came_up: Notify,
     sender: RwLock<Option<Sender>>,
     target: watch::Sender<Option<Relay>>,
     /// The connection came or went.
@@ -82,10 +81,26 @@ impl Link {
     /// sent, [`Link::room`] says when to try again. Who waits through a restart
     /// of the relay goes on the moment it is back.
     pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<(), NoRoom> {
-        match self.sender.read().as_ref().map(|s| s.try_send(to, packet)) {
+        let sent = self.sender.read().as_ref().map(|s| s.try_send(to, packet));
+        if sent.is_some() && self.home.lock().handle_sent(Instant::now()) {
+            self.sooner.notify_one();
+        }
+        match sent {
             None | Some(Err(SendError::Full | SendError::Closed)) => Err(NoRoom),
             Some(Ok(()) | Err(SendError::TooLarge)) => Ok(()),
         }
+    }
+
+    /// The machine has other addresses now, or has slept: the connection is
+    /// made anew.
+    pub(super) fn handle_move(&self) {
+        self.home.lock().handle_move(Instant::now());
+        self.sooner.notify_one();
+    }
+
+    /// The round-trip time to the relay.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.home.lock().rtt()
     }
 
     /// When the relay last said that the peer is not there, if nothing has come
@@ -145,81 +160,65 @@ impl Link {
     /// Keeps the link up until the task is aborted.
     pub(super) async fn run(self: Arc<Self>, secret: NodeSecret) {
         let mut target = self.target.subscribe();
-        let mut backoff = BACKOFF_MIN;
+        target.mark_changed();
+        let mut end = End::None;
         loop {
-            let Some(relay) = target.borrow_and_update().clone() else {
-                if target.changed().await.is_err() {
-                    return;
+            let now = Instant::now();
+            let action = self.home.lock().handle_timeout(now);
+            match action {
+                Some(Action::Connect) => {
+                    if let Some(relay) = self.target.borrow().clone() {
+                        end = End::connect(relay, secret.clone());
+                    }
                 }
-                continue;
-            };
-            let config = client::Config {
-                url: relay.url,
-                secret: secret.clone(),
-                tls: relay.tls,
-            };
-            let started = Instant::now();
+                Some(Action::Ping) => end.ping(),
+                Some(Action::Drop(reason)) => self.lose(&mut end, reason),
+                None => {}
+            }
+            let due = self.home.lock().arm(now);
             tokio::select! {
-                () = self.connect_and_read(&config) => {}
-                _ = target.changed() => {
+                changed = target.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let wanted = target.borrow_and_update().is_some();
                     self.set_sender(None);
-                    backoff = BACKOFF_MIN;
-                    continue;
+                    end = End::None;
+                    self.home.lock().set_wanted(wanted, Instant::now());
                 }
+                () = sleep_until(due) => {}
+                () = self.sooner.notified() => {}
+                news = end.news() => self.handle_news(&mut end, news).await,
             }
-            self.set_sender(None);
-            if started.elapsed() >= STABLE {
-                backoff = BACKOFF_MIN;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(jittered(backoff)) => {}
-                _ = target.changed() => {}
-            }
-            backoff = backoff.mul_f32(1.5).min(BACKOFF_MAX);
         }
     }
 
-    async fn connect_and_read(&self, config: &client::Config) {
-        let connected = timeout(CONNECT_WITHIN, client::connect(config)).await;
-        let (sender, receiver) = match connected {
-            Ok(Ok(halves)) => halves,
-            Ok(Err(error)) => {
-                tracing::debug!(url = config.url, %error, "the relay is not there");
-                return;
+    /// Something came from the relay, or there is a connection, or none.
+    async fn handle_news(&self, end: &mut End, news: News) {
+        match news {
+            News::Up(sender, receiver) => {
+                tracing::info!("connected to the relay");
+                self.set_sender(Some(sender.clone()));
+                self.home.lock().handle_connected(Instant::now());
+                *end = End::Up(sender, receiver);
+                self.came_up.notify_one();
             }
-            Err(_) => {
-                tracing::debug!(url = config.url, "the relay does not answer");
-                return;
+            News::Event(event) => {
+                self.home.lock().handle_heard(Instant::now());
+                self.handle_event(event).await;
             }
-        };
-        tracing::info!(url = config.url, "connected to the relay");
-        self.set_sender(Some(sender.clone()));
-        let reason = self.read(receiver, &sender).await;
-        tracing::info!(
-            url = config.url,
-            reason,
-            "the connection to the relay is over"
-        );
+            News::Lost(error) => self.lose(end, &error),
+        }
     }
 
-    /// Reads until the connection is over, and says why.
-    async fn read(&self, mut receiver: client::Receiver, sender: &Sender) -> String {
-        let mut asked = false;
-        loop {
-            let patience = if asked { PONG_WITHIN } else { PING_AFTER };
-            match timeout(patience, receiver.recv()).await {
-                Ok(Ok(event)) => {
-                    asked = false;
-                    self.handle_event(event).await;
-                }
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) if asked => return "no answer to a ping".to_owned(),
-                Err(_) => {
-                    asked = true;
-                    sender.ping(*b"are you?");
-                }
-            }
+    fn lose(&self, end: &mut End, reason: &str) {
+        match end {
+            End::Up(..) => tracing::info!(reason, "the connection to the relay is over"),
+            _ => tracing::debug!(reason, "the relay is not there"),
         }
+        *end = End::None;
+        self.set_sender(None);
+        self.home.lock().handle_lost(Instant::now(), chance());
     }
 
     async fn handle_event(&self, event: Event) {
@@ -267,33 +266,70 @@ impl Link {
     }
 }
 
+type Connecting = dyn Future<Output = Result<(Sender, Receiver), derp::Error>> + Send;
+
+/// Our end of the connection.
+enum End {
+    None,
+    Connecting(Pin<Box<Connecting>>),
+    Up(Sender, Receiver),
+}
+
+/// What one can hear at our end.
+enum News {
+    Up(Sender, Receiver),
+    Event(Event),
+    Lost(String),
+}
+
+impl End {
+    fn connect(relay: Relay, secret: NodeSecret) -> Self {
+        let config = client::Config {
+            url: relay.url,
+            secret,
+            tls: relay.tls,
+        };
+        Self::Connecting(Box::pin(async move { client::connect(&config).await }))
+    }
+
+    fn ping(&self) {
+        if let Self::Up(sender, _) = self {
+            sender.ping(*b"are you?");
+        }
+    }
+
+    /// May be dropped before it is done without losing anything.
+    async fn news(&mut self) -> News {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Connecting(connecting) => match connecting.await {
+                Ok((sender, receiver)) => News::Up(sender, receiver),
+                Err(error) => News::Lost(error.to_string()),
+            },
+            Self::Up(_, receiver) => match receiver.recv().await {
+                Ok(event) => News::Event(event),
+                Err(error) => News::Lost(error.to_string()),
+            },
+        }
+    }
+}
+
 /// The relay takes no packets at the moment.
 #[derive(Debug)]
 pub(super) struct NoRoom;
 
-/// Between half and all of a pause, so that a thousand nodes do not come back
-/// in the same moment.
-fn jittered(pause: Duration) -> Duration {
+/// A random number; without randomness pauses are merely regular.
+fn chance() -> u16 {
     let mut random = [0; 2];
-    // Without randomness the pause is merely regular.
     let _ = getrandom::fill(&mut random);
-    pause.mul_f32(0.5 + f32::from(u16::from_le_bytes(random)) / 131_070.0)
+    u16::from_le_bytes(random)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::time::timeout;
 
-    #[test]
-    fn a_pause_is_never_longer_and_at_least_half() {
-        for _ in 0..1000 {
-            let pause = jittered(BACKOFF_MAX);
-            assert!(
-                pause >= BACKOFF_MAX / 2 && pause <= BACKOFF_MAX,
-                "{pause:?}"
-            );
-        }
-    }
+    use super::*;
 
     #[tokio::test]
     async fn a_full_queue_holds_the_reader_up_until_it_is_drained() {

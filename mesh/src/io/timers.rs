@@ -3,16 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::entry::Entry;
 use super::node::Node;
-
-/// The machine's addresses are looked up again this often.
-const ENDPOINTS: Duration = Duration::from_secs(30);
 
 /// Deadlines of peers. One that is replaced by an earlier one stays in the heap
 /// and is ignored when it comes up.
@@ -54,7 +51,6 @@ impl Timers {
 impl Node {
     /// Wakes peers until the task is aborted.
     pub(super) async fn run_timers(self: Arc<Self>) {
-        let mut refresh = Instant::now() + ENDPOINTS;
         loop {
             let now = Instant::now();
             while let Some(Deadline { due, entry }) = self.timers.pop(now) {
@@ -62,16 +58,20 @@ impl Node {
                     self.wake(&entry, due, now);
                 }
             }
-            if refresh <= now {
-                refresh = now + ENDPOINTS;
-                self.refresh_endpoints();
-            }
-            let next = self.timers.next().map_or(refresh, |due| due.min(refresh));
+            let next = self.timers.next();
             tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => {}
+                () = sleep_until(next) => {}
                 () = self.timers.sooner.notified() => {}
             }
         }
+    }
+}
+
+/// Sleeps until then, or for ever.
+pub(super) async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

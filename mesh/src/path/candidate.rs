@@ -91,11 +91,14 @@ impl Candidates {
         self.list.iter().any(|candidate| candidate.fresh)
     }
 
-    /// Begins a round with one address, unless it is in one.
+    /// Probes an address at once; begins a round with it, unless it is in one.
     pub(super) fn restart(&mut self, addr: SocketAddr, now: Instant) {
-        let mut found = self.list.iter_mut().filter(|c| c.addr == addr);
-        if let Some(candidate) = found.find(|c| c.due.is_none()) {
-            candidate.start(now);
+        let Some(candidate) = self.list.iter_mut().find(|c| c.addr == addr) else {
+            return;
+        };
+        match &mut candidate.due {
+            Some(due) => *due = now,
+            None => candidate.start(now),
         }
     }
 

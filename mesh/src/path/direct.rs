@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// A path in use is probed this often.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Nothing heard for that long, or two round trips, after something was sent:
-/// time for a probe. Whatever was sent, its acknowledgement is due earlier.
+/// time for a probe, and for sending both ways. Whatever was sent, its acknowledgement is due earlier.
 const SILENCE: Duration = Duration::from_millis(250);
 /// An unanswered probe casts doubt after that long, or three round trips.
 const DOUBT_AFTER: Duration = Duration::from_millis(400);
@@ -30,6 +30,10 @@ pub(super) struct Direct {
     /// When the oldest packet went out after which nothing has come in.
     silent_since: Option<Instant>,
     next_probe: Instant,
+    /// `silent_since` is too long ago.
+    silent: bool,
+    /// Something has happened that may have ended it.
+    suspect: bool,
 }
 
 /// What to do with a path.
@@ -53,7 +57,16 @@ impl Direct {
             waiting_since: None,
             silent_since: None,
             next_probe: now + HEARTBEAT,
+            silent: false,
+            suspect: false,
         }
+    }
+
+    /// Something has happened that may have ended the path: it is in doubt
+    /// until a probe is answered.
+    pub(super) const fn handle_suspicion(&mut self, now: Instant) {
+        self.suspect = true;
+        self.next_probe = now;
     }
 
     /// Something is being sent.
@@ -61,9 +74,15 @@ impl Direct {
         self.silent_since.get_or_insert(now);
     }
 
-    /// Something authentic came in this way.
-    pub(super) const fn handle_heard(&mut self) {
-        self.silent_since = None;
+    /// Something authentic came in this way. What comes earlier than a round
+    /// trip after we sent something was on its way already, and says nothing
+    /// about that.
+    pub(super) fn handle_heard(&mut self, now: Instant) {
+        let could_answer = |since: Instant| now.saturating_duration_since(since) >= self.rtt;
+        if self.silent_since.is_some_and(could_answer) {
+            self.silent_since = None;
+            self.silent = false;
+        }
     }
 
     /// The path is used again after a pause. Questions from before it say
@@ -71,6 +90,7 @@ impl Direct {
     pub(super) fn handle_wake(&mut self, now: Instant) {
         self.waiting_since = None;
         self.silent_since = None;
+        self.silent = false;
         if now.saturating_duration_since(self.confirmed) >= HEARTBEAT {
             self.next_probe = now;
         }
@@ -85,26 +105,33 @@ impl Direct {
         if self.waiting_since.is_some_and(in_vain) {
             return Check::GiveUp;
         }
+        self.silent |= self.silent_at().is_some_and(|at| at <= now);
         self.waiting_since.get_or_insert(now);
-        self.silent_since = None;
         self.next_probe = now + DOUBT_PROBE;
         Check::Probe
     }
 
     /// When [`Direct::check`] has something to say.
     pub(super) fn probe_at(&self) -> Instant {
-        let patience = SILENCE.max(self.rtt * 2);
-        match self.silent_since {
-            Some(since) => self.next_probe.min(since + patience),
+        match self.silent_at().filter(|_| !self.silent) {
+            Some(at) => self.next_probe.min(at),
             None => self.next_probe,
         }
+    }
+
+    /// When whatever was sent has waited too long for a sign of life.
+    fn silent_at(&self) -> Option<Instant> {
+        let patience = SILENCE.max(self.rtt * 2);
+        self.silent_since.map(|since| since + patience)
     }
 
     /// Whether to send on another path, too.
     pub(super) fn in_doubt(&self, now: Instant) -> bool {
         let patience = DOUBT_AFTER.max(self.rtt * 3);
         let late = |since: Instant| now.saturating_duration_since(since) >= patience;
-        self.waiting_since.is_some_and(late)
+        self.suspect
+            || self.silent
+            || self.waiting_since.is_some_and(late)
             || now.saturating_duration_since(self.confirmed) >= TRUST
     }
 

@@ -8,12 +8,14 @@
 //! that lets small packets through but not large ones is never taken.
 //!
 //! While the direct path is in use it is probed every 2 s, and at once when
-//! 250 ms after sending something nothing has come back. If a probe stays
-//! unanswered for 400 ms, or the last answer is older than 3 s when something
-//! is to be sent, the path is in doubt: packets go both ways (the tunnel drops
-//! the second copy) and probes go out every 300 ms until one is answered. After
-//! 5 s of probing in vain the path is given up, and the search begins anew.
-//! Without traffic nothing is sent at all.
+//! 250 ms after sending something nothing has come back. From then on, or when a
+//! probe has stayed unanswered for 400 ms, when the last answer is older than
+//! 3 s, or when the machine has moved or slept, the path is in doubt: packets go
+//! both ways (the tunnel drops the second copy) and probes go out every 300 ms
+//! until one is answered. After 5 s of probing in vain the path is given up, and
+//! the search begins anew.
+//! Without traffic nothing is sent at all, except that what a peer asks is
+//! answered.
 //!
 //! Trust comes from pongs alone, because only a pong shows that what *we* send
 //! arrives. Probes are authentic (they come through the tunnel), so the source
@@ -37,6 +39,8 @@ use crate::control::Message;
 
 /// The path counts as in use for that long after something was sent.
 const IN_USE: Duration = Duration::from_secs(6);
+/// What the peer wants keeps our timers running that long: a round of probes.
+const ALERT: Duration = Duration::from_secs(2);
 /// Pauses between rounds of probing while relayed; the last one repeats.
 const ROUNDS: [Duration; 4] = [
     Duration::from_secs(3),
@@ -85,6 +89,11 @@ pub(crate) struct Agent {
     /// Whether timers run: from the first use until nothing was sent for a while.
     awake: bool,
     last_used: Option<Instant>,
+    /// The peer wants something of us until then. That is no use of the path:
+    /// two that took it for one would keep each other awake for ever.
+    alert_until: Option<Instant>,
+    /// The peer was told our present addresses.
+    told: bool,
     round: usize,
     next_round: Option<Instant>,
     round_at: Option<Instant>,
@@ -106,6 +115,8 @@ impl Agent {
             direct: None,
             awake: false,
             last_used: None,
+            alert_until: None,
+            told: false,
             round: 0,
             next_round: None,
             round_at: None,
@@ -122,6 +133,7 @@ impl Agent {
             return;
         }
         self.endpoints = endpoints;
+        self.told = false;
         // Worth telling soon, if the peer is still looking for us.
         if let (None, Some(round)) = (&self.direct, self.round_at) {
             let soon = round + ROUND_PAUSE;
@@ -164,11 +176,11 @@ impl Agent {
     }
 
     /// Something authentic came from the peer.
-    pub(crate) fn handle_heard(&mut self, via: Via) {
+    pub(crate) fn handle_heard(&mut self, via: Via, now: Instant) {
         if let Some(direct) = &mut self.direct
             && via == Via::Direct(direct.addr)
         {
-            direct.handle_heard();
+            direct.handle_heard(now);
         }
     }
 
@@ -183,6 +195,9 @@ impl Agent {
         if self.enabled {
             self.wake(now);
             self.round = 0;
+            // What was said before could not be heard.
+            self.told_at = None;
+            self.told = false;
             if self.direct.is_none() {
                 self.start_round(now);
             }
@@ -203,7 +218,22 @@ impl Agent {
         self.next_round = None;
         self.round_at = None;
         self.told_at = None;
+        self.told = false;
         self.out.clear();
+    }
+
+    /// This machine has other addresses now, or has slept: the path in use is
+    /// in doubt, and the peer is told at once.
+    pub(crate) fn handle_move(&mut self, now: Instant) {
+        if let Some(direct) = &mut self.direct {
+            direct.handle_suspicion(now);
+        }
+        self.round = 0;
+        self.round_at = None;
+        self.told_at = None;
+        if self.is_used(now) {
+            self.start_round(now);
+        }
     }
 
     /// The peer's addresses.
@@ -211,12 +241,12 @@ impl Agent {
         if !self.enabled {
             return;
         }
-        self.wake(now);
+        self.rouse(now);
         let keep = self.direct.map(|direct| direct.addr);
         for endpoint in endpoints.iter().filter(|addr| is_plausible(addr)) {
             self.candidates.add(*endpoint, keep);
         }
-        if self.direct.is_some() {
+        if self.is_certain(now) {
             return;
         }
         match self.probed_at.map(|at| at + ROUND_PAUSE) {
@@ -246,9 +276,8 @@ impl Agent {
             let keep = self.direct.map(|direct| direct.addr);
             self.candidates.add(source, keep);
         }
-        if self.direct.is_none_or(|direct| direct.in_doubt(now)) {
+        if self.is_used(now) && !self.is_certain(now) {
             // It got through to us, so it has opened the way back.
-            self.wake(now);
             self.candidates.restart(source, now);
             self.send_due_probes(now);
         }
@@ -278,6 +307,7 @@ impl Agent {
         }
         if self.idle_at().is_none_or(|at| at <= now) {
             self.awake = false;
+            self.alert_until = None;
             self.candidates.stop();
             return;
         }
@@ -310,13 +340,31 @@ impl Agent {
     }
 
     fn idle_at(&self) -> Option<Instant> {
-        self.last_used.map(|at| at + IN_USE)
+        let unused = self.last_used.map(|at| at + IN_USE);
+        unused.max(self.alert_until)
+    }
+
+    /// Whether something was sent lately.
+    fn is_used(&self, now: Instant) -> bool {
+        self.last_used.is_some_and(|at| now < at + IN_USE)
+    }
+
+    /// Whether there is a direct path beyond doubt.
+    fn is_certain(&self, now: Instant) -> bool {
+        self.direct.is_some_and(|direct| !direct.in_doubt(now))
+    }
+
+    /// The peer wants something: timers run for a moment.
+    fn rouse(&mut self, now: Instant) {
+        self.awake = true;
+        self.alert_until = Some(now + ALERT);
     }
 
     /// The path is needed: timers run from now on.
     fn wake(&mut self, now: Instant) {
+        let used = self.is_used(now);
         self.last_used = Some(now);
-        if self.awake {
+        if used {
             return;
         }
         self.awake = true;
@@ -358,8 +406,10 @@ impl Agent {
         self.next_round = Some(now + pause);
         self.round += 1;
         let told = |at: Instant| now.saturating_duration_since(at) < ROUND_PAUSE;
-        if self.direct.is_none() && !self.told_at.is_some_and(told) {
+        let worth_telling = self.is_used(now) || !self.told;
+        if !self.is_certain(now) && worth_telling && !self.told_at.is_some_and(told) {
             self.told_at = Some(now);
+            self.told = true;
             let endpoints = self.endpoints.to_vec();
             self.out
                 .push_back((Via::Relay, Message::CallMeMaybe { endpoints }));

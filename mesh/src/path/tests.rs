@@ -80,7 +80,7 @@ impl World {
         let arrived: Vec<_> = arrived;
         for (_, to, via, message) in arrived {
             let agent = &mut self.agents[to];
-            agent.handle_heard(via);
+            agent.handle_heard(via, self.now);
             match message {
                 Message::CallMeMaybe { endpoints } => {
                     agent.handle_call_me_maybe(&endpoints, self.now);
@@ -112,10 +112,10 @@ impl World {
         while self.now < until {
             let route = self.agents[0].route(self.now);
             if route.direct == Some(self.addrs[1]) && self.udp[0] {
-                self.agents[1].handle_heard(Via::Direct(self.addrs[0]));
+                self.agents[1].handle_heard(Via::Direct(self.addrs[0]), self.now);
             }
             if self.agents[1].route(self.now).direct == Some(self.addrs[0]) && self.udp[1] {
-                self.agents[0].handle_heard(Via::Direct(self.addrs[1]));
+                self.agents[0].handle_heard(Via::Direct(self.addrs[1]), self.now);
             }
             self.run(100 * MS);
         }

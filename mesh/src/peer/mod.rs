@@ -47,6 +47,10 @@ const ASK_AFTER: Duration = Duration::from_millis(750);
 /// No answer either: the session may be dead, make a new one.
 const DOUBT_AFTER: Duration = Duration::from_millis(1500);
 
+/// After so long a sleep a session is not worth trying: it ends after 180 s,
+/// and the peer may have begun another one.
+const SESSION_OUTLIVED: Duration = Duration::from_secs(100);
+
 /// What a peer is made of.
 pub(crate) struct Setup {
     pub(crate) secret: NodeSecret,
@@ -77,6 +81,8 @@ pub(crate) enum Event {
     Hello { boot: u64 },
     /// An echo was answered.
     Echoed { id: u64, via: Via },
+    /// The peer sees us at this address.
+    Seen(SocketAddr),
     /// The peer said good-bye.
     Departed,
 }
@@ -241,6 +247,29 @@ impl Core {
         }
     }
 
+    /// The relay is connected (again): what waited for it goes on.
+    pub(crate) fn handle_relay_up(&mut self, now: Instant) {
+        let mut emitted = Vec::new();
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.hurry(now, &mut emitted);
+        }
+        self.emit(emitted, now);
+    }
+
+    /// This machine has other addresses now.
+    pub(crate) fn handle_move(&mut self, now: Instant) {
+        self.agent.handle_move(now);
+        self.flush_agent(now);
+    }
+
+    /// This machine has slept for so long, at least as far as it can tell.
+    pub(crate) fn handle_sleep(&mut self, slept: Duration, now: Instant) {
+        if slept >= SESSION_OUTLIVED {
+            self.drop_tunnel();
+        }
+        self.handle_move(now);
+    }
+
     /// A data packet came over the relay that belongs to no session of ours:
     /// the peer does not know that we have none.
     pub(crate) fn handle_stray(&mut self, now: Instant) {
@@ -292,7 +321,7 @@ impl Core {
         self.last_heard = Some(now);
         self.silent_since = None;
         self.asked = false;
-        self.agent.handle_heard(via);
+        self.agent.handle_heard(via, now);
         if port == Port::Control {
             if let Some(message) = Message::decode(&packet[HEADER_LEN..]) {
                 self.handle_control(via, message, now);

@@ -25,7 +25,10 @@ impl Core {
                 self.agent.handle_call_me_maybe(&endpoints, now);
             }
             Message::Probe { id } => self.agent.handle_probe(id, via, now),
-            Message::Pong { id, .. } => self.agent.handle_pong(id, via, now),
+            Message::Pong { id, observed } => {
+                self.agent.handle_pong(id, via, now);
+                self.events.push_back(Event::Seen(observed));
+            }
             Message::Echo { id } => self.send_via(&Message::EchoReply { id }, via, now),
             // Our own question after a silence; that something came is enough.
             Message::EchoReply { id: SILENCE_ECHO } => {}

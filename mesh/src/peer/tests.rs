@@ -96,7 +96,10 @@ impl World {
     }
 
     fn events(&mut self, of: usize) -> Vec<Event> {
-        std::iter::from_fn(|| self.cores[of].poll_event()).collect()
+        let all = std::iter::from_fn(|| self.cores[of].poll_event());
+        // Every answered probe says where it came from.
+        all.filter(|event| !matches!(event, Event::Seen(_)))
+            .collect()
     }
 }
 

@@ -7,7 +7,8 @@
 //! which is only done for messages made for our key, within the limit.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
@@ -16,6 +17,7 @@ use derp::{NodeKey, NodeSecret};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::HANDSHAKES_PER_SECOND;
+use super::limits::PerAddress;
 
 /// What a datagram is, judged by its first bytes and its length alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(crate) struct Demux {
     secret: StaticSecret,
     public: PublicKey,
     limiter: Arc<RateLimiter>,
+    addresses: Mutex<PerAddress>,
 }
 
 /// The sender of an initiation, or what to tell it.
@@ -70,13 +73,19 @@ pub(crate) enum Initiator {
 
 impl Demux {
     pub(crate) fn new(secret: &NodeSecret) -> Self {
+        Self::with_limit(secret, HANDSHAKES_PER_SECOND)
+    }
+
+    /// With another limit than usual, for those whose seconds are shorter.
+    pub(crate) fn with_limit(secret: &NodeSecret, per_second: u64) -> Self {
         let secret = StaticSecret::from(secret.to_bytes());
         let public = PublicKey::from(&secret);
-        let limiter = Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND));
+        let limiter = Arc::new(RateLimiter::new(&public, per_second));
         Self {
             secret,
             public,
             limiter,
+            addresses: Mutex::default(),
         }
     }
 
@@ -91,14 +100,23 @@ impl Demux {
         self.limiter.reset_count();
     }
 
+    /// Whether `source` may begin a handshake now, or has begun too many.
+    pub(crate) fn admits(&self, source: IpAddr, now: Instant) -> bool {
+        let mut addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        addresses.admit(source, now)
+    }
+
     /// Who sent this initiation.
-    pub(crate) fn initiator(&self, source: IpAddr, datagram: &[u8]) -> Initiator {
+    pub(crate) fn initiator(&self, source: IpAddr, datagram: &[u8], now: Instant) -> Initiator {
         let mut cookie = [0; 64];
         let verified = self
             .limiter
             .verify_packet(Some(source), datagram, &mut cookie);
         match verified {
-            Ok(Packet::HandshakeInit(init)) => {
+            Ok(Packet::HandshakeInit(init)) if self.admits(source, now) => {
                 match parse_handshake_anon(&self.secret, &self.public, &init) {
                     Ok(half) => Initiator::Key(NodeKey::from_bytes(half.peer_static_public)),
                     Err(_) => Initiator::Nobody,

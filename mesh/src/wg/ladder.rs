@@ -4,13 +4,19 @@
 //! again after 50, 50, 50, 100, 200, 400, 800 and 1600 ms; a responder that has
 //! already seen them refuses them as a replay, so repeating is safe. If it was
 //! the response that got lost, the responder repeats that, for 10 s, when the
-//! initiation comes again.
+//! initiation comes again. After another 1600 ms a new initiation takes its
+//! place, on a ladder that begins with 400 ms: whoever has not answered nine
+//! times is not about to.
 
 use std::time::{Duration, Instant};
 
 use super::MAX_HANDSHAKE;
 
 const STEPS_MS: [u64; 8] = [50, 50, 50, 100, 200, 400, 800, 1600];
+/// Where the ladders after the first one begin.
+const LATER: usize = 5;
+/// From the last repetition to a new initiation.
+const PAUSE: Duration = Duration::from_millis(1600);
 /// How long a response may be repeated.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
 
@@ -19,6 +25,17 @@ pub(super) struct Ladder {
     initiation: Vec<u8>,
     step: usize,
     due: Instant,
+}
+
+/// What to do about an initiation.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// Nothing yet.
+    Wait,
+    /// Send these bytes again.
+    Repeat(&'a [u8]),
+    /// Send a new one.
+    Anew,
 }
 
 impl Ladder {
@@ -31,21 +48,32 @@ impl Ladder {
         }
     }
 
-    /// When to send it again; `None` at the end of the ladder.
-    pub(super) fn due(&self) -> Option<Instant> {
-        (self.step < STEPS_MS.len()).then_some(self.due)
+    /// The same for one that follows others in vain.
+    pub(super) fn later(initiation: &[u8], now: Instant) -> Self {
+        Self {
+            initiation: initiation.to_vec(),
+            step: LATER,
+            due: now + Duration::from_millis(STEPS_MS[LATER]),
+        }
     }
 
-    /// The bytes, if they are due.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<&[u8]> {
-        if self.due()? > now {
-            return None;
+    /// When to send it again, or a new one.
+    pub(super) const fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// What is due.
+    pub(super) fn poll(&mut self, now: Instant) -> Step<'_> {
+        if self.due > now {
+            return Step::Wait;
+        }
+        if self.step >= STEPS_MS.len() {
+            return Step::Anew;
         }
         self.step += 1;
-        if let Some(pause) = STEPS_MS.get(self.step) {
-            self.due = now + Duration::from_millis(*pause);
-        }
-        Some(&self.initiation)
+        let pause = STEPS_MS.get(self.step);
+        self.due = now + pause.map_or(PAUSE, |ms| Duration::from_millis(*ms));
+        Step::Repeat(&self.initiation)
     }
 }
 
@@ -74,20 +102,27 @@ impl Answers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_ladder_climbs_and_ends() {
-        let start = Instant::now();
-        let mut ladder = Ladder::new(b"init", start);
-        let mut at = start;
+    fn climb(mut ladder: Ladder, start: Instant) -> Vec<u128> {
         let mut times = vec![];
-        while let Some(due) = ladder.due() {
-            assert_eq!(ladder.poll(due - Duration::from_millis(1)), None);
-            at = due;
-            assert_eq!(ladder.poll(at), Some(&b"init"[..]));
-            times.push(at.duration_since(start).as_millis());
+        loop {
+            let due = ladder.due();
+            assert_eq!(ladder.poll(due - Duration::from_millis(1)), Step::Wait);
+            times.push(due.duration_since(start).as_millis());
+            match ladder.poll(due) {
+                Step::Repeat(bytes) => assert_eq!(bytes, b"init"),
+                Step::Anew => return times,
+                Step::Wait => panic!("it is due"),
+            }
         }
-        assert_eq!(times, [50, 100, 150, 250, 450, 850, 1650, 3250]);
-        assert_eq!(ladder.poll(at + Duration::from_secs(60)), None);
+    }
+
+    #[test]
+    fn the_ladder_climbs_and_ends_in_a_new_one() {
+        let start = Instant::now();
+        let times = climb(Ladder::new(b"init", start), start);
+        assert_eq!(times, [50, 100, 150, 250, 450, 850, 1650, 3250, 4850]);
+        let times = climb(Ladder::later(b"init", start), start);
+        assert_eq!(times, [400, 1200, 2800, 4400]);
     }
 
     #[test]

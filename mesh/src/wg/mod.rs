@@ -7,18 +7,26 @@
 //! - a lost initiation is repeated after 50 ms, not after the 5 s of the
 //!   protocol, and a lost response when the same initiation comes again
 //!   ([`ladder`]);
-//! - a handshake limiter shared by all tunnels, always given a source address;
+//! - what waits for a session waits here, and starts no handshake beside the one
+//!   that is under way: two nodes that begin at the same time would otherwise
+//!   replace their own initiations, with each packet, before an answer can come;
+//! - a handshake limiter shared by all tunnels, always given a source address,
+//!   and a limit for each address ([`limits`]);
 //! - tunnels that gave up, expired or slept are replaced, never left dead: a
 //!   [`Tunnel`] says with [`Tunnel::is_spent`] that it may be dropped, and a new
 //!   one costs nothing but the next handshake.
 //!
-//! boringtun keeps its own clock for key lifetimes; `now` drives the rest.
+//! boringtun has a clock of its own, in which it ends keys after 180 s. What is
+//! decided here follows `now`: when a handshake is repeated or begun anew, when
+//! the initiator makes new keys (after 120 s), and when old ones are done with.
 
 pub(crate) mod demux;
 mod ladder;
+mod limits;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +35,7 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use derp::{NodeKey, NodeSecret};
-use ladder::{Answers, Ladder};
+use ladder::{Answers, Ladder, Step};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::packet::SEAL_LEN;
@@ -37,6 +45,8 @@ pub(crate) const MAX_HANDSHAKE: usize = 148;
 /// The longest packet a tunnel takes; ours are shorter. Bounds the buffer that
 /// sending a queued one needs.
 const MAX_PACKET: usize = 2048;
+/// Packets that wait for a session; later ones are lost.
+const MAX_QUEUED: usize = 256;
 /// Handshake messages a second, over all peers, before senders must prove their
 /// address with a cookie. A handshake costs about half a millisecond.
 pub(crate) const HANDSHAKES_PER_SECOND: u64 = 256;
@@ -50,6 +60,10 @@ const TICK: Duration = Duration::from_secs(1);
 const QUIET_AFTER: Duration = Duration::from_secs(20);
 /// Without traffic for that long every session has expired (180 s).
 const IDLE: Duration = Duration::from_secs(190);
+/// The initiator of a session makes a new one after that long, if it is used.
+const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// Keys are not used for longer than that.
+const REJECT_AFTER: Duration = Duration::from_secs(180);
 /// A peer that has not answered for that long gets its queue dropped. boringtun
 /// itself would give up at 90 s, and for good.
 const GIVE_UP: Duration = Duration::from_secs(60);
@@ -91,9 +105,12 @@ pub(crate) struct Tunnel {
     tunn: Tunn,
     ladder: Option<Ladder>,
     answers: Answers,
+    queue: VecDeque<Vec<u8>>,
     /// Receiver indices of sessions that have carried data from the peer.
     confirmed: [Option<u32>; 4],
     established: bool,
+    /// When the present session came up, and whether we had begun it.
+    session: Option<(Instant, bool)>,
     handshake_since: Option<Instant>,
     forced_at: Option<Instant>,
     cookie_at: Option<Instant>,
@@ -124,8 +141,10 @@ impl Tunnel {
             tunn,
             ladder: None,
             answers: Answers::default(),
+            queue: VecDeque::new(),
             confirmed: [None; 4],
             established: false,
+            session: None,
             handshake_since: None,
             forced_at: None,
             cookie_at: None,
@@ -143,7 +162,9 @@ impl Tunnel {
     /// Whether the tunnel is of no use any more.
     pub(crate) fn is_spent(&self, now: Instant) -> bool {
         let gave_up = |since: Instant| now.saturating_duration_since(since) >= GIVE_UP;
+        let old = |(at, _)| now.saturating_duration_since(at) >= REJECT_AFTER;
         self.expired
+            || self.session.is_some_and(old)
             || self.handshake_since.is_some_and(gave_up)
             || now.saturating_duration_since(self.last_traffic) >= IDLE
     }
@@ -171,21 +192,39 @@ impl Tunnel {
             self.tick(now, emit);
         }
         self.last_traffic = now;
-        match self.tunn.encapsulate(packet, out) {
-            TunnResult::WriteToNetwork(bytes) if !is_initiation(bytes) => Sealed::Data(bytes.len()),
-            TunnResult::WriteToNetwork(bytes) => {
-                let bytes = bytes.to_vec();
-                self.start_ladder(&bytes, now);
-                emit.push(bytes);
-                Sealed::Queued
+        if !self.has_session() {
+            if self.queue.len() < MAX_QUEUED {
+                self.queue.push_back(packet.to_vec());
             }
-            _ => Sealed::Queued,
+            if self.handshake_since.is_none() {
+                self.initiate_anew(now, emit);
+            }
+            return Sealed::Queued;
+        }
+        match self.tunn.encapsulate(packet, out) {
+            TunnResult::WriteToNetwork(bytes) => Sealed::Data(bytes.len()),
+            _ => Sealed::Refused,
         }
     }
 
-    /// Decrypts a datagram into `out`, which must be at least as long, and 2080
-    /// bytes for packets that waited for a session to go out. `reply` gets what has to go back the way the datagram came.
+    /// Decrypts a datagram into `out`, which must be at least as long. `reply`
+    /// gets what has to go back the way the datagram came.
     pub(crate) fn open(
+        &mut self,
+        source: IpAddr,
+        datagram: &[u8],
+        out: &mut [u8],
+        now: Instant,
+        reply: &mut Vec<Vec<u8>>,
+    ) -> Opened {
+        let opened = self.open_one(source, datagram, out, now, reply);
+        if opened != Opened::Refused && !self.queue.is_empty() && self.has_session() {
+            self.drain_queue(reply);
+        }
+        opened
+    }
+
+    fn open_one(
         &mut self,
         source: IpAddr,
         datagram: &[u8],
@@ -216,7 +255,6 @@ impl Tunnel {
                     _ => {}
                 }
                 reply.push(bytes);
-                self.drain_queue(out, reply);
                 Opened::Nothing
             }
             TunnResult::Done if kind == 3 => {
@@ -263,8 +301,18 @@ impl Tunnel {
             self.expired = true;
             return;
         }
-        if let Some(bytes) = self.ladder.as_mut().and_then(|ladder| ladder.poll(now)) {
-            emit.push(bytes.to_vec());
+        match self.ladder.as_mut().map(|ladder| ladder.poll(now)) {
+            Some(Step::Repeat(bytes)) => emit.push(bytes.to_vec()),
+            Some(Step::Anew) => {
+                if let Some(bytes) = self.initiation() {
+                    self.ladder = Some(Ladder::later(&bytes, now));
+                    emit.push(bytes);
+                }
+            }
+            Some(Step::Wait) | None => {}
+        }
+        if self.wants_new_keys(now) {
+            self.initiate_anew(now, emit);
         }
         if now.saturating_duration_since(self.last_tick) < TICK_BUSY {
             return;
@@ -294,19 +342,38 @@ impl Tunnel {
         } else {
             self.last_tick + TICK
         };
-        let step = self.ladder.as_ref().and_then(Ladder::due);
+        let step = self.ladder.as_ref().map(Ladder::due);
         step.map_or(tick, |step| step.min(tick))
     }
 
+    /// A handshake that is under way begins anew at once: there is a new way to
+    /// the peer.
+    pub(crate) fn hurry(&mut self, now: Instant, emit: &mut Vec<Vec<u8>>) {
+        if self.handshake_since.is_some() {
+            self.initiate_anew(now, emit);
+        }
+    }
+
     fn initiate_anew(&mut self, now: Instant, emit: &mut Vec<Vec<u8>>) {
-        let mut buf = [0; MAX_HANDSHAKE];
-        if let TunnResult::WriteToNetwork(bytes) =
-            self.tunn.format_handshake_initiation(&mut buf, true)
-        {
-            let bytes = bytes.to_vec();
+        if let Some(bytes) = self.initiation() {
             self.start_ladder(&bytes, now);
             emit.push(bytes);
         }
+    }
+
+    fn initiation(&mut self) -> Option<Vec<u8>> {
+        let mut buf = [0; MAX_HANDSHAKE];
+        match self.tunn.format_handshake_initiation(&mut buf, true) {
+            TunnResult::WriteToNetwork(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        }
+    }
+
+    /// Whether the keys that we asked for have become old while in use.
+    fn wants_new_keys(&self, now: Instant) -> bool {
+        let old = |(at, ours)| ours && now.saturating_duration_since(at) >= REKEY_AFTER;
+        let used = now.saturating_duration_since(self.last_traffic) < QUIET_AFTER;
+        self.handshake_since.is_none() && used && self.session.is_some_and(old)
     }
 
     fn start_ladder(&mut self, initiation: &[u8], now: Instant) {
@@ -317,7 +384,7 @@ impl Tunnel {
     /// The peer has answered our initiation.
     fn completed(&mut self, response: &[u8], now: Instant) {
         if let Some(index) = response.get(8..12).and_then(|b| b.first_chunk()) {
-            self.confirm(u32::from_le_bytes(*index));
+            self.confirm(u32::from_le_bytes(*index), true, now);
         }
         self.last_traffic = now;
     }
@@ -328,11 +395,12 @@ impl Tunnel {
         if let Some(index) = demux::data_index(datagram)
             && !self.confirmed.contains(&Some(index))
         {
-            self.confirm(index);
+            self.confirm(index, false, now);
         }
     }
 
-    fn confirm(&mut self, index: u32) {
+    fn confirm(&mut self, index: u32, ours: bool, now: Instant) {
+        self.session = Some((now, ours));
         self.confirmed.rotate_right(1);
         self.confirmed[0] = Some(index);
         self.established = true;
@@ -349,17 +417,12 @@ impl Tunnel {
     }
 
     /// Sends what waited for a session.
-    fn drain_queue(&mut self, buf: &mut [u8], emit: &mut Vec<Vec<u8>>) {
-        // boringtun panics on a buffer that is too short.
-        if !self.has_session() || buf.len() < MAX_PACKET + SEAL_LEN {
-            return;
-        }
-        // boringtun queues no more than 256 packets.
-        for _ in 0..256 {
-            let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], buf) else {
-                break;
-            };
-            emit.push(bytes.to_vec());
+    fn drain_queue(&mut self, emit: &mut Vec<Vec<u8>>) {
+        let mut buf = [0; MAX_PACKET + SEAL_LEN];
+        for packet in std::mem::take(&mut self.queue) {
+            if let TunnResult::WriteToNetwork(bytes) = self.tunn.encapsulate(&packet, &mut buf) {
+                emit.push(bytes.to_vec());
+            }
         }
     }
 }

@@ -155,7 +155,7 @@ fn lengths_that_boringtun_would_panic_on_are_refused() {
     assert_eq!(sealed, Sealed::Refused);
     let sealed = tunnel.seal(&packet[1..], &mut out[..MAX_PACKET], now, &mut vec![]);
     assert_eq!(sealed, Sealed::Refused);
-    // A full packet waits, and the response comes into a short buffer.
+    // A full packet waits, and goes out whatever the response's buffer was.
     let mut init = vec![];
     let sealed = tunnel.seal(&packet[1..], &mut out, now, &mut init);
     assert_eq!(sealed, Sealed::Queued);
@@ -163,7 +163,69 @@ fn lengths_that_boringtun_would_panic_on_are_refused() {
     let mut reply = vec![];
     let mut short = [0; MAX_HANDSHAKE];
     tunnel.open(SOURCE, &response[0], &mut short, now, &mut reply);
-    assert_eq!(reply.len(), 1, "the keepalive alone");
+    let lengths: Vec<_> = reply.iter().map(Vec::len).collect();
+    assert_eq!(
+        lengths,
+        [SEAL_LEN, MAX_PACKET + SEAL_LEN],
+        "with the keepalive"
+    );
+}
+
+#[test]
+fn two_that_begin_at_once_do_not_replace_their_initiations() {
+    let now = Instant::now();
+    let (mut a, mut b) = nodes(now);
+    let first = a.send(b"from a", now).1;
+    let second = b.send(b"from b", now).1;
+    let mut flying = (first, second);
+    let mut got = (vec![], vec![]);
+    for round in 0..4 {
+        // Both go on sending before an answer can come.
+        let later = now + Duration::from_millis(10 * round);
+        assert_eq!(a.send(b"more", later).1.len(), 0, "round {round}");
+        assert_eq!(b.send(b"more", later).1.len(), 0, "round {round}");
+        let mut next = (vec![], vec![]);
+        for datagram in flying.0 {
+            let (opened, payload, reply) = b.receive(&datagram, later);
+            got.1
+                .extend(matches!(opened, Opened::Packet(_)).then_some(payload));
+            next.1.extend(reply);
+        }
+        for datagram in flying.1 {
+            let (opened, payload, reply) = a.receive(&datagram, later);
+            got.0
+                .extend(matches!(opened, Opened::Packet(_)).then_some(payload));
+            next.0.extend(reply);
+        }
+        flying = next;
+    }
+    assert!(a.tunnel.has_session() && b.tunnel.has_session());
+    assert!(got.0.contains(&b"from b".to_vec()), "{got:?}");
+    assert!(got.1.contains(&b"from a".to_vec()), "{got:?}");
+}
+
+#[test]
+fn the_initiator_makes_new_keys_and_nobody_uses_old_ones() {
+    let start = Instant::now();
+    let (mut a, mut b) = nodes(start);
+    connect(&mut a, &mut b, start);
+    let tick = |node: &mut Node, now| {
+        let mut emitted = vec![];
+        node.tunnel.tick(now, &mut emitted);
+        emitted
+            .into_iter()
+            .filter(|bytes| is_initiation(bytes))
+            .count()
+    };
+    let now = start + REKEY_AFTER - Duration::from_secs(1);
+    a.send(b"in use", now);
+    b.send(b"in use", now);
+    assert_eq!(tick(&mut a, now), 0);
+    let now = start + REKEY_AFTER;
+    assert_eq!(tick(&mut a, now), 1);
+    assert_eq!(tick(&mut b, now), 0, "not the initiator's task");
+    assert!(!b.tunnel.is_spent(now));
+    assert!(b.tunnel.is_spent(start + REJECT_AFTER));
 }
 
 #[test]
@@ -191,16 +253,19 @@ fn the_initiator_is_known_from_its_first_message() {
     let (mut a, b) = nodes(now);
     let (_, init) = a.send(b"x", now);
     assert_eq!(classify(&init[0]), Class::Initiation);
-    let Initiator::Key(key) = b.demux.initiator(SOURCE, &init[0]) else {
+    let Initiator::Key(key) = b.demux.initiator(SOURCE, &init[0], now) else {
         panic!("not recognised");
     };
     assert_eq!(key, a.key);
     let mut bad = init[0].clone();
     bad[20] ^= 1;
-    assert!(matches!(b.demux.initiator(SOURCE, &bad), Initiator::Nobody));
+    assert!(matches!(
+        b.demux.initiator(SOURCE, &bad, now),
+        Initiator::Nobody
+    ));
     // For somebody else.
     assert!(matches!(
-        a.demux.initiator(SOURCE, &init[0]),
+        a.demux.initiator(SOURCE, &init[0], now),
         Initiator::Nobody
     ));
 }
@@ -211,7 +276,7 @@ fn under_load_an_initiator_gets_a_cookie_and_comes_back_with_it() {
     let (mut a, mut b) = nodes(now);
     let (_, init) = a.send(b"x", now);
     for _ in 0..HANDSHAKES_PER_SECOND {
-        b.demux.initiator(SOURCE, &init[0]);
+        b.demux.initiator(SOURCE, &init[0], now);
     }
     let (opened, _, cookie) = b.receive(&init[0], now);
     assert_eq!((opened, cookie[0][0]), (Opened::Nothing, 3));
