@@ -28,6 +28,9 @@ mod record;
 mod reflect;
 mod stun;
 mod wg;
+#[cfg(test)]
+#[path = "../tests/world/mod.rs"]
+mod world;
 
 pub use derp::{NodeKey, NodeSecret};
 pub use error::Error;

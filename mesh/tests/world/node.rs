@@ -1,0 +1,237 @@
+//! A node of the world: the same state machines as a real one, with the glue
+//! of `io` around them written out without sockets.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boringtun::noise::rate_limiter::RateLimiter;
+use derp::client::Client;
+use derp::{NodeKey, NodeSecret};
+
+use crate::home::Home;
+use crate::path::Via;
+use crate::peer::{Core, Event, Setup, Transmit};
+use crate::reflect::Reflector;
+use crate::wg::demux::{Class, Demux, Initiator, classify};
+
+/// Numbers of nodes fit into receiver indices so often.
+const INDEX_STEP: u32 = 64;
+
+/// Something one node asked another, repeated until it is answered, as QUIC
+/// would: after a pause that doubles.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) id: u64,
+    pub(super) to: usize,
+    pub(super) size: usize,
+    /// In the world's time.
+    pub(super) started: Instant,
+    pub(super) next: Instant,
+    pub(super) pause: Duration,
+}
+
+/// What came out of a datagram.
+pub(super) enum Got {
+    Nothing,
+    /// A payload from this node.
+    Payload(usize, Vec<u8>),
+}
+
+/// One node.
+pub(super) struct Node {
+    pub(super) me: usize,
+    pub(super) key: NodeKey,
+    secret: NodeSecret,
+    demux: Demux,
+    limiter: Arc<RateLimiter>,
+    pub(super) boot: u64,
+    pub(super) port: u16,
+    pub(super) home: Home,
+    pub(super) reflector: Reflector,
+    /// The number of the connection to the relay, or the attempt at one.
+    pub(super) conn: Option<u64>,
+    pub(super) client: Client,
+    pub(super) cores: Vec<Option<Core>>,
+    /// How far its clock is behind the world's: the sum of its sleeps.
+    pub(super) lag: Duration,
+    pub(super) asleep: Option<Instant>,
+    /// When its timer goes off, in the world's time.
+    pub(super) scheduled: Option<Instant>,
+    pub(super) endpoints: Arc<[SocketAddr]>,
+    pub(super) calls: Vec<Call>,
+    /// Datagrams that the state machines want sent.
+    pub(super) out: VecDeque<(usize, Transmit)>,
+    buf: Vec<u8>,
+}
+
+pub(super) fn secret(of: usize) -> NodeSecret {
+    NodeSecret::from_bytes([of as u8 + 1; 32])
+}
+
+impl Node {
+    pub(super) fn new(me: usize, nodes: usize, boot: u64, port: u16) -> Self {
+        let secret = secret(me);
+        // boringtun counts in real seconds, of which a world takes few.
+        let demux = Demux::with_limit(&secret, u64::MAX);
+        let mut node = Self {
+            me,
+            key: secret.public(),
+            limiter: Arc::clone(demux.limiter()),
+            demux,
+            secret,
+            boot,
+            port,
+            home: Home::default(),
+            reflector: Reflector::default(),
+            conn: None,
+            client: Client::new(),
+            cores: vec![],
+            lag: Duration::ZERO,
+            asleep: None,
+            scheduled: None,
+            endpoints: Arc::default(),
+            calls: vec![],
+            out: VecDeque::new(),
+            buf: vec![0; 70_000],
+        };
+        for peer in 0..nodes {
+            let core = (peer != me).then(|| node.core(peer));
+            node.cores.push(core);
+        }
+        node
+    }
+
+    fn core(&self, peer: usize) -> Core {
+        let run = (self.boot & 0x3ff) as u32;
+        Core::new(Setup {
+            secret: self.secret.clone(),
+            local: self.key,
+            remote: secret(peer).public(),
+            index: run * INDEX_STEP + peer as u32,
+            limiter: Arc::clone(&self.limiter),
+            boot: self.boot,
+            direct: true,
+            first_id: self.boot << 32,
+        })
+    }
+
+    pub(super) fn core_mut(&mut self, peer: usize) -> &mut Core {
+        self.cores[peer].as_mut().unwrap()
+    }
+
+    /// Tells the peers' state machines our addresses, if they have changed.
+    pub(super) fn refresh_endpoints(&mut self, own: Option<SocketAddr>) {
+        let found = self.reflector.endpoints(own.as_slice());
+        if self.endpoints[..] != found[..] {
+            self.endpoints = found.into();
+            for core in self.cores.iter_mut().flatten() {
+                core.set_endpoints(Arc::clone(&self.endpoints));
+            }
+        }
+    }
+
+    /// Encrypts for a peer; `None` while it waits for a session. Also says
+    /// which ways it is to go.
+    pub(super) fn seal(
+        &mut self,
+        peer: usize,
+        payload: &[u8],
+        now: Instant,
+    ) -> (Vec<Via>, Option<Vec<u8>>) {
+        let (mut scratch, mut out) = ([0; 2048], vec![0; 2048]);
+        let core = self.core_mut(peer);
+        let route = core.route(now);
+        let sealed = core.seal(payload, &mut scratch, &mut out, now);
+        let mut ways: Vec<_> = route.direct.into_iter().map(Via::Direct).collect();
+        ways.extend(route.relay.then_some(Via::Relay));
+        let bytes = sealed.map(|len| {
+            out.truncate(len);
+            out
+        });
+        (ways, bytes)
+    }
+
+    /// Takes a datagram, as `io::receive` does.
+    pub(super) fn receive(
+        &mut self,
+        via: Via,
+        relayed_from: Option<usize>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Got {
+        let peer = match classify(bytes) {
+            Class::Garbage => {
+                if let Via::Direct(source) = via {
+                    self.reflector.handle(source, bytes, now);
+                }
+                return Got::Nothing;
+            }
+            Class::For(index) => {
+                let run = (self.boot & 0x3ff) as u32;
+                let peer = (index % INDEX_STEP) as usize;
+                let ours = index / INDEX_STEP == run && peer < self.cores.len();
+                if !ours || peer == self.me {
+                    if let Some(from) = relayed_from {
+                        self.core_mut(from).handle_stray(now);
+                    }
+                    return Got::Nothing;
+                }
+                peer
+            }
+            Class::Initiation => match (relayed_from, via) {
+                (Some(from), _) => from,
+                (None, Via::Direct(source)) => {
+                    match self.demux.initiator(source.ip(), bytes, now) {
+                        Initiator::Key(key) => {
+                            let known = |peer: &usize| secret(*peer).public() == key;
+                            let found = (0..self.cores.len()).find(known);
+                            match found.filter(|peer| *peer != self.me) {
+                                Some(peer) => peer,
+                                None => return Got::Nothing,
+                            }
+                        }
+                        _ => return Got::Nothing,
+                    }
+                }
+                (None, Via::Relay) => return Got::Nothing,
+            },
+        };
+        let source = match via {
+            Via::Direct(addr) => addr.ip(),
+            Via::Relay => [10, 0, 0, peer as u8].into(),
+        };
+        let mut buf = std::mem::take(&mut self.buf);
+        let core = self.cores[peer].as_mut().unwrap();
+        let got = core.handle(via, source, bytes, &mut buf, now);
+        let got = got.map(|range| buf[range].to_vec());
+        self.buf = buf;
+        got.map_or(Got::Nothing, |payload| Got::Payload(peer, payload))
+    }
+
+    /// Collects what the state machines want sent. Most events are for
+    /// connections, which nobody has here.
+    pub(super) fn collect(&mut self) {
+        for (peer, core) in self.cores.iter_mut().enumerate() {
+            let Some(core) = core else { continue };
+            while let Some(transmit) = core.poll_transmit() {
+                self.out.push_back((peer, transmit));
+            }
+            while let Some(event) = core.poll_event() {
+                if let Event::Seen(seen) = event {
+                    self.reflector.handle_seen(seen);
+                }
+            }
+        }
+    }
+
+    /// When it wants to be woken, by its own clock.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let cores = self.cores.iter().flatten().filter_map(Core::poll_timeout);
+        let calls = self.calls.iter().map(|call| call.next - self.lag);
+        let home = self.home.poll_timeout(now);
+        let reflector = self.reflector.poll_timeout();
+        cores.chain(calls).chain(home).chain(reflector).min()
+    }
+}
