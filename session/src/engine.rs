@@ -35,6 +35,9 @@ pub struct Engine {
     /// Launched, but not known to run yet; nobody sees them.
     starting: BTreeSet<SessionId>,
     asks: Asks,
+    /// Which session has got a message: one that is sent again does not go to
+    /// another that has taken the name over.
+    got: HashMap<MessageId, SessionId>,
     last_id: u32,
     last_cursor: u64,
     /// Events up to this one may have been removed with their sessions.
@@ -84,6 +87,11 @@ impl Engine {
     pub fn handle_removed(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.remove(&id) {
             self.asks.forget(id);
+            for message in session.inbox.ids() {
+                if self.got.get(&message) == Some(&id) {
+                    self.got.remove(&message);
+                }
+            }
             self.handle_pruned(session.last_cursor);
         }
     }
@@ -303,6 +311,9 @@ impl Engine {
                 abandoned = self.asks.abandon(id);
             }
             EventKind::Message(message) => {
+                if message.is_for(id) {
+                    self.got.entry(message.id).or_insert(id);
+                }
                 let request = message.request_id;
                 let before = request.and_then(|request| self.asks.state(request));
                 self.asks.note(id, message);
@@ -631,6 +642,36 @@ mod tests {
             let again = engine.handle_draft(draft.clone(), 5).unwrap();
             assert!(matches!(again, Delivery::Known { session, .. } if session == to));
         }
+    }
+
+    #[test]
+    fn a_message_that_is_sent_again_does_not_go_to_who_has_the_name_now() {
+        let mut world = World::default();
+        let first = world.launch("coder").unwrap();
+        let draft = Draft {
+            id: world.id(MessageKind::Direct),
+            from: Party {
+                node: Some("dev-1".into()),
+                session: None,
+            },
+            to: name("coder"),
+            body: "hi".into(),
+            delivery: Goes::default(),
+        };
+        let Ok(Delivery::New(events)) = world.engine.handle_draft(draft.clone(), 2) else {
+            panic!("not new");
+        };
+        world.write(events[0].clone());
+        world.end(first);
+        let second = world.launch("coder").unwrap();
+        for engine in [&world.engine, &world.reborn()] {
+            let again = engine.handle_draft(draft.clone(), 5).unwrap();
+            assert!(matches!(again, Delivery::Known { session, .. } if session == first));
+        }
+        // When that one is forgotten, so is what it had got.
+        world.engine.handle_removed(first);
+        let again = world.engine.handle_draft(draft, 6).unwrap();
+        assert!(matches!(again, Delivery::New(events) if events[0].session == second));
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Inbox {
         self.known.get(&id).map(|&at| self.places[at])
     }
 
+    /// The ids of all messages, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = MessageId> {
+        self.known.keys().copied()
+    }
+
     /// Every message, oldest first.
     #[must_use]
     pub fn places(&self) -> &[Place] {

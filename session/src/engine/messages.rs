@@ -54,13 +54,14 @@ impl Engine {
             delivery,
         } = draft;
         Message::check_body(&body)?;
-        let session = self.get(self.resolve(&to)?)?;
-        // Also when it has ended since: a sender that asks again is told the
-        // same as before.
-        if let Some(place) = session.inbox.find(id) {
-            let session = session.id;
+        // Also when that one has ended since, and another has its name: a
+        // sender that asks again is told the same as before.
+        if let Some(&session) = self.got.get(&id)
+            && let Some(place) = self.get(session)?.inbox.find(id)
+        {
             return Ok(Delivery::Known { session, place });
         }
+        let session = self.get(self.resolve(&to)?)?;
         if session.exited.is_some() {
             return Err(Error::SessionEnded(session.id));
         }

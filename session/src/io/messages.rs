@@ -104,7 +104,7 @@ impl Inner {
     /// The message that is kept, and the flush to wait for if it is new.
     fn send_now(&self, draft: Draft) -> Result<(Message, Option<u64>), Error> {
         let mut engine = self.engine.lock();
-        let (id, from) = (draft.id, draft.from.clone());
+        let (id, from, to) = (draft.id, draft.from.clone(), draft.to.clone());
         match engine.handle_draft(draft, unix_ms_now())? {
             Delivery::New(events) => {
                 let mut events = events.into_iter();
@@ -121,7 +121,7 @@ impl Inner {
             }
             Delivery::Known { session, place } => {
                 let message = self.read_message(session, place)?;
-                if !message.from.is_same(&from) {
+                if !message.from.is_same(&from) || !was_meant(&message, &to) {
                     return Err(Error::IdTaken(id));
                 }
                 Ok((message, None))
@@ -310,6 +310,15 @@ pub(super) fn random_id(kind: MessageKind) -> Result<MessageId, Error> {
     getrandom::fill(&mut random)
         .map_err(|error| Error::io("random numbers", std::io::Error::other(error.to_string())))?;
     Ok(MessageId::new(kind, random))
+}
+
+/// Whether a message went to who is named now, or had the name then.
+fn was_meant(message: &Message, to: &SessionRef) -> bool {
+    let got = message.to.session.as_ref();
+    got.is_some_and(|(id, name)| match to {
+        SessionRef::Id(wanted) => id == wanted,
+        SessionRef::Name(wanted) => name.as_ref() == Some(wanted),
+    })
 }
 
 fn message_of(event: Event) -> Result<Message, Error> {
