@@ -11,7 +11,7 @@ mod outbox;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh::NodeKey;
 use parking_lot::Mutex;
@@ -34,6 +34,9 @@ use crate::verb::{Call, Reply};
 /// How long a letter that is not to wait may take.
 const NOW: Duration = Duration::from_secs(10);
 
+/// How often it is tried whether there is room.
+const ROOM: Duration = Duration::from_secs(1);
+
 /// How long changes gather before the disk is asked to keep them.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -46,6 +49,8 @@ pub struct Post {
     /// Written and not yet brought to the disk.
     dirty: Arc<(Mutex<Option<Arc<File>>>, Notify)>,
     always: bool,
+    /// When it was opened, and what the clock said then, unix milliseconds.
+    opened: (Instant, u64),
 }
 
 struct Books {
@@ -65,6 +70,7 @@ impl Post {
             lanes: Mutex::default(),
             dirty,
             always,
+            opened: (Instant::now(), show::now_ms()),
         })
     }
 
@@ -87,15 +93,29 @@ impl Post {
             if self.get(reply.id).is_some() {
                 continue;
             }
-            let (host, letter) = (Arc::clone(host), letter_of(&reply));
-            tokio::spawn(async move {
-                if let Some(letter) = letter
-                    && let Err(error) = host.post.put(&host, letter).await
-                {
-                    tracing::warn!(%error, "a reply waits for the next start");
-                }
-            });
+            if let Some(letter) = letter_of(&reply) {
+                Self::put_later(host, letter);
+            }
         }
+    }
+
+    /// Puts a letter in that has to go out and that the disk has no room for, as soon as it has;
+    /// should this node end before, the next start makes up for it.
+    pub fn put_later(host: &Arc<Host>, letter: Letter) {
+        let host = Arc::downgrade(host);
+        tokio::spawn(async move {
+            while let Some(host) = host.upgrade() {
+                let Err(error) = host.post.put(&host, letter.clone()).await else {
+                    return;
+                };
+                tracing::warn!(%error, "a reply is not in the outbox yet");
+                if error.code == "id_taken" {
+                    return;
+                }
+                drop(host);
+                tokio::time::sleep(ROOM).await;
+            }
+        });
     }
 
     /// The network has changed: now may be the time.
@@ -259,6 +279,12 @@ impl Post {
         }
     }
 
+    /// The time by which letters are too old, unix milliseconds.
+    fn age_ms(&self) -> u64 {
+        let (opened, opened_ms) = self.opened;
+        not_ahead(show::now_ms(), opened_ms, opened.elapsed())
+    }
+
     fn wake(&self, host: &Arc<Host>, node: &str) {
         let mut lanes = self.lanes.lock();
         if let Some(lane) = lanes.get(node) {
@@ -296,6 +322,13 @@ impl Post {
         self.dirty.1.notify_one();
         Ok(())
     }
+}
+
+/// What the clock says, but no more than has gone by since the node was started: a clock that is set
+/// wrong while letters wait makes none of them too old.
+fn not_ahead(now_ms: u64, opened_ms: u64, since: Duration) -> u64 {
+    let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    now_ms.min(opened_ms.saturating_add(since))
 }
 
 /// Brings what was written to the disk, a little later.
@@ -343,4 +376,18 @@ pub fn letter_of(reply: &session::Message) -> Option<Letter> {
 /// `node_unknown`.
 pub fn key_of(network: &Network, node: &str) -> Result<NodeKey> {
     Ok(network.peer(node)?.record.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_no_letter_old() {
+        let second = Duration::from_secs(1);
+        assert_eq!(not_ahead(5_900, 5_000, second), 5_900);
+        assert_eq!(not_ahead(400 * outbox::KEEP, 5_000, second), 6_000);
+        // One that is set back makes them younger.
+        assert_eq!(not_ahead(100, 5_000, second), 100);
+    }
 }

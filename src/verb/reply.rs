@@ -10,7 +10,7 @@ use super::{Call, again, sending};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::post::{State, letter_of};
+use crate::node::post::{Post, State, letter_of};
 use crate::node::{Action, Context};
 
 /// How long the requester's node may take before the one who replies is told that it is away.
@@ -96,18 +96,18 @@ impl Reply {
             .await?;
         let mut state = None;
         if let Some(letter) = letter_of(&message) {
-            // It is settled; should this fail, the next start makes up for it.
-            host.post.put(host, letter).await?;
+            // It is settled, and nobody else can reply any more: that there is no room for it on its
+            // way is no failure.
+            if host.post.put(host, letter.clone()).await.is_err() {
+                Post::put_later(host, letter);
+            }
             let carried = host
                 .post
                 .until(id, |record| record.state != State::Accepted);
             let carried = tokio::time::timeout(PROMPT, carried).await;
             let state_now = carried.ok().and_then(std::result::Result::ok);
-            state = Some(
-                state_now
-                    .map_or("queued", |record| record.state.as_str())
-                    .to_owned(),
-            );
+            let state_now = state_now.map_or(State::Queued, |record| record.state);
+            state = Some(state_now.as_str().to_owned());
         }
         Ok(super::Reply::MsgReplySent(Sent {
             request_id: message

@@ -15,7 +15,6 @@ use super::super::Host;
 use super::super::proxy::{self, Envelope};
 use super::outbox::{Letter, State};
 use crate::error::{Error, Result};
-use crate::show;
 use crate::verb::deliver::{Deliver, Outcome, Parcel};
 use crate::verb::{Call, Reply};
 
@@ -74,7 +73,7 @@ fn jitter(pause: Duration) -> Duration {
 }
 
 async fn expire(host: &Host) {
-    let now = show::now_ms();
+    let now = host.post.age_ms();
     let expired = host
         .post
         .change(|outbox| Ok(outbox.poll_expired(now)))
