@@ -16,6 +16,7 @@ pub mod case;
 mod cluster;
 pub mod cw;
 pub mod docker;
+pub mod faults;
 pub mod history;
 pub mod home;
 pub mod kind;

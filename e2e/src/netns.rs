@@ -64,6 +64,11 @@ impl Netns {
         or_skip(Self::new(program, way))
     }
 
+    /// The programs in them.
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
     /// The namespaces of relay and nodes.
     #[must_use]
     pub fn namespaces(&self) -> [String; 3] {

@@ -100,6 +100,11 @@ impl Processes {
         homes.chain([self.relay.data()]).collect()
     }
 
+    /// The relay.
+    pub(crate) fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
     /// A node's directory.
     #[must_use]
     pub fn home(&self, host: Host) -> &Home {

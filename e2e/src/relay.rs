@@ -144,6 +144,12 @@ impl Relay {
         }
     }
 
+    /// Its process number, if it runs.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        let pid = self.lock().running.as_ref().map(Running::pid)?;
+        i32::try_from(pid).ok().and_then(Pid::from_raw)
+    }
+
     /// What it has printed.
     #[must_use]
     pub fn log(&self) -> String {

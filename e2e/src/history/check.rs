@@ -2,7 +2,7 @@
 //!
 //! | promise | broken when |
 //! |---|---|
-//! | acknowledged is readable (I1) | a copy that was acknowledged is in no inbox of its recipient, and its sender's node does not say that it was refused |
+//! | acknowledged is readable (I1) | a copy that was acknowledged is in no inbox of its recipient, and its sender's node does not say that it was refused or is too old |
 //! | once, in order (I2) | a text is found twice, or two acknowledged ones of one sender are found the wrong way round |
 //! | all or nothing (I3) | something is found that nobody sent, or that was answered by an error |
 //! | files can be read (I4) | one cannot |
@@ -233,7 +233,9 @@ impl<'a> Case<'a> {
                 }
                 let now = self.letters.get(receipt.id.as_str()).copied();
                 let state = receipt.state.as_str();
-                if state == "queued" && now.is_some_and(|now| now.starts_with("refused")) {
+                let now_word = now.and_then(|now| now.split(' ').next());
+                let told = matches!(now_word, Some("refused" | "expired"));
+                if matches!(state, "queued" | "expired") && told {
                     self.tally.told += 1;
                     continue;
                 }
@@ -306,10 +308,20 @@ impl<'a> Case<'a> {
     fn replies(&mut self, history: &'a [Line]) {
         let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
         let calls: Vec<_> = self.calls.values().cloned().collect();
+        let mut told = BTreeSet::new();
         for (call, end) in calls {
-            let (Call::Reply { request, by, body }, End::Ok(_)) = (call, end) else {
+            let (Call::Reply { request, by, body }, End::Ok(receipts)) = (call, end) else {
                 continue;
             };
+            let states = receipts
+                .iter()
+                .filter_map(|one| self.letters.get(one.id.as_str()));
+            if states
+                .into_iter()
+                .any(|now| now.starts_with("refused") || now.starts_with("expired"))
+            {
+                told.insert(request.as_str());
+            }
             let asked = self.requests.get(request.as_str()).map(|(_, to)| *to);
             if asked != Some(by) {
                 let how = format!("{by} replied {body:?} to {request}, which asked {asked:?}");
@@ -348,7 +360,7 @@ impl<'a> Case<'a> {
             let Some(wanted) = taken.get(request.as_str()) else {
                 continue;
             };
-            if body.as_deref() != Some(*wanted) {
+            if body.as_deref() != Some(*wanted) && !told.contains(request.as_str()) {
                 let how = format!("{wanted:?} replies to {request}; who waits gets {body:?}");
                 self.breaks(Kind::Lost, how);
             }
