@@ -260,11 +260,16 @@ impl<'a> Case<'a> {
                 all.iter().map(move |seen| (id, seen))
             }) {
                 let place = format!("{:?} in session {session} ({recipient})", seen.body);
-                if !ids.insert(&seen.id) || !bodies.insert(&seen.body) {
+                let op = self.by_body.get(seen.body.as_str());
+                let call = op.and_then(|op| self.calls.get(op)).cloned();
+                // A message to several goes to those that run then: one that is asked for again
+                // after a crash goes to who was started since, too.
+                let several = matches!(&call, Some((Call::Message { to, .. }, _)) if to.len() > 1);
+                let once = bodies.insert((several.then_some(session), &seen.body));
+                if !ids.insert(&seen.id) || !once {
                     self.breaks(Kind::Doubled, format!("{place} is there twice"));
                 }
-                let op = self.by_body.get(seen.body.as_str());
-                let Some((call, end)) = op.and_then(|op| self.calls.get(op)).cloned() else {
+                let Some((call, end)) = call else {
                     self.breaks(Kind::Ghost, format!("{place} was never sent"));
                     continue;
                 };

@@ -194,6 +194,10 @@ fn what_may_be_is_not_broken() {
     // Nobody knows of it: it may be there, also late.
     let late = seen(8, C, A, "a#6", 15);
     assert_eq!(broken(|all| inbox(all, 2).push(late)), []);
+    // It was asked for again after a crash, and is for whoever runs then.
+    let mut again = seen(2, B, A, "a#2", 13);
+    again.id = "id_9".into();
+    assert_eq!(broken(|all| inbox(all, 3).insert(0, again)), []);
     let early = seen(8, C, A, "a#6", 13);
     assert_eq!(broken(|all| inbox(all, 2).insert(0, early)), []);
 }
@@ -231,6 +235,11 @@ fn a_doubled_message_is_caught() {
     assert_eq!(broken(|all| inbox(all, 1).push(again(12))), twice);
     // With a later session of the same name.
     assert_eq!(broken(|all| inbox(all, 3).insert(0, again(13))), twice);
+    // One to a single session, under another id.
+    let mut later = seen(1, B, A, "a#1", 13);
+    later.id = "id_9".into();
+    let later = broken(|all| inbox(all, 3).insert(0, later));
+    assert_eq!(later, [Kind::Doubled, Kind::Disorder]);
     // The same text under another id.
     let mut other = again(12);
     other.id = "id_9".into();
