@@ -194,10 +194,11 @@ impl Engine {
         now_ms: u64,
     ) -> Vec<Event> {
         let second = second.filter(|&second| second != first);
-        std::iter::once(first)
-            .chain(second)
-            .filter_map(|id| {
-                let kind = EventKind::Message(message.clone());
+        let copy = second.map(|second| (second, message.clone()));
+        std::iter::once((first, message))
+            .chain(copy)
+            .filter_map(|(id, message)| {
+                let kind = EventKind::Message(message);
                 self.handle_happened(id, kind, now_ms).ok()
             })
             .collect()

@@ -214,8 +214,11 @@ impl Flusher {
     pub(crate) fn mark(&self, file: &Arc<File>) -> u64 {
         let mut state = self.shared.state.lock();
         let key = Arc::as_ptr(file).addr();
+        // While it gathers, or is at the disk, the thread need not hear of each.
+        if state.files.is_empty() {
+            self.shared.wake.notify_one();
+        }
         state.files.entry(key).or_insert_with(|| Arc::clone(file));
-        self.shared.wake.notify_one();
         state.begun + 1
     }
 

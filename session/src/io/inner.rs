@@ -124,7 +124,13 @@ impl Inner {
         }
         if event.kind.event_type().is_message() || matches!(event.kind, EventKind::Exited(_)) {
             self.progressed.send_replace(());
-            desk.to_type.notify_one();
+            let is_typed = match &event.kind {
+                EventKind::Message(message) => message.delivery.types(),
+                _ => true,
+            };
+            if is_typed {
+                desk.to_type.notify_one();
+            }
         }
         let pointer = Pointer::new(&event, place);
         Ok((flush, pointer, event))

@@ -1,5 +1,7 @@
 //! The `data` of each type of event, as it is in the file.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,7 +82,7 @@ pub(super) struct NoData {}
 
 /// `from` and `to` are session numbers; 0 is no session.
 #[derive(Serialize, Deserialize)]
-pub(super) struct MessageData {
+pub(super) struct MessageData<'a> {
     pub(super) message_id: MessageId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<MessageId>,
@@ -94,10 +96,10 @@ pub(super) struct MessageData {
     pub(super) to_name: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) to_node: Option<String>,
-    pub(super) body: String,
+    pub(super) body: Cow<'a, str>,
     /// Left out for the inbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) delivery: Option<String>,
+    pub(super) delivery: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,8 +194,8 @@ impl From<SummaryData> for OutputSummary {
     }
 }
 
-impl From<&Message> for MessageData {
-    fn from(message: &Message) -> Self {
+impl<'a> From<&'a Message> for MessageData<'a> {
+    fn from(message: &'a Message) -> Self {
         let (from, from_name, from_node) = flatten(&message.from);
         let (to, to_name, to_node) = flatten(&message.to);
         Self {
@@ -205,14 +207,14 @@ impl From<&Message> for MessageData {
             to,
             to_name,
             to_node,
-            body: message.body.clone(),
+            body: Cow::Borrowed(&message.body),
             delivery: (message.delivery != Delivery::Inbox)
-                .then(|| message.delivery.as_str().to_owned()),
+                .then(|| Cow::Borrowed(message.delivery.as_str())),
         }
     }
 }
 
-impl MessageData {
+impl MessageData<'_> {
     pub(super) fn into_message(self, kind: MessageKind, at_ms: u64) -> Message {
         Message {
             id: self.message_id,
@@ -220,7 +222,7 @@ impl MessageData {
             kind,
             from: unflatten(self.from, self.from_name, self.from_node),
             to: unflatten(self.to, self.to_name, self.to_node),
-            body: self.body,
+            body: self.body.into_owned(),
             request_id: self.request_id,
             delivery: self
                 .delivery
