@@ -285,6 +285,77 @@ fn messages_requests_and_replies() {
     });
 }
 
+/// A client writes many calls before it reads an answer; with `sync = "always"` too.
+#[track_caller]
+fn back_to_back(sync: &str) {
+    const CALLS: usize = 600;
+    let local = Local::new(CW);
+    let start = local
+        .cw()
+        .clone()
+        .env("CODEWIRE_SYNC", sync)
+        .run(&["start"]);
+    case(&local, |local| {
+        let _ = start.ok();
+        let mut wire = Wire::connect(&local.home().socket());
+        launch(&mut wire, "coder", "read -r x");
+        let mut expected = Vec::new();
+        for number in 0..CALLS {
+            let (call, answer) = match number % 50 {
+                10 => (json!({"type": "ListSessions"}), "SessionList"),
+                20 => {
+                    let call = json!({"type": "MsgSend", "to_name": "nobody", "body": "x"});
+                    (call, "session_not_found")
+                }
+                30 => {
+                    let call = json!({
+                        "type": "MsgSend", "to_name": "coder", "body": "x", "id": 9,
+                    });
+                    (call, "session_not_found")
+                }
+                _ => {
+                    let call = json!({
+                        "type": "MsgSend", "to_name": "coder", "body": number.to_string(),
+                    });
+                    (call, "MsgSent")
+                }
+            };
+            wire.say(&call);
+            expected.push(answer);
+        }
+        // What was said before something that is no frame is acknowledged all the same.
+        wire.raw(&[9]);
+        expected.push("bad_request");
+        let mut answers = Vec::new();
+        while let Some(Frame::Control(answer)) = wire.hear() {
+            let which = answer["code"].as_str().or_else(|| answer["type"].as_str());
+            answers.push(which.unwrap_or_default().to_owned());
+        }
+        assert_eq!(answers, expected);
+        let mut wire = Wire::connect(&local.home().socket());
+        let read = json!({"type": "MsgRead", "to_name": "coder", "tail": CALLS});
+        let read = wire.ask(&read, "MsgReadResult");
+        let read = read["messages"].as_array().cloned().unwrap_or_default();
+        let bodies: Vec<_> = read.iter().map(|message| message["body"].clone()).collect();
+        let sent = |number: &usize| !matches!(number % 50, 10 | 20 | 30);
+        let sent: Vec<_> = (0..CALLS)
+            .filter(sent)
+            .map(|number| json!(number.to_string()))
+            .collect();
+        assert_eq!(bodies, sent);
+    });
+}
+
+#[test]
+fn messages_back_to_back_are_acknowledged_in_order() {
+    back_to_back("group");
+}
+
+#[test]
+fn messages_back_to_back_are_on_the_disk_when_acknowledged() {
+    back_to_back("always");
+}
+
 #[test]
 fn a_listener_hears_what_is_said() {
     case(&Local::new(CW), |local| {

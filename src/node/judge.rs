@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session::{Info, Name, Party, SessionId, SessionRef};
+use session::{Name, Party, SessionId, Tag};
 
 use super::policy::{self, Holder, Speaker, Standing, Target};
 use super::{Action, Caller, Host};
@@ -25,8 +25,8 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Judge {
     pub(super) host: Arc<Host>,
-    pub(super) caller: Caller,
-    pub(super) acting: Party,
+    pub(crate) caller: Caller,
+    pub(crate) acting: Party,
     pub(super) grant: Option<GrantToken>,
 }
 
@@ -148,9 +148,13 @@ impl Judge {
 
     fn standing(&self, target: SessionId) -> Standing {
         let me = self.host.identity.key();
+        let speaker = Speaker::of(&self.caller, &self.acting, &me);
+        if speaker == Speaker::Owner && self.grant.is_none() {
+            // No group stands in the owner's way.
+            return Standing::default();
+        }
         let view = self.view();
         let rules = view.as_ref().map(|view| &*view.rules);
-        let speaker = Speaker::of(&self.caller, &self.acting, &me);
         let about = Target {
             node: me,
             session: target.0,
@@ -177,27 +181,26 @@ impl Judge {
     }
 
     fn marks(&self, session: SessionId) -> Vec<GroupName> {
-        let info = self.host.sessions.find(&SessionRef::Id(session));
-        info.map(|info| marks(&info)).unwrap_or_default()
+        let tags = self.host.sessions.tags(session).unwrap_or_default();
+        marks(&tags)
     }
 }
 
 /// The groups by which a session is marked as closed.
-pub(super) fn marks(info: &Info) -> Vec<GroupName> {
-    let marked = info
-        .tags
+pub(super) fn marks(tags: &[Tag]) -> Vec<GroupName> {
+    let marked = tags
         .iter()
         .filter_map(|tag| tag.as_str().strip_prefix(MARK));
     marked.filter_map(|name| name.parse().ok()).collect()
 }
 
 /// The tag that marks a session as closed by a group.
-pub(crate) fn mark(group: &GroupName) -> session::Tag {
+pub(crate) fn mark(group: &GroupName) -> Tag {
     let tag = format!("{MARK}{group}");
     tag.parse().expect("a group's name is short and plain")
 }
 
 /// Whether a tag is such a mark, which nobody may put there by hand.
-pub(crate) fn is_mark(tag: &session::Tag) -> bool {
+pub(crate) fn is_mark(tag: &Tag) -> bool {
     tag.as_str().starts_with(MARK)
 }

@@ -5,6 +5,7 @@
 //! proven, not claimed ([`caller`]); it is for this node or for another ([`route`], [`proxy`]);
 //! it is allowed or not ([`policy`], [`judge`]); then the verb's own handler answers it.
 
+mod batch;
 mod caller;
 mod errand;
 pub(crate) mod grants;

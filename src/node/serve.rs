@@ -11,6 +11,7 @@ use session::{Name, Party, SessionId};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::batch::Batch;
 use super::proxy::{self, Envelope};
 use super::route::{Route, route};
 use super::{Caller, Context, Host, Judge, grants};
@@ -100,8 +101,9 @@ pub(super) async fn remote(address: String, token: String, host: Arc<Host>) {
 /// One call after another on one connection.
 async fn calls(host: &Arc<Host>, caller: &Caller, mut channel: Channel) {
     let mut modern = false;
+    let mut batch = Batch::default();
     loop {
-        let call = match channel.receiver.next_frame().await {
+        let call = match batch.next_frame(host, &mut channel).await {
             Ok(Some(frame)) => channel.receiver.interpret::<Call>(frame),
             Ok(None) => return,
             Err(error) => Err(error),
@@ -109,15 +111,26 @@ async fn calls(host: &Arc<Host>, caller: &Caller, mut channel: Channel) {
         let call = match call {
             Ok(Incoming::Control(call)) => call,
             Ok(Incoming::Data(_)) => {
-                return refuse(
-                    &mut channel,
-                    Error::bad_request("raw bytes where a call was due"),
-                )
-                .await;
+                let error = Error::bad_request("raw bytes where a call was due");
+                let _ = batch.settle(host, &mut channel).await;
+                return refuse(&mut channel, error).await;
             }
-            Err(error) => return refuse(&mut channel, error).await,
+            Err(error) => {
+                // What came before it is acknowledged; the client may be gone already.
+                let _ = batch.settle(host, &mut channel).await;
+                return refuse(&mut channel, error).await;
+            }
         };
-        let ended = answer(host, caller, call, &mut channel, &mut modern).await;
+        let call = match batch.take(host, caller, call, &mut channel) {
+            Ok(Some(call)) => call,
+            Ok(None) => continue,
+            Err(_) => return,
+        };
+        let settled = batch.settle(host, &mut channel).await;
+        let ended = match settled {
+            Ok(()) => answer(host, caller, call, &mut channel, &mut modern).await,
+            Err(error) => Err(error),
+        };
         if ended.is_err() {
             return;
         }
@@ -246,7 +259,7 @@ fn vouch(
         .map(|(id, name)| (id.0, name.map(|name| name.to_string()))))
 }
 
-fn own_session(host: &Host, from: &Locator) -> Result<Party> {
+pub(super) fn own_session(host: &Host, from: &Locator) -> Result<Party> {
     let info = host.sessions.find(&from.session.to_ref()?)?;
     Ok(Party::local(info.id, info.name))
 }

@@ -11,6 +11,9 @@ use super::codec::{Coding, Wire};
 use super::frame::{self, Frame, Kind};
 use crate::error::{Error, Result};
 
+/// The least and the most bytes that are made room for before a read.
+const ROOM: (usize, usize) = (512, 64 * 1024);
+
 /// What came in.
 #[derive(Debug)]
 pub enum Incoming<T> {
@@ -32,13 +35,16 @@ pub struct Channel {
 pub struct Receiver {
     reader: Box<dyn AsyncRead + Send + Sync + Unpin>,
     buffer: BytesMut,
+    /// Bytes of room for the next read: more for an end that says much at once.
+    room: usize,
     coding: Coding,
 }
 
 /// The writing half.
 pub struct Sender {
     writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
-    /// What is still to be written, at most one frame more than the stream took.
+    /// What is still to be written: what was put off, and at most one frame more than the stream
+    /// took.
     out: BytesMut,
     coding: Coding,
 }
@@ -54,6 +60,7 @@ impl Channel {
             receiver: Receiver {
                 reader: Box::new(reader),
                 buffer: BytesMut::new(),
+                room: ROOM.0,
                 coding,
             },
             sender: Sender {
@@ -80,6 +87,15 @@ impl Channel {
 }
 
 impl Receiver {
+    /// The next frame, if all of it has come and been read already.
+    ///
+    /// # Errors
+    ///
+    /// `bad_request` and `frame_too_large` for what is not a frame.
+    pub fn frame_at_hand(&mut self) -> Result<Option<Frame>> {
+        frame::decode(&mut self.buffer)
+    }
+
     /// The next frame as it is, or none at the end of the stream.
     ///
     /// # Errors
@@ -91,13 +107,14 @@ impl Receiver {
             if let Some(frame) = frame::decode(&mut self.buffer)? {
                 return Ok(Some(frame));
             }
-            if self
-                .reader
-                .read_buf(&mut self.buffer)
-                .await
-                .map_err(|_| lost())?
-                == 0
-            {
+            self.buffer.reserve(self.room);
+            let free = self.buffer.capacity() - self.buffer.len();
+            let read = self.reader.read_buf(&mut self.buffer).await;
+            let read = read.map_err(|_| lost())?;
+            if read == free {
+                self.room = (self.room * 2).min(ROOM.1);
+            }
+            if read == 0 {
                 return if self.buffer.len() < frame::HEADER {
                     Ok(None)
                 } else {
@@ -148,6 +165,20 @@ impl Sender {
         self.write(self.coding.kind(), &payload).await
     }
 
+    /// Puts a control message behind what is to be sent; [`Self::flush`] sends it, and so does
+    /// whatever is sent next.
+    ///
+    /// # Errors
+    ///
+    /// `frame_too_large`.
+    pub fn put_off<T: Wire>(&mut self, message: &T) -> Result<()> {
+        let payload = self.coding.encode(message)?;
+        let header = frame::header(self.coding.kind(), payload.len())?;
+        self.out.extend_from_slice(&header);
+        self.out.extend_from_slice(&payload);
+        Ok(())
+    }
+
     /// Sends raw bytes.
     ///
     /// # Errors
@@ -167,6 +198,15 @@ impl Sender {
         self.out
             .extend_from_slice(&frame::header(kind, payload.len())?);
         self.out.extend_from_slice(payload);
+        self.flush().await
+    }
+
+    /// Sends what was put off.
+    ///
+    /// # Errors
+    ///
+    /// `connection_lost` when the other end is gone.
+    pub async fn flush(&mut self) -> Result<()> {
         while !self.out.is_empty() {
             self.writer
                 .write_buf(&mut self.out)

@@ -169,7 +169,7 @@ impl Command {
 impl Request {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let id = sending::chosen(self.request_id.as_deref(), MessageKind::Request)?;
-        let (delivery, auto) = self.delivery.settle(context)?;
+        let (delivery, auto) = self.delivery.settle(&context.caller, &context.acting)?;
         let limit = sending::seconds(self.timeout);
         let start = Instant::now();
         let host = context.host;

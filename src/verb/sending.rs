@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use session::engine::Draft;
-use session::{MessageId, MessageKind, Progress, RequestState, SessionId, Step};
+use session::io::Kept;
+use session::{Message, MessageId, MessageKind, Party, Progress, RequestState, SessionId, Step};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::msg::{Delivery, Msg, MsgSent, Until};
 use super::progress::{self, Ask};
+use super::recipient::Recipient;
 use super::{Call, Reply};
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
 use crate::node::post::{Letter, Record, State, key_of};
-use crate::node::{Action, Caller, Context};
+use crate::node::{Action, Caller, Context, Judge};
 use crate::show;
 
 /// How long the other node may take to say yes or no before its sender is told that the message
@@ -68,16 +70,20 @@ impl Delivery {
     /// # Errors
     ///
     /// `denied` when another owner's is to be typed.
-    pub(super) fn settle(self, context: &Context<'_>) -> Result<(session::Delivery, bool)> {
+    pub(super) fn settle(
+        self,
+        caller: &Caller,
+        acting: &Party,
+    ) -> Result<(session::Delivery, bool)> {
         let auto = self == Self::Auto;
         let wanted = match self {
-            Self::Auto if context.party().session.is_some() => session::Delivery::Both,
+            Self::Auto if acting.session.is_some() => session::Delivery::Both,
             Self::Auto | Self::Inbox => session::Delivery::Inbox,
             Self::Pty => session::Delivery::Pty,
             Self::Both => session::Delivery::Both,
         };
         let same_owner = !matches!(
-            context.caller,
+            caller,
             Caller::Peer {
                 same_owner: false,
                 ..
@@ -90,7 +96,7 @@ impl Delivery {
 /// Sends a message to one session, here or there.
 pub(super) async fn message(context: &mut Context<'_>, to: Locator, call: &Msg) -> Result<MsgSent> {
     let id = chosen(call.message_id.as_deref(), MessageKind::Direct)?;
-    let (delivery, auto) = call.delivery.settle(context)?;
+    let (delivery, auto) = call.delivery.settle(&context.caller, &context.acting)?;
     let Some(node) = to.node.clone() else {
         let draft = Draft {
             id,
@@ -153,18 +159,59 @@ pub(super) async fn message(context: &mut Context<'_>, to: Locator, call: &Msg) 
     Ok(sent)
 }
 
-async fn here(context: &mut Context<'_>, draft: Draft, auto: bool, call: &Msg) -> Result<MsgSent> {
-    let (id, delivery) = (draft.id, draft.delivery);
-    let sessions = &context.host.sessions;
-    let to = sessions.find(&draft.to)?.id;
-    context.may(&Action::Message, Some(to))?;
-    let (message, _) = sessions.accept(draft).await?;
-    let mut sent = MsgSent {
-        message_id: id.to_string(),
+/// Writes a message to a session here that is not typed, if the call is that and does not wait for
+/// anything; may be acknowledged when it is kept.
+pub(crate) fn at_once(judge: &Judge, call: &Msg) -> Option<Result<(MsgSent, Kept)>> {
+    let Recipient::One(Locator {
+        node: None,
+        session: to,
+    }) = &call.to
+    else {
+        return None;
+    };
+    if call.wait.is_some() {
+        return None;
+    }
+    let (delivery, _) = call.delivery.settle(&judge.caller, &judge.acting).ok()?;
+    if delivery.types() {
+        return None;
+    }
+    let written = || {
+        let draft = Draft {
+            id: chosen(call.message_id.as_deref(), MessageKind::Direct)?,
+            from: judge.acting.clone(),
+            to: to.to_ref()?,
+            body: call.body.clone(),
+            delivery,
+        };
+        let (message, kept) = write(judge, draft)?;
+        Ok((stored(&message), kept))
+    };
+    Some(written())
+}
+
+fn write(judge: &Judge, draft: Draft) -> Result<(Message, Kept)> {
+    let sessions = &judge.host().sessions;
+    let to = sessions.resolve(&draft.to)?;
+    judge.may(&Action::Message, Some(to))?;
+    Ok(sessions.accept_now(draft)?)
+}
+
+fn stored(message: &Message) -> MsgSent {
+    MsgSent {
+        message_id: message.id.to_string(),
         status: show::rfc3339(message.at_ms),
         state: State::Delivered.as_str().to_owned(),
         ..MsgSent::default()
-    };
+    }
+}
+
+async fn here(context: &mut Context<'_>, draft: Draft, auto: bool, call: &Msg) -> Result<MsgSent> {
+    let (id, delivery) = (draft.id, draft.delivery);
+    let sessions = &context.host.sessions;
+    let (message, kept) = write(&context.judge(), draft)?;
+    sessions.kept(kept).await;
+    let mut sent = stored(&message);
     let Some(session) = message.to.local_session() else {
         return Ok(sent);
     };

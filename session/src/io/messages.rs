@@ -84,10 +84,15 @@ impl Future for PendingReply {
 impl Inner {
     /// Delivers a message or request. Acknowledged when it is kept.
     pub(super) async fn send(&self, draft: Draft) -> Result<(Message, bool), Error> {
-        self.check_open()?;
-        let (message, flush) = self.send_now(draft)?;
+        let (message, flush) = self.send_open(draft)?;
         self.flusher.acknowledge(flush.unwrap_or(0)).await;
         Ok((message, flush.is_some()))
+    }
+
+    /// As [`Inner::send`], but whoever acknowledges it has to wait for the flush first.
+    pub(super) fn send_open(&self, draft: Draft) -> Result<(Message, Option<u64>), Error> {
+        self.check_open()?;
+        self.send_now(draft)
     }
 
     /// Delivers a request and waits for its reply from this moment on.

@@ -57,7 +57,7 @@ pub use look::Shown;
 pub use messages::PendingReply;
 pub use options::{LaunchSpec, Options};
 pub use recording::{Played, Recording};
-pub use sessions::Sessions;
+pub use sessions::{Kept, Sessions};
 pub use subscribe::{Filter, Notice, Subscription};
 
 /// A moment as unix milliseconds; before 1970 is 0.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use self::messages::Kept;
 use super::disk::Flusher;
 use super::inner::Inner;
 use super::keeper::{Client, Link};
@@ -91,6 +92,22 @@ impl Sessions {
     pub fn find(&self, session: &SessionRef) -> Result<Info, Error> {
         let id = self.inner.engine.lock().resolve(session)?;
         self.inner.info(id)
+    }
+
+    /// The number of a session.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`].
+    pub fn resolve(&self, session: &SessionRef) -> Result<SessionId, Error> {
+        self.inner.engine.lock().resolve(session)
+    }
+
+    /// The tags of a session.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`].
+    pub fn tags(&self, id: SessionId) -> Result<Vec<Tag>, Error> {
+        Ok(self.inner.engine.lock().get(id)?.tags().to_vec())
     }
 
     /// Ends a session: SIGTERM, and after `grace` SIGKILL, to its whole tree.

@@ -5,9 +5,14 @@ use crate::engine::Draft;
 use crate::io::PendingReply;
 use crate::io::messages::random_id;
 use crate::{
-    Delivery, Error, InboxItem, Message, MessageId, MessageKind, Party, Progress, Receipt,
-    RequestState, SessionId, SessionRef, Step,
+    Delivery, Error, InboxItem, Message, MessageId, MessageKind, Party, Progress,
+    Receipt, RequestState, SessionId, SessionRef, Step,
 };
+
+/// When something that was written is on the disk; a later one has what is
+/// before it. The default is now.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Kept(u64);
 
 impl Sessions {
     /// Puts a message into the inbox of a live session, with a copy in that of
@@ -53,6 +58,22 @@ impl Sessions {
     /// message has this id.
     pub async fn accept(&self, draft: Draft) -> Result<(Message, bool), Error> {
         self.inner.send(draft).await
+    }
+
+    /// As [`Sessions::accept`], but does not wait for the disk, if that is what
+    /// acknowledgements do: [`Sessions::kept`] does, for many at once.
+    ///
+    /// # Errors
+    /// As [`Sessions::accept`].
+    pub fn accept_now(&self, draft: Draft) -> Result<(Message, Kept), Error> {
+        let (message, flush) = self.inner.send_open(draft)?;
+        Ok((message, Kept(flush.unwrap_or(0))))
+    }
+
+    /// Waits until it may be said of a message that it is kept, and so of all
+    /// that were accepted before it.
+    pub async fn kept(&self, kept: Kept) {
+        self.inner.flusher.acknowledge(kept.0).await;
     }
 
     /// As [`Sessions::accept`], and waits for the reply from this moment on.
