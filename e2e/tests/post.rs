@@ -123,6 +123,23 @@ fn a_node_that_is_away_gets_its_messages_later() {
         assert_eq!(refused["code"], "session_not_found", "{refused}");
         let sent = here.ok(&["inbox", "planner"]);
         assert!(sent.contains("(refused): lost?"), "{sent}");
+        // The session that sent them was told each step.
+        let listener = here.start(&[
+            "listen",
+            "--session",
+            "planner",
+            "--receipts",
+            "--since",
+            "0",
+        ]);
+        let _ = listener.stdout.line(" refused (session", PATIENCE);
+        let heard = listener.stdout.text();
+        let of = |state: &str| heard.lines().filter(|line| line.contains(state)).count();
+        assert_eq!(
+            (of(" queued ("), of(" delivered"), of(" refused (")),
+            (2, 1, 1),
+            "{heard}"
+        );
         // While it is there, that is an error at once.
         here.run(&["msg", "dev-2:nobody", "hello?"])
             .fails("session_not_found");

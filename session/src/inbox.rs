@@ -53,7 +53,7 @@ impl Inbox {
     /// Takes note of what became of messages.
     pub fn note(&mut self, receipt: &Receipt) {
         for id in &receipt.messages {
-            if !self.known.contains_key(id) {
+            if !self.known.contains_key(id) || receipt.step.is_under_way() {
                 continue;
             }
             let progress = self.progress.entry(*id).or_default();

@@ -66,8 +66,8 @@ impl Delivery {
     }
 }
 
-/// A step of a message after it has reached the log of its recipient, which is
-/// `delivered`.
+/// A step of a message. What becomes of one at its recipient's is in the log of
+/// the recipient; what becomes of one to another node is in that of its sender.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Step {
     /// It is about to be typed.
@@ -83,16 +83,28 @@ pub enum Step {
     Refused,
     /// The session has read it in its inbox.
     Read,
+    /// It waits for another node, which is away.
+    Queued,
+    /// Another node has it on its disk.
+    Delivered,
+    /// The reply has come from another node.
+    Answered,
+    /// It has waited too long for another node.
+    Expired,
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 10] = [
         Self::Typing,
         Self::Injected,
         Self::Unverified,
         Self::Submitted,
         Self::Refused,
         Self::Read,
+        Self::Queued,
+        Self::Delivered,
+        Self::Answered,
+        Self::Expired,
     ];
 
     /// The word for it, on disk and on the wire.
@@ -105,6 +117,10 @@ impl Step {
             Self::Submitted => "submitted",
             Self::Refused => "refused",
             Self::Read => "read",
+            Self::Queued => "queued",
+            Self::Delivered => "delivered",
+            Self::Answered => "answered",
+            Self::Expired => "expired",
         }
     }
 
@@ -112,6 +128,15 @@ impl Step {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.as_str() == text)
+    }
+
+    /// Whether it is one on the way to another node.
+    #[must_use]
+    pub const fn is_under_way(self) -> bool {
+        matches!(
+            self,
+            Self::Queued | Self::Delivered | Self::Answered | Self::Expired
+        )
     }
 
     /// Whether typing has come to its end with it.

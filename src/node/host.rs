@@ -73,7 +73,7 @@ impl Host {
             }),
         };
         let sessions = Sessions::open(home.dir().to_path_buf(), link, options).await?;
-        let post = Post::open(&home, config.sync_always)?;
+        let post = Post::open(&home, config.sync_always, sessions.clone())?;
         let host = Arc::new(Self {
             home,
             config,

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use mesh::NodeKey;
 use parking_lot::Mutex;
-use session::{MessageId, Party};
+use session::io::Sessions;
+use session::{MessageId, Party, Receipt, SessionId, Step};
 use tokio::sync::{Notify, watch};
 
 use self::journal::Journal;
@@ -51,6 +52,8 @@ pub struct Post {
     always: bool,
     /// When it was opened, and what the clock said then, unix milliseconds.
     opened: (Instant, u64),
+    /// Whose logs say what became of what they sent.
+    sessions: Sessions,
 }
 
 struct Books {
@@ -60,7 +63,7 @@ struct Books {
 
 impl Post {
     /// Reads the outbox back. Needs a tokio runtime.
-    pub(super) fn open(home: &Home, always: bool) -> Result<Self> {
+    pub(super) fn open(home: &Home, always: bool, sessions: Sessions) -> Result<Self> {
         let (journal, outbox) = Journal::open(home.outbox())?;
         let dirty = Arc::new((Mutex::new(None), Notify::new()));
         tokio::spawn(flush(Arc::downgrade(&dirty)));
@@ -71,6 +74,7 @@ impl Post {
             dirty,
             always,
             opened: (Instant::now(), show::now_ms()),
+            sessions,
         })
     }
 
@@ -295,6 +299,23 @@ impl Post {
         tokio::spawn(lane::carry(Arc::downgrade(host), node.to_owned(), bell));
     }
 
+    /// Tells the session that sent a letter what has become of it.
+    fn tell(&self, record: Option<&Record>, step: Step, reason: Option<String>) {
+        let Some(record) = record else { return };
+        let Some((sender, _)) = &record.letter.from else {
+            return;
+        };
+        let receipt = Receipt {
+            messages: vec![record.letter.id],
+            step,
+            reason,
+        };
+        // The session may be gone with its log; the outbox knows it all the same.
+        if let Err(error) = self.sessions.under_way(SessionId(*sender), receipt) {
+            tracing::debug!(%error, "what became of a message is in the outbox alone");
+        }
+    }
+
     /// Decides, writes down and makes true.
     async fn change(&self, decide: impl FnOnce(&Outbox) -> Result<Vec<Change>>) -> Result<()> {
         let file = {
@@ -304,9 +325,13 @@ impl Post {
                 return Ok(());
             }
             let file = books.journal.append(&changes)?;
-            changes
-                .into_iter()
-                .for_each(|change| books.outbox.apply(change));
+            for change in changes {
+                let told = change.step();
+                books.outbox.apply(change);
+                if let Some((id, step, reason)) = told {
+                    self.tell(books.outbox.get(id), step, reason);
+                }
+            }
             let Books { journal, outbox } = &mut *books;
             if let Err(error) = journal.compact(outbox) {
                 tracing::warn!(%error, "the outbox stays long");

@@ -39,7 +39,8 @@ pub struct Listen {
     #[arg(long, value_name = "CURSOR")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// Also what becomes of messages: typed, read, refused.
+    /// Also what becomes of messages: typed, read, refused, and of those to other nodes queued,
+    /// delivered, answered, expired.
     #[arg(long)]
     #[serde(default)]
     pub receipts: bool,

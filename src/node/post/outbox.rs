@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use mesh::NodeKey;
 use serde::{Deserialize, Serialize};
-use session::{MessageId, MessageKind};
+use session::{MessageId, MessageKind, Step};
 
 use crate::error::{Error, Result};
 use crate::locator::Session;
@@ -161,6 +161,28 @@ pub(crate) enum Change {
         /// The reply.
         answer: Answer,
     },
+}
+
+impl Change {
+    /// What it means to who has sent the letter.
+    pub(crate) fn step(&self) -> Option<(MessageId, Step, Option<String>)> {
+        let (id, state, reason) = match self {
+            Self::Put(_) => return None,
+            Self::Answer { id, .. } => return Some((*id, Step::Answered, None)),
+            Self::Set {
+                id, state, reason, ..
+            } => (*id, *state, reason.clone()),
+        };
+        let step = match state {
+            State::Accepted => return None,
+            State::Queued => Step::Queued,
+            State::Delivered => Step::Delivered,
+            State::Answered => Step::Answered,
+            State::Expired => Step::Expired,
+            State::Refused => Step::Refused,
+        };
+        Some((id, step, reason))
+    }
 }
 
 /// All letters.

@@ -4,8 +4,9 @@ use super::Sessions;
 use crate::engine::Draft;
 use crate::io::PendingReply;
 use crate::io::messages::random_id;
+use crate::io::unix_ms_now;
 use crate::{
-    Delivery, Error, InboxItem, Message, MessageId, MessageKind, Party, Progress,
+    Delivery, Error, EventKind, InboxItem, Message, MessageId, MessageKind, Party, Progress,
     Receipt, RequestState, SessionId, SessionRef, Step,
 };
 
@@ -122,6 +123,18 @@ impl Sessions {
             self.inner.flusher.acknowledge(flush).await;
         }
         Ok(())
+    }
+
+    /// Something has become of messages that a session has sent to another
+    /// node: subscribers are told, and it is in the session's log.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::DiskFull`], [`Error::Io`].
+    pub fn under_way(&self, sender: SessionId, receipt: Receipt) -> Result<(), Error> {
+        let kind = EventKind::Receipt(receipt);
+        let mut engine = self.inner.engine.lock();
+        let event = engine.handle_happened(sender, kind, unix_ms_now())?;
+        self.inner.write(&mut engine, event).map(drop)
     }
 
     /// How far a message to a session here has come, and of a request what
