@@ -52,7 +52,8 @@ fn sender(from: Option<&Locator>) -> Map<String, Value> {
     fields
 }
 
-/// Send a message to a session. It is in the recipient's inbox when this returns.
+/// Send a message to a session. It is in the recipient's inbox when this returns, or kept here
+/// (state queued) while the recipient's machine is away.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Message {
     /// The text, at most 1 MiB.
@@ -72,8 +73,14 @@ pub(super) struct Message {
 pub(super) struct Stored {
     /// Its id.
     message_id: String,
-    /// When, or what became of it.
+    /// When it was stored.
     status: String,
+    /// How far it has come: queued, delivered, injected, unverified, submitted, read.
+    state: String,
+    /// What came of typing it into the terminal: submitted, unverified, refused.
+    typed: Option<String>,
+    /// Why it is not further.
+    reason: Option<String>,
 }
 
 impl Tool for Message {
@@ -91,9 +98,21 @@ impl Tool for Message {
         fields.insert("delivery".to_owned(), json!(self.delivery));
         match turn.ask(call(Value::Object(fields))?).await? {
             Reply::MsgSent(sent) => {
-                let text = format!("Message sent: {}", sent.message_id);
-                let (message_id, status) = (sent.message_id, sent.status);
-                Ok((text, Stored { message_id, status }))
+                let stored = Stored {
+                    message_id: sent.message_id,
+                    status: sent.status,
+                    state: sent.state,
+                    typed: sent.typed,
+                    reason: sent.reason,
+                };
+                let why = stored.reason.as_ref().map(|why| format!(" ({why})"));
+                let text = format!(
+                    "Message sent: {} {}{}",
+                    stored.message_id,
+                    stored.state,
+                    why.unwrap_or_default()
+                );
+                Ok((text, stored))
             }
             other => Err(other.unexpected()),
         }
