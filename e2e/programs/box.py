@@ -13,6 +13,10 @@ Every input that the program takes is appended to FILE as a line of JSON. The mo
   dialog    asks a question with numbered answers; whatever is typed is an answer
   password  reads a line without showing it
   deaf      reads nothing
+
+A text that ends with [ask] makes claude and codex ask for a permission, as agents do: until 1 is
+pressed whatever comes is an answer. It is taken once the question is on the screen, and so is
+"[answered]" once the box is there again.
 """
 
 import json
@@ -88,6 +92,20 @@ class Keys:
         return found
 
 
+QUESTION = "\x1b[2J\x1b[HDo you want to proceed?\r\n \u276f 1. Yes\r\n   2. No\r\n"
+
+
+def ask(text, draw):
+    """Takes a text and asks; `draw` brings the box back."""
+    show(QUESTION)
+    take(text)
+    while (answer := os.read(0, 4096)) != b"1":
+        take("INTO THE DIALOG " + answer.decode(errors="replace"))
+    show("\x1b[2J\x1b[H")
+    draw()
+    take("[answered]")
+
+
 def raw():
     tty.setraw(0)
 
@@ -154,6 +172,10 @@ def claude():
                 whole = text
                 for mark, paste in pastes.items():
                     whole = whole.replace(mark, paste)
+                if whole.endswith("[ask]"):
+                    text, pastes, box.height = "", {}, 0
+                    ask(whole, lambda: box.draw(""))
+                    continue
                 take(whole)
                 box.above("> " + text.replace("\n", "\r\n  ") + "\r\n\u25cf thinking")
                 text, pastes = "", {}
@@ -189,6 +211,10 @@ def codex(marked):
                 if burst >= 3 and now - last < 0.12:
                     text += "\n"
                     last = now
+                elif text.endswith("[ask]"):
+                    whole, text, burst = text, "", 0
+                    ask(whole, draw)
+                    rows = 1
                 elif text:
                     take(text)
                     if rows > 1:
