@@ -6,10 +6,13 @@
 //!
 //! `cw-bench session <cw> [part …]`: sessions beside those of the terminal multiplexers that are
 //! on the `PATH`.
+//!
+//! `cw-bench message <cw>`: messages and requests beside NATS JetStream and Redis streams.
 
 mod calls;
 mod commands;
 mod far;
+mod message;
 mod raw;
 mod report;
 mod session;
@@ -22,8 +25,9 @@ fn main() -> Result<()> {
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("rpc"), Some(program)) => rpc(&program),
         (Some("session"), Some(program)) => session::run(&program, &arguments.collect::<Vec<_>>()),
+        (Some("message"), Some(program)) => message::run(&program),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc|session <path of cw>"),
+        _ => bail!("usage: cw-bench rpc|session|message <path of cw>"),
     }
 }
 

@@ -25,6 +25,11 @@ impl Samples {
         sorted.get(at).copied().unwrap_or(f64::NAN)
     }
 
+    /// What was measured, in its order.
+    pub fn values(&self) -> &[f64] {
+        &self.0
+    }
+
     /// Round by round, how much more than `other`.
     pub fn minus(&self, other: &Self) -> Self {
         let pairs = self.0.iter().zip(&other.0);

@@ -10,7 +10,7 @@ mod bulk;
 mod fleet;
 mod live;
 mod peer;
-mod process;
+pub mod process;
 mod pty;
 mod stage;
 
@@ -18,6 +18,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+pub use self::peer::on_path;
 use crate::report::{head, load};
 
 /// Alternating rounds, unless `CW_BENCH_ROUNDS` says otherwise.

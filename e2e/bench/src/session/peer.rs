@@ -91,7 +91,8 @@ pub fn introduce() {
     }
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// A program on the `PATH`.
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut files = std::env::split_paths(&path).map(|dir| dir.join(name));
     files.find_map(|file| file.canonicalize().ok().filter(|file| file.is_file()))
