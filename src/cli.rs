@@ -3,13 +3,14 @@
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::rpc::Channel;
 use crate::verb::server::Server;
-use crate::verb::{Call, Reply};
+use crate::verb::{self, Call, Reply};
 
 mod line;
 
@@ -33,6 +34,10 @@ pub fn run() -> ExitCode {
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
+            if error.kind() == ErrorKind::UnknownArgument && is_launch_without_command() {
+                complain(&verb::launch::no_command());
+                return ExitCode::from(2);
+            }
             if error.use_stderr() {
                 // It repeats what was typed, which may come from anywhere.
                 let text = crate::show::clean(&error.render().to_string());
@@ -52,6 +57,13 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.exit_status())
         }
     }
+}
+
+/// Whether this is `cw launch make test`, of which clap would only say that `test` was not expected.
+fn is_launch_without_command() -> bool {
+    let mut words = std::env::args_os().skip(1);
+    let verb = words.next().unwrap_or_default();
+    (verb == "launch" || verb == "run") && words.all(|word| word != "--")
 }
 
 /// Prints an error the way all of them are printed: what was wrong, its code, what to do.

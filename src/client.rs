@@ -14,6 +14,9 @@ use crate::verb::{Call, Reply};
 
 /// How long a node may take to start or to go, before that is an error.
 const START: Duration = Duration::from_secs(10);
+/// How long a node may take to greet before it counts as hung. One that is merely busy greets in
+/// milliseconds; a machine that is busy throughout gets this much.
+const GREETING: Duration = Duration::from_secs(10);
 /// How much of the end of the log is looked through for the cause, in bytes.
 const LAST_WORDS: usize = 4096;
 /// The exit status of a keeper that found the directory taken.
@@ -28,41 +31,95 @@ const LOOK: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 ///
-/// `node_not_running` when nothing listens.
+/// `node_not_running` when nothing listens, `node_unresponsive` when what listens says nothing.
 pub async fn connect(home: &Home) -> Result<Channel> {
     greet(home).await.map(|(channel, _)| channel)
 }
 
 /// Connects, and what the node says about itself.
 async fn greet(home: &Home) -> Result<(Channel, Welcome)> {
-    let stream = UnixStream::connect(home.socket()).await.map_err(|error| {
+    let hung = |pid: Option<i32>| {
+        let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        let seconds = GREETING.as_secs();
         Error::new(
-            "node_not_running",
-            format!("no node at {}: {error}", home.socket().display()),
+            "node_unresponsive",
+            format!("the node{pid} has not answered within {seconds} s"),
         )
-    })?;
+        .hint("'cw node restart' replaces it; its sessions run on")
+    };
+    let stream = match UnixStream::connect(home.socket()).await {
+        Ok(stream) => stream,
+        // More callers wait than the system lets wait: nobody takes them.
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(hung(None)),
+        Err(error) => {
+            return Err(Error::new(
+                "node_not_running",
+                format!("no node at {}: {error}", home.socket().display()),
+            ));
+        }
+    };
+    // Of the one that listens, whether it answers or not.
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (reader, writer) = stream.into_split();
-    hello(Channel::new(reader, writer, Coding::Json)).await
+    match hello(Channel::new(reader, writer, Coding::Json)).await {
+        Err(error) if error.code == "node_unresponsive" => Err(hung(pid)),
+        other => other,
+    }
 }
 
 /// Says hello on a fresh channel.
 ///
 /// # Errors
 ///
-/// `version` when the node is too old to know the greeting.
+/// `version` when the node is too old to know the greeting, `node_unresponsive` when it says nothing.
 pub async fn hello(mut channel: Channel) -> Result<(Channel, Welcome)> {
-    match channel
-        .call(&Call::Hello(Hello { version: VERSION }))
-        .await?
-    {
-        Reply::Hello(welcome) => Ok((channel, welcome)),
-        Reply::Error(failure) if failure.message.contains("unknown") => Err(Error::new(
-            "version",
-            "the node that runs here is too old for this cw",
+    let call = Call::Hello(Hello { version: VERSION });
+    let answer = tokio::time::timeout(GREETING, channel.call(&call)).await;
+    let answer = answer.map_err(|_| {
+        let seconds = GREETING.as_secs();
+        Error::new(
+            "node_unresponsive",
+            format!("the node has not answered within {seconds} s"),
         )
-        .hint("'cw stop' with the old program, or restart the node with this one")),
+    })?;
+    let too_old = || {
+        Error::new("version", "the node is too old for this cw")
+            .hint("'cw stop' with the program that it runs, then 'cw start' with this one")
+    };
+    match answer? {
+        Reply::Hello(welcome) if welcome.version < VERSION => Err(too_old()),
+        // A newer one goes on understanding what older ones say.
+        Reply::Hello(welcome) => Ok((channel, welcome)),
+        Reply::Error(failure) if failure.message.contains("unknown") => Err(too_old()),
         other => Err(other.unexpected()),
     }
+}
+
+/// Connects to a node that has to be there. One that hangs is killed, and its keeper, which has the
+/// sessions, starts the next; the second value is the process that was killed.
+///
+/// # Errors
+///
+/// `node_not_running`, `version`; `node_unresponsive` when there is no keeper that would start
+/// another.
+pub async fn connect_or_replace(home: &Home) -> Result<(Channel, Option<u32>)> {
+    let hung = match connect(home).await {
+        Err(error) if error.code == "node_unresponsive" => error,
+        other => return Ok((other?, None)),
+    };
+    let pid = process(home).filter(|pid| lives(*pid));
+    let (Some(pid), true) = (pid, keeper(home).is_some_and(runs)) else {
+        return Err(hung.hint("its keeper does not run either; end both by their process numbers"));
+    };
+    let target = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(target) = target {
+        rustix::process::kill_process(target, rustix::process::Signal::KILL)
+            .map_err(|error| Error::internal(format!("process {pid}: {error}")))?;
+    }
+    successor(home, Some(pid)).await?;
+    Ok((connect(home).await?, Some(pid)))
 }
 
 /// Connects to the node, starting it if there is none.
@@ -111,6 +168,15 @@ pub async fn ensure(home: &Home) -> Result<bool> {
         Err(error) if is_absent(&error) => start(home).await.map(|_| true),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a process lives and has not been stopped by a signal.
+fn runs(pid: u32) -> bool {
+    let stopped = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .is_some_and(|pid| matches!(state(pid), Some('T' | 't')));
+    lives(pid) && !stopped
 }
 
 /// Whether there is nobody to talk to. A node that dies takes connections until its last thread
@@ -234,12 +300,15 @@ pub async fn gone(keeper: Option<u32>) -> Result<()> {
 /// Whether a process has ended and only its parent has not asked yet, which may take a while
 /// where the parent is some container's first process.
 fn is_zombie(pid: rustix::process::Pid) -> bool {
-    // The state stands behind the name, which is in parentheses and may contain anything.
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.is_ok_and(|stat| {
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.starts_with(" Z"))
-    })
+    state(pid) == Some('Z')
+}
+
+/// The state of a process in the system's one-letter words, where the system has them.
+fn state(pid: rustix::process::Pid) -> Option<char> {
+    // It stands behind the name, which is in parentheses and may contain anything.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 /// The process that holds the directory, as it wrote into the lock.

@@ -126,6 +126,27 @@ pub fn settings(home: &Home) -> Result<Vec<Setting>> {
     KEYS.iter().map(|key| key.look(&table, variable)).collect()
 }
 
+/// What stands in the file and is no setting, mostly a slip of the pen.
+///
+/// # Errors
+///
+/// `config_invalid`.
+pub fn unknown(home: &Home) -> Result<Vec<String>> {
+    let known = |place: &str| KEYS.iter().any(|key| key.places.contains(&place));
+    let mut strangers = Vec::new();
+    for (key, value) in table(home)? {
+        match value {
+            Value::Table(section) if key == "node" => {
+                let places = section.keys().map(|name| format!("node.{name}"));
+                strangers.extend(places.filter(|place| !known(place)));
+            }
+            _ if known(&key) => {}
+            _ => strangers.push(key),
+        }
+    }
+    Ok(strangers)
+}
+
 impl Key {
     const fn text(
         name: &'static str,
@@ -219,10 +240,12 @@ impl Config {
 
     fn from(table: &Table, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let look = |key: &Key| key.look(table, &variable);
-        let node_name = match look(&NODE_NAME)?.value {
-            Some(name) => name
+        let name = look(&NODE_NAME)?;
+        let node_name = match name.value {
+            Some(text) => text
                 .parse::<mesh::NodeName>()
-                .map(|name| name.to_string())?,
+                .map(|text| text.to_string())
+                .map_err(|error| invalid(format!("{}: {error}", name.source)))?,
             None => host_name(),
         };
         let port = look(&UDP_PORT)?;
@@ -403,6 +426,21 @@ mod tests {
         ] {
             assert!(config(text, &[]).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_setting_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().to_path_buf()).unwrap();
+        assert_eq!(unknown(&home).unwrap(), [""; 0]);
+        let text = "relay_url = \"x\"\nrelay_ulr = \"x\"\n[node]\nname = \"a\"\nnmae = \"b\"\n";
+        std::fs::write(home.config(), text).unwrap();
+        assert_eq!(unknown(&home).unwrap(), ["node.nmae", "relay_ulr"]);
+        let error = config("[node]\nname = \"a b\"", &[]).unwrap_err();
+        assert!(
+            error.message.starts_with("config.toml: node.name: "),
+            "{error}"
+        );
     }
 
     #[test]

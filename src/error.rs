@@ -72,11 +72,12 @@ impl Error {
             | "group_forbids" | "grant_invalid" | "name_bound" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
             | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost"
-            | "relay_untrusted" | "relay_invalid" | "tls" => 5,
+            | "relay_untrusted" | "relay_invalid" | "tls" | "node_unresponsive" => 5,
             "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined"
             | "conflict" | "group_taken" | "last_owner" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
-            | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions" | "kv_full" => 7,
+            | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions"
+            | "too_many_files" | "kv_full" => 7,
             "session_failed" => 8,
             "timeout" => 124,
             _ => 1,
@@ -135,6 +136,9 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "relay_unreachable" => "check the relay's URL and that it is running",
         "invite_malformed" => "copy all of it, from CW-INV- to the end",
         "disk_full" => "free some space; nothing was lost",
+        "too_many_files" => {
+            "end some sessions, or raise the limit ('ulimit -n') and run 'cw stop' and 'cw start'"
+        }
         _ => return None,
     })
 }

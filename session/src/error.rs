@@ -79,6 +79,9 @@ pub enum Error {
     /// The disk takes no more.
     #[error("no space left on the disk")]
     DiskFull,
+    /// The process has as many files open as it may have.
+    #[error("too many open files: no more sessions fit below the node's limit")]
+    TooManyFiles,
     /// Another process works in this directory.
     #[error("the directory is in use by process {pid}")]
     Locked {
@@ -126,6 +129,7 @@ impl Error {
             Self::IdTaken(_) => "id_taken",
             Self::InboxFull(_) => "inbox_full",
             Self::DiskFull => "disk_full",
+            Self::TooManyFiles => "too_many_files",
             Self::Locked { .. } => "locked",
             Self::KeeperUnavailable(_) => "keeper_unavailable",
             Self::ShuttingDown => "shutting_down",

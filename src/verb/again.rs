@@ -109,6 +109,10 @@ pub(crate) async fn ask(cli: &Cli, call: Call) -> Result<Reply> {
 pub(crate) fn is_lost(error: &Error) -> bool {
     matches!(
         error.code.as_str(),
-        "connection_lost" | "node_down" | "node_unreachable" | "node_restarting"
+        "connection_lost"
+            | "node_down"
+            | "node_unreachable"
+            | "node_unresponsive"
+            | "node_restarting"
     )
 }

@@ -76,7 +76,8 @@ impl Doctor {
         checks.extend(node(cli).await);
         checks.push(terminal());
         let report = Report {
-            settings: config::settings(&cli.home)?,
+            // What is wrong with them is among the checks.
+            settings: config::settings(&cli.home).unwrap_or_default(),
             checks,
         };
         let bad = report.checks.iter().filter(|check| !check.ok).count();
@@ -116,6 +117,11 @@ fn home(cli: &Cli) -> Check {
 
 fn configuration(cli: &Cli) -> Result<String> {
     Config::load(&cli.home)?;
+    let strangers = config::unknown(&cli.home)?;
+    if !strangers.is_empty() {
+        let what = format!("config.toml: no such setting: {}", strangers.join(", "));
+        return Err(Error::new("config_invalid", what).hint("those above are the settings"));
+    }
     let path = cli.home.config();
     Ok(if path.exists() {
         path.display().to_string()

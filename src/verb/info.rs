@@ -63,6 +63,9 @@ pub struct SessionInfo {
     /// Seconds since it last printed, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u64>,
+    /// Whether its output waits for room on the disk, and the program for its output.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disk_full: bool,
 }
 
 impl From<&Info> for SessionInfo {
@@ -108,6 +111,7 @@ impl From<&Info> for SessionInfo {
                 let since = info.last_output_ms.unwrap_or(info.created_ms);
                 show::now_ms().saturating_sub(since) / 1000
             }),
+            disk_full: info.disk_full,
         }
     }
 }

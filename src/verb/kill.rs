@@ -31,7 +31,7 @@ pub struct Kill {
     #[arg(short, long, conflicts_with_all = ["target", "tags"])]
     pub all: bool,
     /// Every running session with one of these tags.
-    #[arg(short, long = "tag", value_name = "TAG", conflicts_with = "target", add = super::complete::tags())]
+    #[arg(short, long = "tag", value_name = "TAG", value_delimiter = ',', conflicts_with = "target", add = super::complete::tags())]
     pub tags: Vec<String>,
     /// Seconds between the polite signal and the last one.
     #[arg(long, value_name = "SECONDS", default_value_t = GRACE)]

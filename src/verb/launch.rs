@@ -39,8 +39,8 @@ pub struct Launch {
         skip_serializing_if = "Option::is_none"
     )]
     pub dir: Option<String>,
-    /// A label; may be given several times.
-    #[arg(short, long = "tag", value_name = "TAG")]
+    /// A label; may be given several times, or several with commas between them.
+    #[arg(short, long = "tag", value_name = "TAG", value_delimiter = ',')]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// A group of the network that the session is in from its start; may be given several times.
@@ -93,11 +93,16 @@ pub struct Launched {
     pub node: Option<String>,
 }
 
+/// Nothing stands after `--`, or there is none.
+pub(crate) fn no_command() -> Error {
+    Error::new("usage", "the command is missing; it stands after '--'")
+        .hint("write: cw launch [name] -- <command> [arguments]")
+}
+
 impl Launch {
     pub(crate) async fn run(mut self, cli: &Cli) -> Result<()> {
         if self.command.is_empty() {
-            return Err(Error::new("usage", "missing '--' before the command")
-                .hint("write: cw launch [name] -- <command> [arguments]"));
+            return Err(no_command());
         }
         if let Some(path) = self.prompt_file.take() {
             self.stdin_data = Some(Base64(super::send::read_input(&path)?));

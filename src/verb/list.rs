@@ -22,7 +22,7 @@ pub struct List {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub status: String,
     /// Only sessions with one of these tags.
-    #[arg(short, long = "tag", value_name = "TAG")]
+    #[arg(short, long = "tag", value_name = "TAG", value_delimiter = ',')]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Print JSON.

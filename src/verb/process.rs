@@ -55,12 +55,26 @@ pub(crate) async fn start(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
+/// A channel to the node that runs here; one that hangs is replaced first.
+async fn there(cli: &Cli, hint: &str) -> Result<crate::rpc::Channel> {
+    let found = crate::client::connect_or_replace(&cli.home).await;
+    let (channel, killed) = found.map_err(|error| match error.code.as_str() {
+        "node_not_running" | "connection_lost" => {
+            Error::new("node_not_running", "no node runs here").hint(hint)
+        }
+        _ => error,
+    })?;
+    if let Some(pid) = killed {
+        cli.note(&format!(
+            "[cw] the node (process {pid}) did not answer and was replaced"
+        ));
+    }
+    Ok(channel)
+}
+
 impl Stop {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
-        let mut channel = crate::client::connect(&cli.home).await.map_err(|_| {
-            Error::new("node_not_running", "no node runs here")
-                .hint(cli.home.dir().display().to_string())
-        })?;
+        let mut channel = there(cli, &cli.home.dir().display().to_string()).await?;
         let keeper = crate::client::keeper(&cli.home);
         match channel.call(&Call::StopNode(self)).await? {
             Reply::NodeStopping(stopping) => {
@@ -101,9 +115,7 @@ impl Restart {
         if self.program.is_none() {
             self.program = Some(std::env::current_exe()?.display().to_string());
         }
-        let mut channel = crate::client::connect(&cli.home).await.map_err(|_| {
-            Error::new("node_not_running", "no node runs here").hint("'cw start' starts one")
-        })?;
+        let mut channel = there(cli, "'cw start' starts one").await?;
         let before = crate::client::process(&cli.home);
         match channel.call(&Call::RestartNode(self)).await? {
             Reply::NodeRestarting => {}

@@ -19,7 +19,7 @@ pub struct Selection {
     #[serde(skip)]
     pub target: Option<Locator>,
     /// Sessions with this tag; may be given several times.
-    #[arg(short, long = "tag", value_name = "TAG", add = super::complete::tags())]
+    #[arg(short, long = "tag", value_name = "TAG", value_delimiter = ',', add = super::complete::tags())]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// The node they are on; this one if left out.

@@ -73,6 +73,9 @@ fn text(info: &SessionInfo) -> String {
     row("Command", &info.prompt);
     row("Working Dir", &info.working_dir);
     row("Status", &info.status);
+    if info.disk_full {
+        row("Waiting", "the disk is full; it goes on when there is room");
+    }
     if !info.tags.is_empty() {
         row("Tags", &info.tags.join(" "));
     }

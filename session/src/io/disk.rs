@@ -58,10 +58,18 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<(), Error> {
     written.map_err(|error| failed("write", path, error))
 }
 
-/// An error of the system with the file it was about. A full disk is told apart.
+/// An error of the system with the file it was about. A full disk is told apart,
+/// and so is a limit of open files.
 pub(crate) fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
     if is_full(&error) {
         return Error::DiskFull;
+    }
+    let errno = rustix::io::Errno::from_io_error(&error);
+    if matches!(
+        errno,
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+    ) {
+        return Error::TooManyFiles;
     }
     Error::io(format!("{verb} {}", path.display()), error)
 }

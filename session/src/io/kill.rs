@@ -2,10 +2,12 @@
 //!
 //! SIGTERM goes to every process of the session, each of them found in `/proc`
 //! by its session id or its parents and held by a descriptor, so that no signal
-//! can hit a stranger who got a number that became free. Those that ignore it,
+//! can hit a stranger who got a number that became free. One that has left both
+//! is the keeper's child then, and known by the number of its session in its
+//! environment. Those that ignore it,
 //! as interactive shells do, get SIGHUP instead; those that handle it have the
-//! whole grace to do so. Who is left after that gets SIGKILL, also those that
-//! were started meanwhile. Where there is no `/proc`, signals go to the process
+//! whole grace to do so. Who is left after that is stopped and then gets
+//! SIGKILL, also those that were started meanwhile. Where there is no `/proc`, signals go to the process
 //! group of the program.
 
 use std::collections::BTreeMap;
@@ -17,7 +19,8 @@ use rustix::process::{Pid, Signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::inner::Inner;
-use super::platform::{self, Stat};
+use super::platform;
+use super::proc::{self, Stat};
 use super::terminal::Terminal;
 use super::unix_ms_now;
 use crate::{Error, Info, SessionId, SessionRef};
@@ -80,6 +83,15 @@ async fn kill_tree(terminal: Arc<Terminal>, grace: Duration) {
     }
     let deadline = Instant::now() + LAST;
     while tree.is_alive() && Instant::now() < deadline {
+        // Whoever multiplies has to hold still to be counted: the children of one that is killed
+        // first have no parent any more by which they could be found.
+        loop {
+            tree.signal(Signal::STOP);
+            tree = look(tree).await;
+            if !tree.grown || Instant::now() >= deadline {
+                break;
+            }
+        }
         tree.signal(Signal::KILL);
         sleep(FIRST_LOOK).await;
         tree = look(tree).await;
@@ -102,16 +114,25 @@ async fn look(mut tree: Tree) -> Tree {
 /// The processes of a session.
 struct Tree {
     leader: u32,
+    /// The parent of the leader, which gets its orphans: the keeper. Not known of
+    /// a leader that was over before.
+    keeper: Option<u32>,
     terminal: Arc<Terminal>,
     members: BTreeMap<u32, Option<OwnedFd>>,
+    /// Whether the last look found more.
+    grown: bool,
 }
 
 impl Tree {
     fn new(terminal: &Arc<Terminal>) -> Self {
+        let parent = Stat::read(terminal.pid()).map(|stat| stat.parent);
         Self {
             leader: terminal.pid(),
+            // The first process of the system has orphans of everybody's.
+            keeper: parent.filter(|pid| *pid > 1),
             terminal: Arc::clone(terminal),
             members: BTreeMap::new(),
+            grown: false,
         }
     }
 
@@ -119,7 +140,8 @@ impl Tree {
     /// children of any of these.
     fn look(&mut self) {
         self.members.retain(|pid, fd| is_there(*pid, fd.as_ref()));
-        let all = platform::processes();
+        let all = proc::processes();
+        self.grown = false;
         loop {
             let before = self.members.len();
             for (pid, stat) in &all {
@@ -132,6 +154,7 @@ impl Tree {
                 let same = Stat::read(*pid).is_some_and(|now| self.is_member(*pid, &now));
                 if same && is_there(*pid, fd.as_ref()) {
                     self.members.insert(*pid, fd);
+                    self.grown = true;
                 }
             }
             if self.members.len() == before {
@@ -142,8 +165,19 @@ impl Tree {
 
     fn is_member(&self, pid: u32, stat: &Stat) -> bool {
         let dead = matches!(stat.state, 'Z' | 'X') || pid == std::process::id();
+        if dead {
+            return false;
+        }
         let led = stat.leader == self.leader || pid == self.leader;
-        !dead && (led && self.leads() || self.members.contains_key(&stat.parent))
+        led && self.leads() || self.members.contains_key(&stat.parent) || self.is_orphan(pid, stat)
+    }
+
+    /// Whether it was started in the session, left it, and lost its parent. Leaders
+    /// of other sessions have terminals and are not looked at.
+    fn is_orphan(&self, pid: u32, stat: &Stat) -> bool {
+        Some(stat.parent) == self.keeper
+            && !stat.has_terminal
+            && proc::environment(pid, "CW_SESSION_ID") == Some(self.terminal.id().to_string())
     }
 
     /// Whether the number of the leader still means this session: it is not
@@ -163,7 +197,7 @@ impl Tree {
             self.signal(Signal::TERM);
         }
         for (pid, fd) in &self.members {
-            let deaf = platform::ignores(*pid, Signal::TERM);
+            let deaf = proc::ignores(*pid, Signal::TERM);
             let signal = if deaf { Signal::HUP } else { Signal::TERM };
             send(*pid, fd.as_ref(), signal);
         }

@@ -33,6 +33,7 @@ mod messages;
 mod news;
 mod options;
 mod platform;
+mod proc;
 mod prune;
 mod pty;
 mod pump;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 
+#[cfg(target_os = "linux")]
+use super::proc::Stat;
 use crate::Usage;
 
 /// A second descriptor of an open file that is known by number only.
@@ -438,84 +440,9 @@ fn exit_of_zombie(number: u32) -> Option<i32> {
     (visible && stat.state == 'Z').then_some(stat.exit_code)
 }
 
-/// A line of `/proc/<pid>/stat`, see proc_pid_stat(5).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Stat {
-    pub(crate) state: char,
-    pub(crate) parent: u32,
-    /// The leader of its session, in the sense of the system: of its terminal.
-    pub(crate) leader: u32,
-    pub(crate) exit_code: i32,
-}
-
-impl Stat {
-    /// Of one process; `None` when it is gone or there is no `/proc`.
-    pub(crate) fn read(pid: u32) -> Option<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        Self::parse(&String::from_utf8_lossy(&text))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        // The name of the program is in parentheses and may contain any.
-        let (_, fields) = text.rsplit_once(')')?;
-        let mut fields = fields.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let _group = fields.next()?;
-        let leader = fields.next()?.parse().ok()?;
-        // The state is the third field, the exit code the 52nd.
-        let exit_code = fields.nth(52 - 7).and_then(|code| code.parse().ok());
-        Some(Self {
-            state,
-            parent,
-            leader,
-            exit_code: exit_code.unwrap_or(0),
-        })
-    }
-}
-
-/// Whether a process ignores a signal; not known, and so false, where there is
-/// no `/proc`.
-pub(crate) fn ignores(pid: u32, signal: rustix::process::Signal) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let bit = u32::try_from(signal.as_raw() - 1).unwrap_or(u32::MAX);
-    mask.unwrap_or(0) & 1_u64.checked_shl(bit).unwrap_or(0) != 0
-}
-
-/// Every process there is; nothing where there is no `/proc`.
-pub(crate) fn processes() -> Vec<(u32, Stat)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Some((pid, Stat::read(pid)?)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stat_line_is_read_behind_the_name() {
-        let numbers: Vec<_> = (8..52).map(|field| field.to_string()).collect();
-        let text = format!("42 (a) b (c) Z 7 8 9 0 {} 10752\n", numbers[..44].join(" "));
-        let stat = Stat::parse(&text).unwrap();
-        let expected = Stat {
-            state: 'Z',
-            parent: 7,
-            leader: 9,
-            exit_code: 42 << 8,
-        };
-        assert_eq!(stat, expected);
-        assert_eq!(Stat::parse("42 (sh"), None);
-        assert_eq!(Stat::parse(""), None);
-    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -14,7 +14,7 @@ pub use self::messages::Kept;
 use super::disk::Flusher;
 use super::inner::Inner;
 use super::keeper::{Client, Link};
-use super::platform::Stat;
+use super::proc::Stat;
 use super::{
     Attachment, Filter, From, How, LaunchSpec, Options, Reader, Recording, Subscription, prune,
     recover, snapshot, unix_ms_now,

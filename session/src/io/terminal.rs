@@ -80,6 +80,10 @@ impl Terminal {
         Ok((Arc::new(terminal), typed))
     }
 
+    pub(super) const fn id(&self) -> SessionId {
+        self.id
+    }
+
     /// The process that leads the session.
     pub(super) const fn pid(&self) -> u32 {
         self.pid

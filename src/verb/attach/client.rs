@@ -3,6 +3,8 @@
 //! When the connection is lost the terminal stays as it is, and the client goes on from the byte
 //! where it was as soon as the node is back; keys that are typed meanwhile are sent then.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Attach, Resize};
@@ -15,6 +17,9 @@ use crate::verb::again::{Patience, until_done};
 use crate::verb::list::List;
 use crate::verb::status::Status;
 use crate::verb::{Call, Reply};
+
+/// How long a node may take to confirm that it was let go.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// How an attachment ended.
 enum End {
@@ -142,12 +147,12 @@ impl Client {
             mut sender,
         } = channel;
         let (seen, repaint) = (&mut self.call.resume, &mut self.repaint);
-        // Letting go is the node's to confirm, so the keys never end the loop before the last bytes.
+        // Letting go is the node's to confirm, so the keys do not end the loop before the last bytes.
         tokio::select! {
             // First what has come: a connection that is over takes no keys.
             biased;
             end = show(&mut receiver, seen, repaint, patience) => end,
-            error = self.keys.forward_all(&mut sender) => Err(error),
+            end = self.keys.forward_all(&mut sender) => end,
         }
     }
 }
@@ -211,18 +216,16 @@ impl Keys {
         })
     }
 
-    /// Sends keys and sizes until something fails; after the detach chord it waits to be ended.
-    async fn forward_all(&mut self, sender: &mut Sender) -> Error {
+    /// Sends keys and sizes until something fails; after the detach chord it waits to be ended by
+    /// the node, but not for ever: it may hang, and the user has the terminal back all the same.
+    async fn forward_all(&mut self, sender: &mut Sender) -> Result<End> {
         loop {
-            if let Err(error) = self.send(sender).await {
-                return error;
-            }
+            self.send(sender).await?;
             if self.done {
-                return std::future::pending().await;
+                tokio::time::sleep(LET_GO).await;
+                return Ok(End::Detached);
             }
-            if let Err(error) = self.take(sender).await {
-                return error;
-            }
+            self.take(sender).await?;
         }
     }
 
