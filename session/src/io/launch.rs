@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{block_in_place, spawn_blocking};
+
 use super::LaunchSpec;
 use super::desk::{Desk, session_dir};
 use super::disk;
@@ -19,8 +22,14 @@ impl Inner {
     /// Starts a program. Runs to its end even when nobody waits for it.
     pub(super) async fn launch(self: Arc<Self>, spec: LaunchSpec) -> Result<Info, Error> {
         self.check_open()?;
-        let checked = tokio::task::spawn_blocking(move || check(&spec).map(|()| spec));
-        let spec = checked.await.map_err(|_| Error::ShuttingDown)??;
+        // A path may lead to a disk that does not answer.
+        let spec = match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => block_in_place(|| check(&spec)).map(|()| spec),
+            _ => {
+                let checked = spawn_blocking(move || check(&spec).map(|()| spec));
+                checked.await.map_err(|_| Error::ShuttingDown)?
+            }
+        }?;
 
         let (desk, flush, pointer) = self.prepare(&spec)?;
         let id = desk.id;

@@ -16,9 +16,9 @@ use tokio::sync::broadcast;
 use crate::record::Place;
 use crate::{Event, EventKind, EventType, SessionId};
 
-/// Events that a subscriber may be behind, at 48 bytes each, before it goes on
-/// from the files.
-const NEWS: usize = 16 * 1024;
+/// Events that a subscriber may be behind before it goes on from the files. They
+/// are held in memory from the start, at some 80 bytes each.
+const NEWS: usize = 1024;
 
 /// Where an event is.
 #[derive(Clone, Copy, Debug)]

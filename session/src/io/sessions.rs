@@ -73,8 +73,8 @@ impl Sessions {
     /// [`Error::LaunchFailed`], [`Error::TooManySessions`],
     /// [`Error::KeeperUnavailable`], [`Error::DiskFull`], [`Error::Io`].
     pub async fn launch(&self, spec: LaunchSpec) -> Result<Info, Error> {
-        let launch = Arc::clone(&self.inner).launch(spec);
-        let launched = self.inner.runtime.spawn(launch).await;
+        // Not on the thread that moves output: it would wait for the disk, and this for it.
+        let launched = tokio::spawn(Arc::clone(&self.inner).launch(spec)).await;
         launched.map_err(|_| Error::ShuttingDown)?
     }
 
@@ -268,19 +268,20 @@ impl Sessions {
     /// session. Always `None` where there is no `/proc`.
     #[must_use]
     pub fn session_of_pid(&self, pid: u32) -> Option<SessionId> {
-        let leaders = self.inner.leaders();
+        let mut line = Vec::new();
         let mut pid = pid;
-        for _ in 0..DEPTH {
-            if pid <= 1 {
-                return None;
-            }
-            let stat = Stat::read(pid)?;
-            if let Some(id) = leaders.get(&pid).or_else(|| leaders.get(&stat.leader)) {
-                return Some(*id);
-            }
+        while pid > 1 && line.len() < DEPTH {
+            let Some(stat) = Stat::read(pid) else { break };
+            line.push((pid, stat.leader));
             pid = stat.parent;
         }
-        None
+        let desks = self.inner.desks.read();
+        let near = desks.values().filter_map(|desk| {
+            let leader = desk.terminal()?.pid();
+            let is_of = |(pid, of): &(u32, u32)| *pid == leader || *of == leader;
+            Some((line.iter().position(is_of)?, desk.id))
+        });
+        near.min().map(|(_, id)| id)
     }
 
     /// Has the keeper execute another program in its place, with the arguments
@@ -335,14 +336,6 @@ impl Inner {
         let listed = engine.iter();
         listed
             .filter_map(|session| Some(desks.get(&session.id)?.info(session)))
-            .collect()
-    }
-
-    /// The leading processes of live sessions.
-    fn leaders(&self) -> std::collections::HashMap<u32, SessionId> {
-        let desks = self.desks.read();
-        let live = desks.values();
-        live.filter_map(|desk| Some((desk.terminal()?.pid(), desk.id)))
             .collect()
     }
 }
