@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::rpc::{Channel, Coding};
+use crate::rpc::Channel;
 use crate::verb::hello::{Hello, VERSION, Welcome};
 use crate::verb::{Call, Reply};
 
@@ -60,8 +60,7 @@ async fn greet(home: &Home) -> Result<(Channel, Welcome)> {
     };
     // Of the one that listens, whether it answers or not.
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    let (reader, writer) = stream.into_split();
-    match hello(Channel::new(reader, writer, Coding::Json)).await {
+    match hello(Channel::local(stream)).await {
         Err(error) if error.code == "node_unresponsive" => Err(hung(pid)),
         other => other,
     }

@@ -83,6 +83,16 @@ fn who_only_reads_changes_nothing() {
     });
 }
 
+/// Whether a process has the side of a terminal open that programs have: of its sessions a node has
+/// the other.
+#[cfg(target_os = "linux")]
+fn holds_a_terminal(pid: rustix::process::Pid) -> bool {
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).expect("it runs");
+    fds.flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .any(|file| file.starts_with("/dev/pts") && !file.ends_with("ptmx"))
+}
+
 #[test]
 fn attach_goes_on_where_it_was_when_the_node_is_killed() {
     case(&Local::new(CW), |local| {
@@ -92,9 +102,13 @@ fn attach_goes_on_where_it_was_when_the_node_is_killed() {
         terminal.shows("attached to coder", PATIENCE);
         for round in 0..3 {
             let before = local.home().kill(Part::Node);
-            let _ = local.home().wait_for(Part::Node, Some(before));
+            let node = local.home().wait_for(Part::Node, Some(before));
             terminal.type_in(&format!("round {round}\n"));
             terminal.shows(&format!("got:round {round}"), PATIENCE);
+            #[cfg(target_os = "linux")]
+            assert!(holds_a_terminal(node), "the client has lent its own");
+            #[cfg(not(target_os = "linux"))]
+            let _ = node;
         }
         let _ = cw.run(&["send", "coder", "still here"]).ok();
         terminal.shows("got:still here", PATIENCE);

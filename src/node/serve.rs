@@ -78,9 +78,7 @@ async fn client(host: &Arc<Host>, stream: UnixStream) {
             return;
         }
     };
-    let (reader, writer) = stream.into_split();
-    let channel = Channel::new(reader, writer, Coding::Json);
-    calls(host, &caller, channel).await;
+    calls(host, &caller, Channel::local(stream)).await;
 }
 
 /// WebSocket clients, for ever. They have shown the token, so they are the owner.

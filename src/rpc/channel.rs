@@ -4,10 +4,15 @@
 //! whose sending was given up halfway stays in the sender's, and its rest goes out in front of the
 //! next one: the other end never sees a torn frame.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
+
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 
 use super::codec::{Coding, Wire};
+use super::descriptors::{self, Arrived};
 use super::frame::{self, Frame, Kind};
 use crate::error::{Error, Result};
 
@@ -38,18 +43,46 @@ pub struct Receiver {
     /// Bytes of room for the next read: more for an end that says much at once.
     room: usize,
     coding: Coding,
+    /// Descriptors that came with frames; only on a Unix socket.
+    arrived: Option<Arrived>,
 }
 
 /// The writing half.
 pub struct Sender {
-    writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+    writer: Writer,
     /// What is still to be written: what was put off, and at most one frame more than the stream
     /// took.
     out: BytesMut,
     coding: Coding,
 }
 
+/// Where frames go.
+enum Writer {
+    /// Descriptors can go with them.
+    Socket(OwnedWriteHalf),
+    Stream(Box<dyn AsyncWrite + Send + Sync + Unpin>),
+}
+
+impl Writer {
+    fn stream(&mut self) -> &mut (dyn AsyncWrite + Send + Sync + Unpin) {
+        match self {
+            Self::Socket(socket) => socket,
+            Self::Stream(stream) => stream,
+        }
+    }
+}
+
 impl Channel {
+    /// A channel over a Unix socket, in JSON; descriptors can go with its frames.
+    pub fn local(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        let (reader, arrived) = descriptors::Reader::new(reader);
+        let mut channel = Self::new(reader, tokio::io::empty(), Coding::Json);
+        channel.receiver.arrived = Some(arrived);
+        channel.sender.writer = Writer::Socket(writer);
+        channel
+    }
+
     /// A channel over two halves of a stream.
     pub fn new(
         reader: impl AsyncRead + Send + Sync + Unpin + 'static,
@@ -62,9 +95,10 @@ impl Channel {
                 buffer: BytesMut::new(),
                 room: ROOM.0,
                 coding,
+                arrived: None,
             },
             sender: Sender {
-                writer: Box::new(writer),
+                writer: Writer::Stream(Box::new(writer)),
                 out: BytesMut::new(),
                 coding,
             },
@@ -136,6 +170,18 @@ impl Receiver {
         self.interpret(frame).map(Some)
     }
 
+    /// Whether descriptors can come with frames.
+    #[must_use]
+    pub const fn takes_descriptors(&self) -> bool {
+        self.arrived.is_some()
+    }
+
+    /// The descriptors that have come, at most three; each is given once.
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        let arrived = self.arrived.as_ref();
+        arrived.map_or_else(Vec::new, |arrived| std::mem::take(&mut *arrived.lock()))
+    }
+
     /// Reads a frame as what this stream carries.
     ///
     /// # Errors
@@ -173,10 +219,7 @@ impl Sender {
     /// `frame_too_large`.
     pub fn put_off<T: Wire>(&mut self, message: &T) -> Result<()> {
         let payload = self.coding.encode(message)?;
-        let header = frame::header(self.coding.kind(), payload.len())?;
-        self.out.extend_from_slice(&header);
-        self.out.extend_from_slice(&payload);
-        Ok(())
+        self.append(self.coding.kind(), &payload)
     }
 
     /// Sends raw bytes.
@@ -188,17 +231,42 @@ impl Sender {
         self.write(Kind::Data, bytes).await
     }
 
+    /// Sends a control message with descriptors, at most three.
+    ///
+    /// # Errors
+    ///
+    /// `connection_lost` when the other end is gone, or is no Unix socket.
+    pub async fn send_with<T: Wire>(&mut self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.flush().await?;
+        let Writer::Socket(socket) = &self.writer else {
+            return Err(lost());
+        };
+        let payload = self.coding.encode(message)?;
+        let mut frame = frame::header(self.coding.kind(), payload.len())?.to_vec();
+        frame.extend_from_slice(&payload);
+        let stream: &UnixStream = socket.as_ref();
+        let sending = stream.async_io(tokio::io::Interest::WRITABLE, || {
+            descriptors::send(stream, &frame, fds)
+        });
+        sending.await.map_err(|_| lost())
+    }
+
     /// Says that nothing more comes.
     pub async fn finish(&mut self) {
         // The other end may be gone already, which is as finished as it gets.
-        let _ = self.writer.shutdown().await;
+        let _ = self.writer.stream().shutdown().await;
     }
 
     async fn write(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
+        self.append(kind, payload)?;
+        self.flush().await
+    }
+
+    fn append(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
         self.out
             .extend_from_slice(&frame::header(kind, payload.len())?);
         self.out.extend_from_slice(payload);
-        self.flush().await
+        Ok(())
     }
 
     /// Sends what was put off.
@@ -207,13 +275,11 @@ impl Sender {
     ///
     /// `connection_lost` when the other end is gone.
     pub async fn flush(&mut self) -> Result<()> {
+        let writer = &mut self.writer.stream();
         while !self.out.is_empty() {
-            self.writer
-                .write_buf(&mut self.out)
-                .await
-                .map_err(|_| lost())?;
+            writer.write_buf(&mut self.out).await.map_err(|_| lost())?;
         }
-        self.writer.flush().await.map_err(|_| lost())
+        writer.flush().await.map_err(|_| lost())
     }
 }
 
@@ -271,6 +337,34 @@ mod tests {
         sent.unwrap();
         assert!(matches!(got.0, Some(Incoming::Data(bytes)) if bytes.len() == 100));
         assert!(matches!(got.1, Some(Incoming::Control(text)) if text == "next"));
+    }
+
+    #[tokio::test]
+    async fn descriptors_come_with_their_frame_and_no_more_than_three_wait() {
+        use std::io::{Read, Write};
+        use std::os::fd::AsFd;
+
+        let (near, far) = UnixStream::pair().unwrap();
+        let (mut near, mut far) = (Channel::local(near), Channel::local(far));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let word = "word".to_owned();
+        for _ in 0..2 {
+            let fds = [writer.as_fd(), writer.as_fd()];
+            near.sender.send_with(&word, &fds).await.unwrap();
+            let got = far.receiver.next::<String>().await.unwrap();
+            assert!(matches!(got, Some(Incoming::Control(text)) if text == word));
+        }
+        drop(writer);
+        let fds = far.receiver.take_descriptors();
+        assert_eq!(fds.len(), 3);
+        assert!(far.receiver.take_descriptors().is_empty());
+        std::fs::File::from(fds.into_iter().next().unwrap())
+            .write_all(b"said")
+            .unwrap();
+        // All the others are closed, else this would not end.
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "said");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod codec;
+mod descriptors;
 pub mod frame;
 
 pub use channel::{Channel, Incoming, Receiver, Sender};

@@ -3,11 +3,12 @@
 
 mod detach;
 pub mod keys;
+pub mod lend;
 mod raw;
 mod strip;
 mod tty;
 
-pub use detach::Detach;
+pub use detach::{Detach, Typed};
 pub use raw::{RawMode, size};
 pub use strip::Strip;
 pub use tty::{Keyboard, Screen};

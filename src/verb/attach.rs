@@ -4,12 +4,17 @@
 //! offset where the live stream goes on, so nothing is lost or shown twice at the seam. Then raw
 //! frames flow both ways; `Resize` and `Detach` come from the client; `Exited` ends it, after the
 //! last byte.
+//!
+//! A client on the same machine may lend its terminal: it says `lends` in `Attach`, hears `waits`
+//! in `Attached`, and sends `LendTerminal` with the descriptors ([`crate::term::lend`]). No raw
+//! frames flow then; the rest is the same. `TerminalReturned` says that it could not be used, and
+//! all goes on as with any other client.
 
 use bytes::Bytes;
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use session::Size;
 use session::io::{Attachment, Chunk, How, Seat};
+use session::{SessionId, Size};
 
 use super::info::Exited;
 use super::{Call, Failure, Reply};
@@ -19,9 +24,12 @@ use crate::node::{Caller, Context};
 use crate::rpc::{Incoming, Receiver, Sender};
 
 mod client;
+mod lent;
 
 /// What a client that comes back is sent from where it was, in bytes; behind more it is repainted.
 const RESUME_MAX: u64 = 1024 * 1024;
+/// Shown in the place of output that is no longer kept.
+const GAP: &[u8] = b"\r\n[cw] older output is gone\r\n";
 
 /// Take a session over with your terminal; Ctrl+B d lets it go.
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
@@ -60,6 +68,10 @@ pub struct Attach {
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Resize>,
+    /// The client wants to lend its terminal, and waits to be asked for it.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lends: bool,
 }
 
 /// A terminal's size.
@@ -84,6 +96,9 @@ pub struct Attached {
     /// Bytes of the repaint that comes before it.
     #[serde(default)]
     pub repaint: u64,
+    /// The terminal is waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 /// To a client that was far behind: what follows is a repaint.
@@ -122,6 +137,57 @@ impl Attach {
         {
             context.host.home.offer_agent(socket.as_ref());
         }
+        let mut attachment = self.come(context, id)?;
+        let waits = self.lends && context.channel.receiver.takes_descriptors();
+        let attached = Attached {
+            id: id.0,
+            offset: attachment.reader.offset(),
+            repaint: attachment.repaint.len() as u64,
+            waits,
+        };
+        context
+            .channel
+            .sender
+            .send(&Reply::Attached(attached))
+            .await?;
+        if waits {
+            match lent::wait(context).await? {
+                lent::Word::Lent(terminal) => {
+                    let how = (terminal, self.read_only);
+                    return lent::serve(context, id, attachment, how).await;
+                }
+                lent::Word::LetGo => return Ok(Reply::Detached(Detached { id: Some(id.0) })),
+                lent::Word::Unusable => {
+                    context
+                        .channel
+                        .sender
+                        .send(&Reply::TerminalReturned)
+                        .await?;
+                }
+            }
+        }
+        let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
+        if !attachment.repaint.is_empty() {
+            sender.send_data(&attachment.repaint).await?;
+        }
+        let (input, inputs) = tokio::sync::mpsc::channel(16);
+        let seat = attachment.seat.clone();
+        let typed = type_in(seat.clone(), inputs);
+        let steer = steer(&seat, self.read_only, receiver, &input);
+        tokio::select! {
+            let_go = steer => let_go.map(|()| Reply::Detached(Detached { id: Some(id.0) })),
+            shown = show(&mut attachment, sender, context.modern) => {
+                shown?;
+                let info = context.host.sessions.find(&session::SessionRef::Id(id))?;
+                Ok(end(&info, context.modern))
+            }
+            // Only ever ends by an error that the other two see better.
+            () = typed => Err(Error::new("session_ended", "the session takes no more input")),
+        }
+    }
+
+    /// Takes a place at the terminal, at what the client wants to see first.
+    fn come(&self, context: &Context<'_>, id: SessionId) -> Result<Attachment> {
         let how = How {
             read_only: self.read_only,
             size: self.size.map(Size::from),
@@ -140,30 +206,7 @@ impl Attach {
         if !self.include_history.unwrap_or(!self.no_history) {
             attachment.repaint = Bytes::new();
         }
-        let attached = Attached {
-            id: id.0,
-            offset: attachment.reader.offset(),
-            repaint: attachment.repaint.len() as u64,
-        };
-        let (receiver, sender) = (&mut context.channel.receiver, &mut context.channel.sender);
-        sender.send(&Reply::Attached(attached)).await?;
-        if !attachment.repaint.is_empty() {
-            sender.send_data(&attachment.repaint).await?;
-        }
-        let (input, inputs) = tokio::sync::mpsc::channel(16);
-        let seat = attachment.seat.clone();
-        let typed = type_in(seat.clone(), inputs);
-        let steer = steer(&seat, self.read_only, receiver, &input);
-        tokio::select! {
-            let_go = steer => let_go.map(|()| Reply::Detached(Detached { id: Some(id.0) })),
-            shown = show(&mut attachment, sender, context.modern) => {
-                shown?;
-                let info = context.host.sessions.find(&session::SessionRef::Id(id))?;
-                Ok(end(&info, context.modern))
-            }
-            // Only ever ends by an error that the other two see better.
-            () = typed => Err(Error::new("session_ended", "the session takes no more input")),
-        }
+        Ok(attachment)
     }
 }
 
@@ -197,11 +240,7 @@ async fn show(attachment: &mut Attachment, sender: &mut Sender, modern: bool) ->
         }
         match attachment.reader.next().await? {
             Chunk::Bytes { bytes, .. } => sender.send_data(&bytes).await?,
-            Chunk::Gap { .. } => {
-                sender
-                    .send_data(b"\r\n[cw] older output is gone\r\n")
-                    .await?
-            }
+            Chunk::Gap { .. } => sender.send_data(GAP).await?,
             Chunk::End { .. } => return Ok(()),
         }
     }

@@ -140,6 +140,8 @@ pub enum Call {
     StopNode(process::Stop),
     /// End the node alone; its keeper starts it again.
     RestartNode(process::Restart),
+    /// While attached: here is my terminal; its descriptors come with this.
+    LendTerminal,
 }
 
 /// An answer of a node, or a piece of one.
@@ -239,6 +241,8 @@ pub enum Reply {
     NodeRestarting,
     /// It did not work.
     Error(Failure),
+    /// To `LendTerminal` that cannot be used: raw bytes follow, and are expected.
+    TerminalReturned,
 }
 
 /// How an error looks on the wire.
@@ -332,6 +336,7 @@ impl Call {
             | Self::JoinNetwork(_)
             | Self::RunErrand(_)
             | Self::RestartNode(_)
+            | Self::LendTerminal
             | Self::StopNode(_) => return None,
         })
     }
@@ -352,7 +357,11 @@ impl Call {
     #[must_use]
     pub fn action(&self) -> Action {
         match self {
-            Self::Hello(_) | Self::Detach | Self::Resize(_) | Self::Unsubscribe => Action::Greet,
+            Self::Hello(_)
+            | Self::Detach
+            | Self::Resize(_)
+            | Self::LendTerminal
+            | Self::Unsubscribe => Action::Greet,
             Self::ListSessions(_) => Action::List,
             Self::Attach(call) if call.read_only => Action::Watch,
             Self::Attach(_)
@@ -471,6 +480,7 @@ impl Call {
             Self::RunErrand(call) => call.handle(context).await,
             Self::StopNode(call) => Ok(call.handle(context)),
             Self::RestartNode(call) => call.handle(context).await,
+            Self::LendTerminal => Err(Error::bad_request("LendTerminal goes with an attachment")),
         }
     }
 }

@@ -194,6 +194,13 @@ impl Sessions {
         Attachment::new(&self.inner, id, how)
     }
 
+    /// The runtime of the thread that moves output. A task that shows output is told of it soonest
+    /// there; it must not block, for that holds up all sessions.
+    #[must_use]
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.inner.runtime.handle()
+    }
+
     /// Gives a session another name, or takes its name away. Its programs keep
     /// the `CW_SESSION_NAME` that they were started with.
     ///

@@ -2,6 +2,9 @@
 //!
 //! When the connection is lost the terminal stays as it is, and the client goes on from the byte
 //! where it was as soon as the node is back; keys that are typed meanwhile are sent then.
+//!
+//! To the node of this machine the terminal is lent, where that can be ([`crate::term::lend`]):
+//! then all that is left to do is to tell its size and to wait for the end.
 
 use std::time::Duration;
 
@@ -12,7 +15,8 @@ use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::{Locator, Session};
 use crate::rpc::{Channel, Incoming, Receiver, Sender};
-use crate::term::{Detach, Keyboard, RawMode, Screen, size};
+use crate::term::lend::Loan;
+use crate::term::{Detach, Keyboard, RawMode, Screen, Typed, size};
 use crate::verb::again::{Patience, until_done};
 use crate::verb::list::List;
 use crate::verb::status::Status;
@@ -20,6 +24,10 @@ use crate::verb::{Call, Reply};
 
 /// How long a node may take to confirm that it was let go.
 const LET_GO: Duration = Duration::from_secs(5);
+
+/// Between two looks whether the node reads the keyboard that it was lent. Keys that lie there at
+/// two of them show that it hangs.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// How an attachment ended.
 enum End {
@@ -35,6 +43,8 @@ struct Client {
     repaint: u64,
     /// Raw mode, once attached; dropping it restores the terminal.
     mode: Option<RawMode>,
+    /// To lend the terminal to the node of this machine.
+    loan: Option<Loan>,
 }
 
 impl Attach {
@@ -50,6 +60,11 @@ impl Attach {
         RawMode::check()?;
         let mut client = Client {
             keys: Keys::new(self.read_only)?,
+            // To another node it would have to be sent by this one.
+            loan: match (&cli.server, &self.target.node) {
+                (None, None) => Loan::offer(),
+                _ => None,
+            },
             call: self,
             repaint: 0,
             mode: None,
@@ -119,6 +134,7 @@ impl Client {
         patience: &mut Patience,
     ) -> Result<End> {
         self.call.size = size().map(|(cols, rows)| Resize { cols, rows });
+        self.call.lends = self.loan.is_some();
         channel
             .sender
             .send(&Call::Attach(self.call.clone()))
@@ -140,12 +156,25 @@ impl Client {
             ));
             self.mode = Some(RawMode::enter()?);
         }
-        self.call.resume = Some(attached.offset);
-        self.repaint = attached.repaint;
         let Channel {
             mut receiver,
             mut sender,
         } = channel;
+        if attached.waits
+            && let Some(loan) = &self.loan
+        {
+            let lent = self.keys.lend(loan, &mut receiver, &mut sender).await;
+            self.call.resume = loan.shown();
+            // It was there until now, however silent.
+            patience.heard();
+            if let Some(end) = lent? {
+                return Ok(end);
+            }
+            // It cannot be used, and will not be the next time.
+            self.loan = None;
+        }
+        self.call.resume = Some(attached.offset);
+        self.repaint = attached.repaint;
         let (seen, repaint) = (&mut self.call.resume, &mut self.repaint);
         // Letting go is the node's to confirm, so the keys do not end the loop before the last bytes.
         tokio::select! {
@@ -183,17 +212,19 @@ async fn show(
             }
             Some(Incoming::Control(Reply::Detached(_))) => return Ok(End::Detached),
             Some(Incoming::Control(other)) => return Err(other.unexpected()),
-            None => {
-                return Err(Error::new("connection_lost", "connection lost")
-                    .hint("the session runs on; attach again"));
-            }
+            None => return Err(lost()),
         }
     }
 }
 
+fn lost() -> Error {
+    Error::new("connection_lost", "connection lost").hint("the session runs on; attach again")
+}
+
 /// The user's keyboard.
 struct Keys {
-    input: Keyboard,
+    /// Looked at only when it is not lent.
+    input: Option<Keyboard>,
     resized: Signal,
     detach: Detach,
     /// Keys that were typed and could not be sent.
@@ -207,13 +238,65 @@ struct Keys {
 impl Keys {
     fn new(read_only: bool) -> Result<Self> {
         Ok(Self {
-            input: Keyboard::new(),
+            input: None,
             resized: signal(SignalKind::window_change())?,
             detach: Detach::default(),
             pending: Vec::new(),
             read_only,
             done: false,
         })
+    }
+
+    /// Lends the terminal until the end; none if the node has no use for it.
+    async fn lend(
+        &mut self,
+        loan: &Loan,
+        receiver: &mut Receiver,
+        sender: &mut Sender,
+    ) -> Result<Option<End>> {
+        sender
+            .send_with(&Call::LendTerminal, &loan.descriptors())
+            .await?;
+        let mut looks = tokio::time::interval(LOOK);
+        let mut unread = 0;
+        loop {
+            tokio::select! {
+                biased;
+                said = receiver.next::<Reply>() => return match said? {
+                    Some(Incoming::Control(Reply::TerminalReturned)) => Ok(None),
+                    Some(Incoming::Control(Reply::Exited(exited))) => {
+                        Ok(Some(End::Exited(exited.status)))
+                    }
+                    Some(Incoming::Control(Reply::Detached(_))) => Ok(Some(End::Detached)),
+                    Some(Incoming::Control(other)) => Err(other.unexpected()),
+                    Some(Incoming::Data(_)) => Err(Error::bad_request("bytes for a lent terminal")),
+                    None => Err(lost()),
+                },
+                _ = self.resized.recv() => self.tell_size(sender).await?,
+                _ = looks.tick() => {
+                    unread = if loan.has_unread() { unread + 1 } else { 0 };
+                }
+                // The node hangs: its user is let go all the same.
+                heard = listen(&mut self.input, &mut self.detach), if unread > 1 => {
+                    let typed = heard?;
+                    if typed.detach {
+                        return Ok(Some(End::Detached));
+                    }
+                    if !self.read_only {
+                        // For a node that lives again.
+                        self.pending.extend(typed.bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the size of the terminal.
+    async fn tell_size(&self, sender: &mut Sender) -> Result<()> {
+        if let Some((cols, rows)) = size() {
+            sender.send(&Call::Resize(Resize { cols, rows })).await?;
+        }
+        Ok(())
     }
 
     /// Sends keys and sizes until something fails; after the detach chord it waits to be ended by
@@ -243,22 +326,26 @@ impl Keys {
 
     /// Waits for keys, or another size.
     async fn take(&mut self, sender: &mut Sender) -> Result<()> {
-        let mut buffer = [0; 16 * 1024];
         tokio::select! {
-            read = self.input.read(&mut buffer) => {
-                let count = read?;
-                let typed = self.detach.feed(&buffer[..count]);
-                self.done = typed.detach || count == 0;
+            heard = listen(&mut self.input, &mut self.detach) => {
+                let typed = heard?;
+                self.done = typed.detach;
                 if !self.read_only {
                     self.pending.extend(typed.bytes);
                 }
             }
-            _ = self.resized.recv() => {
-                if let Some((cols, rows)) = size() {
-                    sender.send(&Call::Resize(Resize { cols, rows })).await?;
-                }
-            }
+            _ = self.resized.recv() => self.tell_size(sender).await?,
         }
         Ok(())
     }
+}
+
+/// Waits for keys; the end of the keyboard lets go as the chord does.
+async fn listen(input: &mut Option<Keyboard>, detach: &mut Detach) -> Result<Typed> {
+    let mut buffer = [0; 16 * 1024];
+    let input = input.get_or_insert_with(Keyboard::new);
+    let count = input.read(&mut buffer).await?;
+    let mut typed = detach.feed(&buffer[..count]);
+    typed.detach |= count == 0;
+    Ok(typed)
 }

@@ -77,7 +77,8 @@ fn row(call: &Call) -> (Class, Option<&'static str>) {
         Call::JoinNetwork(_) => (Rule, Some("RunErrand")),
         Call::RunErrand(_) => (Rule, Some("StopNode")),
         Call::StopNode(_) => (Rule, Some("RestartNode")),
-        Call::RestartNode(_) => (Rule, None),
+        Call::RestartNode(_) => (Rule, Some("LendTerminal")),
+        Call::LendTerminal => (Greet, None),
     }
 }
 
