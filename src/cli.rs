@@ -142,7 +142,10 @@ impl Cli {
     ///
     /// The node's, or `connection_lost`.
     pub async fn ask(&self, call: Call) -> Result<Reply> {
-        match self.open().await?.call(&call).await? {
+        let Some(server) = &self.server else {
+            return crate::client::ask(&self.home, &call).await;
+        };
+        match server.connect().await?.call(&call).await? {
             Reply::Error(failure) => Err(failure.into()),
             reply => Ok(reply),
         }

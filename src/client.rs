@@ -8,10 +8,12 @@ use tokio::net::UnixStream;
 
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::rpc::Channel;
+use crate::rpc::{Channel, Incoming};
 use crate::verb::hello::{Hello, VERSION, Welcome};
 use crate::verb::{Call, Reply};
 
+/// The first word.
+const HELLO: Call = Call::Hello(Hello { version: VERSION });
 /// How long a node may take to start or to go, before that is an error.
 const START: Duration = Duration::from_secs(10);
 /// How long a node may take to greet before it counts as hung. One that is merely busy greets in
@@ -38,15 +40,15 @@ pub async fn connect(home: &Home) -> Result<Channel> {
 
 /// Connects, and what the node says about itself.
 async fn greet(home: &Home) -> Result<(Channel, Welcome)> {
-    let hung = |pid: Option<i32>| {
-        let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-        let seconds = GREETING.as_secs();
-        Error::new(
-            "node_unresponsive",
-            format!("the node{pid} has not answered within {seconds} s"),
-        )
-        .hint("'cw node restart' replaces it; its sessions run on")
-    };
+    let (channel, pid) = reach(home).await?;
+    match hello(channel).await {
+        Err(error) if error.code == "node_unresponsive" => Err(hung(pid)),
+        other => other,
+    }
+}
+
+/// The socket, and who listens there; nothing is said yet.
+async fn reach(home: &Home) -> Result<(Channel, Option<i32>)> {
     let stream = match UnixStream::connect(home.socket()).await {
         Ok(stream) => stream,
         // More callers wait than the system lets wait: nobody takes them.
@@ -60,9 +62,53 @@ async fn greet(home: &Home) -> Result<(Channel, Welcome)> {
     };
     // Of the one that listens, whether it answers or not.
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    match hello(Channel::local(stream)).await {
-        Err(error) if error.code == "node_unresponsive" => Err(hung(pid)),
-        other => other,
+    Ok((Channel::local(stream), pid))
+}
+
+fn hung(pid: Option<i32>) -> Error {
+    let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+    let seconds = GREETING.as_secs();
+    Error::new(
+        "node_unresponsive",
+        format!("the node{pid} has not answered within {seconds} s"),
+    )
+    .hint("'cw node restart' replaces it; its sessions run on")
+}
+
+/// One question, one answer; the node is started if there is none. The question goes out together
+/// with the greeting, which saves a round trip. A node that has not answered the greeting has not
+/// begun with the question either.
+///
+/// # Errors
+///
+/// As [`connect_or_start`]; what the node answers that is an error; `connection_lost`.
+pub async fn ask(home: &Home, call: &Call) -> Result<Reply> {
+    let greeted = async {
+        let (mut channel, pid) = reach(home).await?;
+        channel.sender.put_off(&HELLO)?;
+        channel.sender.send(call).await?;
+        let welcome = tokio::time::timeout(GREETING, channel.receiver.next()).await;
+        Ok((channel, welcome.map_err(|_| hung(pid))??))
+    };
+    let answer = match greeted.await {
+        Ok((mut channel, Some(Incoming::Control(welcome)))) => {
+            greeted_by(welcome)?;
+            channel.receiver.next().await?
+        }
+        Ok((_, Some(Incoming::Data(_)))) => {
+            return Err(Error::bad_request("raw bytes for a greeting"));
+        }
+        Err(error) if !is_absent(&error) => return Err(error),
+        Ok((_, None)) | Err(_) => {
+            let mut channel = start(home).await?;
+            Some(Incoming::Control(channel.call(call).await?))
+        }
+    };
+    match answer {
+        Some(Incoming::Control(Reply::Error(failure))) => Err(failure.into()),
+        Some(Incoming::Control(reply)) => Ok(reply),
+        Some(Incoming::Data(_)) => Err(Error::bad_request("raw bytes where an answer was due")),
+        None => Err(Error::new("connection_lost", "connection lost")),
     }
 }
 
@@ -72,23 +118,20 @@ async fn greet(home: &Home) -> Result<(Channel, Welcome)> {
 ///
 /// `version` when the node is too old to know the greeting, `node_unresponsive` when it says nothing.
 pub async fn hello(mut channel: Channel) -> Result<(Channel, Welcome)> {
-    let call = Call::Hello(Hello { version: VERSION });
-    let answer = tokio::time::timeout(GREETING, channel.call(&call)).await;
-    let answer = answer.map_err(|_| {
-        let seconds = GREETING.as_secs();
-        Error::new(
-            "node_unresponsive",
-            format!("the node has not answered within {seconds} s"),
-        )
-    })?;
+    let answer = tokio::time::timeout(GREETING, channel.call(&HELLO)).await;
+    let answer = answer.map_err(|_| hung(None))?;
+    Ok((channel, greeted_by(answer?)?))
+}
+
+fn greeted_by(answer: Reply) -> Result<Welcome> {
     let too_old = || {
         Error::new("version", "the node is too old for this cw")
             .hint("'cw stop' with the program that it runs, then 'cw start' with this one")
     };
-    match answer? {
+    match answer {
         Reply::Hello(welcome) if welcome.version < VERSION => Err(too_old()),
         // A newer one goes on understanding what older ones say.
-        Reply::Hello(welcome) => Ok((channel, welcome)),
+        Reply::Hello(welcome) => Ok(welcome),
         Reply::Error(failure) if failure.message.contains("unknown") => Err(too_old()),
         other => Err(other.unexpected()),
     }

@@ -23,11 +23,13 @@ pub fn now_ms() -> u64 {
 /// How long ago an RFC 3339 time was: `12s ago`, `3m ago`, `5h ago`, `2d ago`.
 #[must_use]
 pub fn age(time: &str) -> String {
-    let now = now_ms() / 1000;
-    let Some(then) = session::time::parse(time) else {
-        return "-".to_owned();
-    };
-    let seconds = now.saturating_sub(then / 1000);
+    session::time::parse(time).map_or_else(|| "-".to_owned(), |then| since(then, now_ms()))
+}
+
+/// How long before another a time was, both in milliseconds since 1970.
+#[must_use]
+pub fn since(then: u64, now: u64) -> String {
+    let seconds = (now / 1000).saturating_sub(then / 1000);
     match seconds {
         0..60 => format!("{seconds}s ago"),
         60..3600 => format!("{}m ago", seconds / 60),

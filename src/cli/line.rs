@@ -34,7 +34,9 @@ pub struct CommandLine {
     verb: Verb,
 }
 
+/// The options of a verb are looked at only when it is the one.
 #[derive(Subcommand, Debug)]
+#[command(defer = true)]
 enum Verb {
     /// Start a command in a new session.
     #[command(visible_alias = "run")]
@@ -277,7 +279,8 @@ mod tests {
                 look(verb, all);
             }
         }
-        let command = CommandLine::command();
+        let mut command = CommandLine::command();
+        command.build();
         let all: Vec<_> = command.get_arguments().cloned().collect();
         look(&command, &all);
     }

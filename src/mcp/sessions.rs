@@ -116,6 +116,7 @@ impl Tool for List {
             status: self.status_filter.unwrap_or_default(),
             tags: self.tags,
             json: false,
+            table: false,
         };
         match turn.ask(Call::ListSessions(list)).await? {
             Reply::SessionList(list) => {

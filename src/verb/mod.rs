@@ -243,6 +243,8 @@ pub enum Reply {
     Error(Failure),
     /// To `LendTerminal` that cannot be used: raw bytes follow, and are expected.
     TerminalReturned,
+    /// To `ListSessions` that asks for it.
+    SessionTable(list::SessionTable),
 }
 
 /// How an error looks on the wire.
