@@ -14,12 +14,14 @@
 //!
 //! ```text
 //! relay → node  challenge { nonce }
-//! node → relay  hello     { network, key, version, revision?, papers?, signature }
-//! relay → node  welcome   { record, stun_port?, keepalive_ms, dead_after_ms }
+//! node → relay  hello     { network, key, version, revision?, papers?, handovers?, signature }
+//! relay → node  welcome   { record, stun_port?, keepalive_ms, dead_after_ms, handovers?, issuer? }
 //! relay → node  papers    { papers, serial, more } …
 //! relay → node  snapshot  { revision, peers, more } …  or  delta { resumed: true, … }
 //! relay → node  delta     { revision, upsert, removed, online, offline } …
+//! relay → node  handovers { handovers } before what a new issuer has signed
 //! relay → node  error     { code, message }, then the relay closes
+//! relay → node  deleted   { handovers, obituary }, then the relay closes
 //! ```
 //!
 //! A [`Revision`] names one state of the membership of a network. A node
@@ -28,8 +30,14 @@
 //! it holds as long as the connection, and the first frame of a connection
 //! states it in full.
 //!
+//! The issuer of a network may hand over to another key; [`handover`] has the
+//! chain by which that is believed. What a node signs names the *first* issuer
+//! of the network, which stays the same.
+//!
 //! Both ends send WebSocket pings; silence means the other is gone.
 
+pub(crate) mod handover;
+mod invite;
 pub(crate) mod request;
 
 use std::fmt;
@@ -42,9 +50,10 @@ use derp::NodeKey;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use mesh::{NetworkId, NodeName, SignKey, SignedRecord};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::paper::SignedPaper;
+use handover::{SignedHandover, SignedObituary};
+pub(crate) use invite::{Invite, InviteHash};
 
 /// The version of the coordination protocol; the relay refuses others.
 pub(crate) const VERSION: u32 = 1;
@@ -93,8 +102,12 @@ pub(crate) struct JoinResponse {
     pub(crate) node_name: NodeName,
     /// The node's record, signed by `issuer_key`.
     pub(crate) record: SignedRecord,
-    /// The same key as in the invite.
+    /// The first issuer of the network. The key in the invite is this one or
+    /// one that came after it.
     pub(crate) issuer_key: SignKey,
+    /// From the first issuer to the present one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) handovers: Vec<SignedHandover>,
     /// How to use the relay.
     pub(crate) relay: RelayInfo,
 }
@@ -141,12 +154,11 @@ impl JoinProof<'_> {
 
 /// What the signature of a `hello` covers.
 ///
-/// It is bound to the issuer that the node pinned when it joined, not to a
-/// host name: a relay is reached under several names (inside a cluster, by a
+/// It is bound to the first issuer of the network, not to a host name: a relay is reached under several names (inside a cluster, by a
 /// forwarded port), while another relay cannot pass this hello on as its own
 /// visitor's, because the network it claims has another issuer there.
 pub(crate) struct HelloProof<'a> {
-    /// The issuer of the network.
+    /// The first issuer of the network.
     pub(crate) issuer: &'a SignKey,
     /// From the challenge of this very connection.
     pub(crate) nonce: &'a Nonce,
@@ -188,6 +200,13 @@ pub(crate) enum ToNode {
         keepalive_ms: u64,
         /// After how much silence the relay gives the node up, milliseconds.
         dead_after_ms: u64,
+        /// The hand-overs that the node does not know; the record may be
+        /// signed by the last of these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        handovers: Vec<SignedHandover>,
+        /// How many there were in all.
+        #[serde(default)]
+        issuer: u32,
     },
     /// Everything there is. Replaces what the node had once the part without
     /// `more` is there.
@@ -212,6 +231,19 @@ pub(crate) enum ToNode {
         /// Another part follows.
         #[serde(default, skip_serializing_if = "is_false")]
         more: bool,
+    },
+    /// The issuer has handed over: what follows may be signed by another key.
+    Handovers {
+        /// Those that this connection has not been told of.
+        handovers: Vec<SignedHandover>,
+    },
+    /// The network is no more; the relay closes the connection after this.
+    Deleted {
+        /// Those that the node may not know, for the obituary.
+        #[serde(default)]
+        handovers: Vec<SignedHandover>,
+        /// By the last issuer.
+        obituary: SignedObituary,
     },
     /// The relay will not go on; it closes the connection after this.
     Error {
@@ -272,6 +304,9 @@ pub(crate) enum ToRelay {
         /// Up to which serial it has the papers, if it has any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         papers: Option<u64>,
+        /// How many hand-overs of the issuer it knows.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        handovers: u32,
         /// Over [`HelloProof::message`].
         signature: Signature,
     },
@@ -289,101 +324,6 @@ pub struct Revision {
     /// Of the change that made this state.
     pub mark: Mark,
 }
-
-/// The password of a join: `CW-INV-<24 letters or digits>-<issuer's key>`.
-///
-/// Whoever holds it may add a node to the network, within its uses and time.
-/// The relay keeps only [`Invite::hash`].
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Invite {
-    secret: String,
-    issuer: SignKey,
-}
-
-impl Invite {
-    /// Letters and digits of the secret: 142 bits.
-    pub(crate) const SECRET_LEN: usize = 24;
-    const PREFIX: &str = "CW-INV-";
-
-    /// Makes an invite out of random bytes, or `None` when they do not yield
-    /// enough letters (one in 10^30 for 64 bytes).
-    pub(crate) fn generate(random: &[u8], issuer: SignKey) -> Option<Self> {
-        const LETTERS: &[u8; 62] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        // 248 is the largest multiple of 62 in a byte: no letter is favoured.
-        let letters = random.iter().filter(|byte| **byte < 248);
-        let secret: String = letters
-            .take(Self::SECRET_LEN)
-            .filter_map(|byte| LETTERS.get(usize::from(byte % 62)))
-            .map(|letter| char::from(*letter))
-            .collect();
-        (secret.len() == Self::SECRET_LEN).then_some(Self { secret, issuer })
-    }
-
-    /// The key that signs the records of the network.
-    pub(crate) fn issuer(&self) -> &SignKey {
-        &self.issuer
-    }
-
-    /// What the relay stores and looks up.
-    pub(crate) fn hash(&self) -> InviteHash {
-        let mut hash = Sha256::new();
-        hash.update(b"codewire invite v1\0");
-        hash.update(self.secret.as_bytes());
-        InviteHash(hash.finalize().into())
-    }
-}
-
-impl fmt::Display for Invite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}-{}", Self::PREFIX, self.secret, self.issuer)
-    }
-}
-
-impl fmt::Debug for Invite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Invite([redacted])")
-    }
-}
-
-impl FromStr for Invite {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let malformed = Malformed("an invite has the form CW-INV-<24 letters or digits>-<key>");
-        let Some((secret, issuer)) = text
-            .strip_prefix(Self::PREFIX)
-            .and_then(|rest| rest.split_at_checked(Self::SECRET_LEN))
-        else {
-            return Err(malformed);
-        };
-        let Some(Ok(issuer)) = issuer.strip_prefix('-').map(str::parse) else {
-            return Err(malformed);
-        };
-        if !secret.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(malformed);
-        }
-        let secret = secret.to_owned();
-        Ok(Self { secret, issuer })
-    }
-}
-
-impl Serialize for Invite {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Invite {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// SHA-256 of an invite's secret, with a prefix of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InviteHash(pub(crate) [u8; 32]);
 
 /// Text that is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -494,4 +434,12 @@ fn push_sized(message: &mut Vec<u8>, bytes: &[u8]) {
 )]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }

@@ -71,8 +71,9 @@ impl Error {
             | "invite_expired" | "revoked" | "proof_invalid" | "namespace_reserved"
             | "group_forbids" | "grant_invalid" | "name_bound" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
-            | "relay_unreachable" | "no_network" | "node_not_running" | "connection_lost"
-            | "relay_untrusted" | "relay_invalid" | "tls" | "node_unresponsive" => 5,
+            | "relay_unreachable" | "no_network" | "not_joined" | "network_deleted"
+            | "node_not_running" | "connection_lost" | "relay_untrusted" | "relay_invalid"
+            | "tls" | "node_unresponsive" => 5,
             "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined"
             | "conflict" | "group_taken" | "last_owner" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
@@ -121,7 +122,9 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "session_not_running" | "session_ended" => "use 'cw status <session>' to see how it ended",
         "node_unknown" => "use 'cw node list' to see the nodes of the network",
         "node_down" => "start it with 'cw start' on that machine; 'cw node list' shows who is up",
-        "no_network" => "join one with 'cw network join --relay-url <url> <invite>'",
+        "no_network" | "network_deleted" => {
+            "join one with 'cw network join --relay-url <url> <invite>'"
+        }
         "name_taken" => "choose another name, or end the session that has it",
         "outbox_full" => "'cw outbox' shows what waits, and for whom",
         "not_typed" => {

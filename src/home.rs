@@ -158,6 +158,12 @@ impl Home {
         self.dir.join("membership.json")
     }
 
+    /// The hand-overs of the network's issuer, as heard since it was joined.
+    #[must_use]
+    pub fn issuers(&self) -> PathBuf {
+        self.dir.join("issuers.json")
+    }
+
     /// Messages to other nodes.
     #[must_use]
     pub fn outbox(&self) -> PathBuf {

@@ -128,6 +128,39 @@ impl Host {
     /// The relay's, or `relay_unreachable`.
     pub async fn join(self: &Arc<Self>, url: &str, invite: &str, name: &str) -> Result<Membership> {
         let _one = self.joining.lock().await;
+        self.join_alone(url, invite, name).await
+    }
+
+    /// The same, if there is no network yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::join`], and `already_joined`.
+    pub(super) async fn join_first(
+        self: &Arc<Self>,
+        url: &str,
+        invite: &str,
+        name: &str,
+    ) -> Result<Membership> {
+        let _one = self.joining.lock().await;
+        match self.network() {
+            Ok(network) => Err(Error::new(
+                "already_joined",
+                format!(
+                    "this node was joined to {} meanwhile",
+                    network.membership.network
+                ),
+            )),
+            Err(_) => self.join_alone(url, invite, name).await,
+        }
+    }
+
+    async fn join_alone(
+        self: &Arc<Self>,
+        url: &str,
+        invite: &str,
+        name: &str,
+    ) -> Result<Membership> {
         let name = name.parse::<mesh::NodeName>()?;
         let membership = crate::uplink::join(url, invite, &name, &self.identity).await?;
         let bytes = serde_json::to_vec_pretty(&membership).map_err(Error::internal)?;

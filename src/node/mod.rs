@@ -7,6 +7,7 @@
 
 mod batch;
 mod caller;
+mod enrol;
 mod errand;
 pub(crate) mod grants;
 pub(crate) mod groups;

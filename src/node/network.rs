@@ -9,10 +9,10 @@ use mesh::{NodeKey, NodeName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Host, groups, serve};
+use super::{Host, enrol, groups, serve};
 use crate::error::{Error, Result};
 use crate::uplink::kv::Shared;
-use crate::uplink::{Membership, NetworkView, PeerView, Uplink};
+use crate::uplink::{Files, Membership, NetworkView, PeerView, Uplink};
 
 /// How long the relay must hold a node for absent before calls to it are given up.
 const ABSENT: Duration = Duration::from_secs(5);
@@ -58,12 +58,29 @@ impl Network {
         self.view.clone()
     }
 
+    /// Whether there is still such a network.
+    ///
+    /// # Errors
+    ///
+    /// `network_deleted`.
+    pub fn exists(&self) -> Result<()> {
+        if !self.view().deleted {
+            return Ok(());
+        }
+        let network = &self.membership.network;
+        Err(Error::new(
+            "network_deleted",
+            format!("network \"{network}\" was deleted; this node is in none any more"),
+        ))
+    }
+
     /// A node by its name.
     ///
     /// # Errors
     ///
-    /// `node_unknown`.
+    /// `node_unknown`, `network_deleted`.
     pub fn peer(&self, name: &str) -> Result<PeerView> {
+        self.exists()?;
         let unknown = || {
             Error::new(
                 "node_unknown",
@@ -152,7 +169,7 @@ pub(super) async fn resume(host: &Arc<Host>) {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // The relay may take its time; this machine is served meanwhile.
-            tokio::spawn(enrol(Arc::clone(host)));
+            tokio::spawn(enrol::keep_trying(Arc::downgrade(host)));
             return;
         }
         Err(error) => Err(error.to_string()),
@@ -169,39 +186,6 @@ pub(super) async fn resume(host: &Arc<Host>) {
         host.set_no_network(
             Error::new("corrupt", what).hint("join the network again with a new invite"),
         );
-    }
-}
-
-/// Joins the selected network in its owner's name, if the owner's token is in the environment.
-async fn enrol(host: Arc<Host>) {
-    let (Some(url), Some(network)) = (&host.config.relay_url, &host.config.network) else {
-        return;
-    };
-    let Ok(token) = std::env::var("CODEWIRE_RELAY_AUTH_TOKEN") else {
-        return;
-    };
-    let enrolled = async {
-        let name = host.name();
-        let invite = crate::uplink::api::NewInvite {
-            network: network.parse()?,
-            uses: 1,
-            ttl: "10m".to_owned(),
-            mine: true,
-            node_name: Some(name.parse()?),
-        };
-        let api = crate::uplink::api::Api::new(url, token.trim())?;
-        let invite = api.create_invite(&invite).await?;
-        let token = invite.token.unwrap_or_default();
-        host.join(url, &token, &name).await
-    };
-    match enrolled.await {
-        Ok(membership) => {
-            tracing::info!(network = %membership.network, node = %membership.name, "enrolled");
-        }
-        Err(error) => {
-            tracing::warn!(%error, %network, "this node cannot join the selected network by itself");
-            host.set_no_network(error);
-        }
     }
 }
 
@@ -227,7 +211,10 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
     let uplink = Uplink::start(
         membership.clone(),
         Arc::clone(&host.identity),
-        host.home.netmap(),
+        Files {
+            cache: host.home.netmap(),
+            issuers: host.home.issuers(),
+        },
     )?;
     let view = uplink.view();
     let tasks = vec![

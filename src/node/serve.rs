@@ -187,6 +187,9 @@ async fn answer(
         };
         let place = route(&mut call, &me, knows).map_err(|error| match &network {
             None if error.code == "node_unknown" => host.network().err().unwrap_or(error),
+            Some(network) if error.code == "node_unknown" => {
+                network.exists().err().unwrap_or(error)
+            }
             _ => error,
         })?;
         match (place, network) {

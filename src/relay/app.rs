@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use derp::NodeKey;
 use derp::io::server::Server as DerpServer;
-use mesh::NetworkId;
+use ed25519_dalek::SigningKey;
+use mesh::{NetworkId, SignKey};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -23,10 +24,12 @@ use super::clock::unix_now;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
+use super::nonces::Nonces;
 use super::papers::{Edit, PaperEdit};
 use super::shared::Shared;
-use super::signed::Nonces;
-use super::store::{Creation, Join, Joined, NewNetwork, Renewal, Revocation, Sighting, Store};
+use super::store::{
+    Creation, Join, Joined, NewNetwork, Renewal, Revocation, Rotation, Sighting, Store,
+};
 use crate::coord::{Mark, RelayInfo};
 
 /// How long a record is good for, seconds. In its second half the relay makes
@@ -58,7 +61,20 @@ pub(crate) struct Parts {
     pub(crate) derp: DerpServer,
     pub(crate) info: RelayInfo,
     pub(crate) token: TokenHash,
+    pub(crate) nonces: Nonces,
     pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// A hand-over that was made.
+pub(crate) struct Handed {
+    /// Which one.
+    pub(crate) number: u32,
+    /// Who signs now.
+    pub(crate) issuer: SignKey,
+    /// Until when who signed before is believed.
+    pub(crate) retires: u64,
+    /// Whose records were signed anew.
+    pub(crate) nodes: usize,
 }
 
 /// The SHA-256 of a bearer token. Comparing hashes takes the same time
@@ -140,7 +156,7 @@ impl App {
             info: parts.info,
             guards: Guards::new(),
             shared: Shared::new(),
-            nonces: Mutex::default(),
+            nonces: Mutex::new(parts.nonces),
             stop: parts.stop,
             token: parts.token,
             commit: tokio::sync::Mutex::new(()),
@@ -266,6 +282,42 @@ impl App {
         .await
     }
 
+    /// Hands over to a new issuer, and tells everybody; `None` if there is no such network.
+    pub(crate) async fn rotate(
+        self: &Arc<Self>,
+        network: &NetworkId,
+        overlap: u64,
+    ) -> Result<Option<Handed>, ApiError> {
+        let (app, network) = (Arc::clone(self), network.clone());
+        in_task(async move {
+            let _line = app.commit.lock().await;
+            let now_ms = app.shared.now_ms();
+            let now = now_ms / 1000;
+            let rotation = Rotation {
+                network: network.clone(),
+                issuer: SigningKey::from_bytes(&random()),
+                retires: now.saturating_add(overlap),
+                expires: now + RECORD_VALIDITY,
+                mark: Mark(random()),
+                now_ms,
+            };
+            let retires = rotation.retires;
+            let Some(rotated) = app.store.rotate(rotation).await? else {
+                return Ok(None);
+            };
+            let handed = Handed {
+                number: rotated.issuers.count(),
+                issuer: *rotated.issuers.current(),
+                retires,
+                nodes: rotated.nodes.len(),
+            };
+            tracing::info!(%network, issuer = %handed.issuer, number = handed.number, "handed over");
+            app.hub.rotate(&network, rotated);
+            Ok(Some(handed))
+        })
+        .await
+    }
+
     /// Forgets a network and cuts everybody in it; false if there is none.
     pub(crate) async fn delete_network(
         self: &Arc<Self>,
@@ -274,11 +326,12 @@ impl App {
         let (app, network) = (Arc::clone(self), network.clone());
         in_task(async move {
             let _line = app.commit.lock().await;
-            if !app.store.delete_network(network.clone()).await? {
+            let now = unix_now();
+            let Some(death) = app.store.delete_network(network.clone(), now).await? else {
                 return Ok(false);
-            }
+            };
             tracing::info!(%network, "deleted");
-            for key in app.hub.remove(&network) {
+            for key in app.hub.remove(&network, death) {
                 app.cut_packets(&key);
             }
             Ok(true)

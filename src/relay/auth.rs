@@ -71,7 +71,7 @@ pub(super) async fn permit(
     if !may(subject, by, role, action) {
         return Err(ApiError::forbidden());
     }
-    if app.hub.issuer(network).is_none() {
+    if !app.hub.has(network) {
         return Err(ApiError::network_unknown());
     }
     Ok(())

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use derp::NodeKey;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use mesh::NetworkId;
+use mesh::{NetworkId, SignKey};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -28,6 +28,7 @@ use super::error::ApiError;
 use super::hub::{Cut, Opened};
 use super::papers::Has;
 use super::server::Place;
+use super::store::Death;
 use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, ToNode, ToRelay, VERSION};
 
 /// The longest message a node sends, bytes. A hello is below 1 KiB.
@@ -81,15 +82,39 @@ pub(crate) async fn coordinate(
         })
 }
 
-/// A refusal of the handshake: a code and a text.
-type Refused = (&'static str, String);
+/// A refusal of the handshake.
+enum Refused {
+    /// A code and a text.
+    Told(&'static str, String),
+    /// The network is no more.
+    Deleted(Death),
+}
+
+impl Refused {
+    fn frame(self) -> ToNode {
+        match self {
+            Self::Told(code, message) => ToNode::Error {
+                code: code.to_owned(),
+                message,
+            },
+            Self::Deleted(death) => deleted(&death),
+        }
+    }
+}
+
+fn deleted(death: &Death) -> ToNode {
+    ToNode::Deleted {
+        handovers: death.handovers.clone(),
+        obituary: death.obituary.clone(),
+    }
+}
 
 async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
     let entered = timeout(HELLO_LIMIT, enter(&app, remote, &mut socket)).await;
     let (node, opened) = match entered {
         Ok(Some(Ok(entered))) => entered,
-        Ok(Some(Err((code, message)))) => {
-            return farewell(socket.split(), code, &message).await;
+        Ok(Some(Err(refused))) => {
+            return farewell(socket.split(), &refused.frame()).await;
         }
         Ok(None) | Err(_) => return,
     };
@@ -139,48 +164,67 @@ async fn enter(
         }
     };
     let judged = judge(app, &nonce, &hello).await;
-    if matches!(judged, Err(("unauthorized", _))) {
+    if matches!(judged, Err(Refused::Told("unauthorized", _))) {
         app.guards.wrong_hello(remote.0.ip());
     }
     Some(judged)
 }
 
 async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Opened), Refused> {
-    let refuse = |code, message: &str| Err((code, message.to_owned()));
+    let refuse = |code, message: &str| Err(Refused::Told(code, message.to_owned()));
     let Ok(ToRelay::Hello {
         network,
         key,
         version,
         revision,
         papers,
+        handovers,
         signature,
     }) = serde_json::from_str(hello)
     else {
         return refuse("bad_request", "this is no hello");
     };
     if version != VERSION {
-        return Err((
+        return Err(Refused::Told(
             "version_unsupported",
             format!("this relay speaks version {VERSION} and not {version}"),
         ));
     }
-    let Some(standing) = app.hub.standing(&network, &key) else {
-        return refuse("unauthorized", "no node of this relay could be recognised");
+    let proven = |root: &SignKey, sign_key: &SignKey| {
+        let proof = HelloProof {
+            issuer: root,
+            nonce,
+            network: &network,
+            key: &key,
+        };
+        signature.verifies(sign_key, &proof.message())
     };
-    let proof = HelloProof {
-        issuer: &standing.issuer,
-        nonce,
-        network: &network,
-        key: &key,
+    let standing = app.hub.standing(&network, &key);
+    let Some(standing) = standing.filter(|it| proven(&it.root, &it.record.sign_key)) else {
+        let deaths = app.store.deaths(network.clone(), key).await;
+        let mourner = deaths
+            .inspect_err(|error| tracing::warn!(%error, "could not look for an obituary"))
+            .unwrap_or_default()
+            .into_iter()
+            .find(|mourner| proven(&mourner.root, &mourner.sign_key));
+        return Err(match mourner {
+            Some(mourner) => Refused::Deleted(mourner.death),
+            None => Refused::Told(
+                "unauthorized",
+                "no node of this relay could be recognised".to_owned(),
+            ),
+        });
     };
-    if !signature.verifies(&standing.record.sign_key, &proof.message()) {
-        return refuse("unauthorized", "no node of this relay could be recognised");
-    }
     let node = Node { network, key };
     if standing.revoked {
         return refuse("revoked", "this node was revoked");
     }
-    open(app, node, Has { revision, papers }).await
+    let has = Has {
+        revision,
+        papers,
+        handovers,
+    };
+    open(app, node, has).await
 }
 
 async fn open(app: &Arc<App>, node: Node, has: Has) -> Result<(Node, Opened), Refused> {
@@ -189,7 +233,7 @@ async fn open(app: &Arc<App>, node: Node, has: Has) -> Result<(Node, Opened), Re
     }
     match app.hub.open(&node.network, &node.key, has) {
         Ok(opened) => Ok((node, opened)),
-        Err(_) => Err(("revoked", "this node was revoked".to_owned())),
+        Err(_) => Err(Refused::Told("revoked", "this node was revoked".to_owned())),
     }
 }
 
@@ -214,6 +258,8 @@ async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
         stun_port: app.info.stun_port,
         keepalive_ms: millis(KEEPALIVE),
         dead_after_ms: millis(DEAD_AFTER),
+        handovers: greeting.handovers,
+        issuer: greeting.issuer,
     }];
     first.extend(greeting.frames);
     let end = tokio::select! {
@@ -225,10 +271,16 @@ async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
         End::Lost => return,
         End::Cut(Cut::Replaced) => ("replaced", "this node has connected again from elsewhere"),
         End::Cut(Cut::Revoked) => ("revoked", "this node was revoked"),
-        End::Cut(Cut::Deleted) => ("deleted", "this network was deleted"),
+        End::Cut(Cut::Deleted(death)) => {
+            return farewell((sink, stream), &deleted(&death)).await;
+        }
         End::Stopping => ("stopping", "the relay is stopping"),
     };
-    farewell((sink, stream), code, message).await;
+    let error = ToNode::Error {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    };
+    farewell((sink, stream), &error).await;
 }
 
 /// Returns when the node closed the connection or was silent for too long.
@@ -301,17 +353,13 @@ async fn cut_or_stop(cut: oneshot::Receiver<Cut>, mut stop: watch::Receiver<bool
 
 /// Says why, and waits for the node to hang up: closing with something unread
 /// would take the last words back.
-async fn farewell((mut sink, mut stream): (Sink, Stream), code: &str, message: &str) {
-    let error = ToNode::Error {
-        code: code.to_owned(),
-        message: message.to_owned(),
-    };
+async fn farewell((mut sink, mut stream): (Sink, Stream), last: &ToNode) {
     let close = Message::Close(Some(CloseFrame {
         code: close_code::NORMAL,
         reason: "".into(),
     }));
     let said = async {
-        sink.send(text(&error)).await?;
+        sink.send(text(last)).await?;
         sink.send(close).await?;
         while let Some(Ok(_)) = stream.next().await {}
         Ok::<_, axum::Error>(())

@@ -9,15 +9,18 @@
 //! whatever happened to them in between, and a slow reader costs nothing but
 //! gets the sum of what it missed.
 
-use std::collections::{BTreeMap, HashMap};
+mod network;
+
+use std::collections::HashMap;
 
 use derp::NodeKey;
-use ed25519_dalek::SigningKey;
 use mesh::{NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
 
+use self::network::Network;
 use super::papers::{Has, Papers};
-use super::store::{Change, MAX_CHANGES, NetworkState, NodeRow};
-use crate::coord::{Delta, Mark, Peer, Revision, SNAPSHOT_PEERS, ToNode};
+use super::store::{Change, NetworkState, Rotated};
+use crate::coord::ToNode;
+use crate::coord::handover::{Issuers, SignedHandover};
 use crate::paper::Paper;
 
 /// One coordination connection; never used twice.
@@ -36,32 +39,11 @@ pub(crate) struct Directory {
     enrolled: HashMap<NodeKey, u32>,
 }
 
-struct Network {
-    issuer: SigningKey,
-    revision: Revision,
-    /// The marks of this and earlier revisions.
-    marks: BTreeMap<u64, Mark>,
-    nodes: BTreeMap<NodeKey, Node>,
-    tick: Tick,
-    /// Which node changed at which tick, each node once.
-    order: BTreeMap<Tick, NodeKey>,
-    papers: Papers,
-}
-
-struct Node {
-    row: NodeRow,
-    signed: SignedRecord,
-    connection: Option<ConnectionId>,
-    /// The last change of any kind.
-    touched: Tick,
-    /// The last change of the record.
-    recorded: Tick,
-}
-
 /// What the relay needs to know of a node that says hello.
 pub(crate) struct Standing {
     pub(crate) record: NodeRecord,
-    pub(crate) issuer: SignKey,
+    /// The first issuer of the network, which is what a node names when it signs.
+    pub(crate) root: SignKey,
     pub(crate) revoked: bool,
 }
 
@@ -87,6 +69,10 @@ pub(crate) struct Census {
 pub(crate) struct Greeting {
     pub(crate) record: SignedRecord,
     pub(crate) frames: Vec<ToNode>,
+    /// Those that the node does not know.
+    pub(crate) handovers: Vec<SignedHandover>,
+    /// How many there were in all.
+    pub(crate) issuer: u32,
     pub(crate) cursor: Cursor,
 }
 
@@ -95,39 +81,30 @@ pub(crate) struct Greeting {
 pub(crate) struct Cursor {
     nodes: Tick,
     papers: u64,
+    handovers: u32,
 }
 
 impl Directory {
     /// Adds a network as the store has it.
     pub(crate) fn add(&mut self, state: NetworkState) {
-        let mut network = Network {
-            issuer: state.issuer,
-            revision: state.revision,
-            marks: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            tick: Tick::default(),
-            order: BTreeMap::new(),
-            papers: Papers::default(),
-        };
-        for paper in state.papers {
-            network.papers.put(paper, &network.issuer);
-        }
-        let history = state.history.into_iter().chain([state.revision]);
-        network
-            .marks
-            .extend(history.map(|revision| (revision.number, revision.mark)));
-        for row in state.nodes {
+        for row in &state.nodes {
             if row.revoked.is_none() {
                 *self.enrolled.entry(row.record.key).or_default() += 1;
             }
-            network.put(row);
         }
-        self.networks.insert(state.id, network);
+        self.networks.insert(state.id.clone(), Network::new(state));
     }
 
-    /// The public key of a network's issuer.
-    pub(crate) fn issuer(&self, network: &NetworkId) -> Option<SignKey> {
-        Some(self.networks.get(network)?.issuer_key())
+    /// Who has signed for a network, and who does now.
+    pub(crate) fn issuers(&self, network: &NetworkId) -> Option<&Issuers> {
+        Some(&self.networks.get(network)?.issuers)
+    }
+
+    /// Another issuer signs from here on, and has signed everything anew.
+    pub(crate) fn rotate(&mut self, network: &NetworkId, rotated: Rotated) {
+        if let Some(network) = self.networks.get_mut(network) {
+            network.rotate(rotated);
+        }
     }
 
     /// Takes in a change that the store made. Changes of one network come in
@@ -140,12 +117,7 @@ impl Directory {
         let was_live = network.is_live(&key);
         let is_live = change.node.revoked.is_none();
         network.revision = change.revision;
-        network
-            .marks
-            .insert(change.revision.number, change.revision.mark);
-        if network.marks.len() as u64 > MAX_CHANGES {
-            network.marks.pop_first();
-        }
+        network.mark(change.revision);
         network.put(change.node);
         match (was_live, is_live) {
             (false, true) => *self.enrolled.entry(key).or_default() += 1,
@@ -198,7 +170,7 @@ impl Directory {
         let node = network.nodes.get(key)?;
         Some(Standing {
             record: node.row.record.clone(),
-            issuer: network.issuer_key(),
+            root: *network.issuers.root(),
             revoked: node.row.revoked.is_some(),
         })
     }
@@ -276,12 +248,14 @@ impl Directory {
         let known = has.papers.filter(|known| *known <= network.papers.serial());
         let mut frames = network.papers.since(key, known.unwrap_or(0), true);
         match has.revision.filter(|revision| network.knows(revision)) {
-            Some(revision) => frames.push(network.resume(revision.number)),
+            Some(revision) => frames.extend(network.resume(revision.number)),
             None => frames.extend(network.snapshot()),
         }
         Some(Greeting {
             record: network.nodes.get(key)?.signed.clone(),
             frames,
+            handovers: network.issuers.after(has.handovers),
+            issuer: network.issuers.count(),
             cursor: network.cursor(),
         })
     }
@@ -295,9 +269,14 @@ impl Directory {
         cursor: Cursor,
     ) -> Option<(Vec<ToNode>, Cursor)> {
         let network = self.networks.get(network)?;
-        let mut news = network.papers.since(key, cursor.papers, false);
+        let mut news = Vec::new();
+        let handovers = network.issuers.after(cursor.handovers);
+        if !handovers.is_empty() {
+            news.push(ToNode::Handovers { handovers });
+        }
+        news.extend(network.papers.since(key, cursor.papers, false));
         if network.tick > cursor.nodes {
-            news.push(network.news(cursor.nodes));
+            news.extend(network.news(cursor.nodes));
         }
         (!news.is_empty()).then(|| (news, network.cursor()))
     }
@@ -363,132 +342,6 @@ impl Directory {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotLive;
 
-impl Network {
-    const fn cursor(&self) -> Cursor {
-        Cursor {
-            nodes: self.tick,
-            papers: self.papers.serial(),
-        }
-    }
-
-    fn issuer_key(&self) -> SignKey {
-        SignKey::from(&self.issuer.verifying_key())
-    }
-
-    fn is_live(&self, key: &NodeKey) -> bool {
-        let node = self.nodes.get(key);
-        node.is_some_and(|node| node.row.revoked.is_none())
-    }
-
-    fn knows(&self, revision: &Revision) -> bool {
-        self.marks.get(&revision.number) == Some(&revision.mark)
-    }
-
-    /// Adds or replaces a node; its connection stays, unless it was revoked.
-    fn put(&mut self, row: NodeRow) {
-        let key = row.record.key;
-        let signed = SignedRecord::sign(&row.record, &self.issuer);
-        let before = self.nodes.remove(&key);
-        let connection = before.as_ref().and_then(|node| node.connection);
-        let node = Node {
-            connection: connection.filter(|_| row.revoked.is_none()),
-            touched: before.map(|node| node.touched).unwrap_or_default(),
-            recorded: self.tick.next(),
-            signed,
-            row,
-        };
-        self.nodes.insert(key, node);
-        self.touch(&key);
-    }
-
-    /// Moves a node to the end of the order.
-    fn touch(&mut self, key: &NodeKey) {
-        let Some(node) = self.nodes.get_mut(key) else {
-            return;
-        };
-        self.tick = self.tick.next();
-        self.order.remove(&node.touched);
-        self.order.insert(self.tick, *key);
-        node.touched = self.tick;
-    }
-
-    fn snapshot(&self) -> Vec<ToNode> {
-        let live = self
-            .nodes
-            .values()
-            .filter(|node| node.row.revoked.is_none());
-        let peers: Vec<Peer> = live.map(Node::peer).collect();
-        let parts = peers.len().div_ceil(SNAPSHOT_PEERS).max(1);
-        let mut frames: Vec<ToNode> = (1..=parts)
-            .map(|part| ToNode::Snapshot {
-                revision: self.revision,
-                peers: Vec::new(),
-                more: part < parts,
-            })
-            .collect();
-        for (frame, part) in frames.iter_mut().zip(peers.chunks(SNAPSHOT_PEERS)) {
-            if let ToNode::Snapshot { peers, .. } = frame {
-                part.clone_into(peers);
-            }
-        }
-        frames
-    }
-
-    fn resume(&self, number: u64) -> ToNode {
-        let mut delta = self.empty_delta();
-        delta.resumed = true;
-        for (key, node) in &self.nodes {
-            let changed = node.row.changed > number;
-            match (node.row.revoked.is_some(), changed) {
-                (true, true) => delta.removed.push(*key),
-                (false, true) => delta.upsert.push(node.peer()),
-                (false, false) if node.connection.is_some() => delta.online.push(*key),
-                (true, false) | (false, false) => {}
-            }
-        }
-        ToNode::Delta(delta)
-    }
-
-    fn news(&self, cursor: Tick) -> ToNode {
-        let mut delta = self.empty_delta();
-        for key in self.order.range(cursor.next()..).map(|(_, key)| key) {
-            let Some(node) = self.nodes.get(key) else {
-                continue;
-            };
-            if node.row.revoked.is_some() {
-                delta.removed.push(*key);
-            } else if node.recorded > cursor {
-                delta.upsert.push(node.peer());
-            } else if node.connection.is_some() {
-                delta.online.push(*key);
-            } else {
-                delta.offline.push(*key);
-            }
-        }
-        ToNode::Delta(delta)
-    }
-
-    fn empty_delta(&self) -> Delta {
-        Delta {
-            revision: self.revision,
-            upsert: Vec::new(),
-            removed: Vec::new(),
-            online: Vec::new(),
-            offline: Vec::new(),
-            resumed: false,
-        }
-    }
-}
-
-impl Node {
-    fn peer(&self) -> Peer {
-        Peer {
-            record: self.signed.clone(),
-            online: self.connection.is_some(),
-        }
-    }
-}
-
 impl Tick {
     /// The place after this one.
     const fn next(self) -> Self {
@@ -498,7 +351,12 @@ impl Tick {
 
 #[cfg(test)]
 mod tests {
+    use ed25519_dalek::SigningKey;
+
     use super::*;
+    use crate::coord::handover::Handover;
+    use crate::coord::{Delta, Mark, Revision, SNAPSHOT_PEERS};
+    use crate::relay::store::NodeRow;
     use crate::uplink::netmap::Netmap;
 
     const NOW: u64 = 1_800_000_000;
@@ -543,6 +401,7 @@ mod tests {
         directory.add(NetworkState {
             id: network(),
             issuer: issuer(),
+            issuers: Issuers::new(network(), SignKey::from(&issuer().verifying_key())),
             revision: revision(0),
             history: Vec::new(),
             nodes: Vec::new(),
@@ -638,7 +497,7 @@ mod tests {
         let first = |revision| {
             let has = Has {
                 revision,
-                papers: None,
+                ..Has::default()
             };
             let greeting = directory.greeting(&network(), &key(0), has);
             greeting.unwrap().frames.remove(1)
@@ -720,6 +579,9 @@ mod tests {
                     assert!(self.netmap.handle_delta(delta, NOW + 1_000).is_empty());
                 }
                 ToNode::Papers { .. } => {}
+                ToNode::Handovers { handovers } => {
+                    assert_eq!(self.netmap.handle_handovers(&handovers), Ok(true));
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -729,9 +591,15 @@ mod tests {
             let has = Has {
                 revision,
                 papers: None,
+                handovers: self.netmap.issuers().count(),
             };
             let greeting = directory.greeting(&network(), &key(0), has).unwrap();
             self.cursor = greeting.cursor;
+            self.netmap.handle_handovers(&greeting.handovers).unwrap();
+            assert_eq!(self.netmap.issuers().count(), greeting.issuer);
+            self.netmap
+                .handle_own(greeting.record, NOW + 1_000)
+                .unwrap();
             for frame in greeting.frames {
                 self.take(frame);
             }
@@ -748,15 +616,49 @@ mod tests {
         }
     }
 
+    /// Another issuer, whom what the old one has signed does not outlive.
+    fn rotate(directory: &mut Directory, number: u64) {
+        let mut seed = [9; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        let next = SigningKey::from_bytes(&seed);
+        let held = directory.networks.get(&network()).unwrap();
+        let mut issuers = held.issuers.clone();
+        let handover = Handover {
+            network: network(),
+            number: issuers.count() + 1,
+            old: *issuers.current(),
+            new: SignKey::from(&next.verifying_key()),
+            issued: NOW,
+            retires: NOW,
+        };
+        let link = SignedHandover::sign(&handover, &held.issuer, &next);
+        issuers.extend(&[link]).unwrap();
+        let live = (0..=5).filter(|n| {
+            let standing = directory.standing(&network(), &key(*n));
+            standing.is_some_and(|standing| !standing.revoked)
+        });
+        let nodes = live.map(|n| row(n, number)).collect();
+        directory.rotate(
+            &network(),
+            Rotated {
+                issuer: next,
+                issuers,
+                revision: revision(number),
+                nodes,
+                papers: Vec::new(),
+            },
+        );
+    }
+
     fn play(seed: u64) {
         let mut dice = Dice(seed);
         let mut directory = empty();
         let mut number = 1;
         directory.apply(change(0, number, false));
         let signed = directory.record(&network(), &key(0)).unwrap();
-        let issuer = directory.issuer(&network()).unwrap();
+        let issuers = directory.issuers(&network()).unwrap().clone();
         let mut me = Follower {
-            netmap: Netmap::new(issuer, signed, row(0, 1).record),
+            netmap: Netmap::new(issuers, signed, row(0, 1).record),
             cursor: Cursor::default(),
         };
         me.greet(&directory, None);
@@ -765,7 +667,7 @@ mod tests {
             let n = 1 + u8::try_from(dice.roll(5)).unwrap();
             let standing = directory.standing(&network(), &key(n));
             let may_change = standing.is_none_or(|standing| !standing.revoked);
-            match dice.roll(6) {
+            match dice.roll(7) {
                 0 | 1 if may_change => {
                     number += 1;
                     directory.apply(change(n, number, dice.roll(4) == 0));
@@ -780,6 +682,10 @@ mod tests {
                     }
                 }
                 4 => me.catch_up(&directory),
+                5 if dice.roll(4) == 0 => {
+                    number += 1;
+                    rotate(&mut directory, number);
+                }
                 _ => {
                     let known = me.netmap.revision().filter(|_| dice.roll(3) > 0);
                     me.greet(&directory, known);

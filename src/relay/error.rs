@@ -103,7 +103,7 @@ impl ApiError {
         )
     }
 
-    fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -138,9 +138,10 @@ impl From<store::Error> for ApiError {
                 Some("a revoked key stays out; the machine needs a new identity"),
             ),
             Refusal::NetworkFull => (StatusCode::CONFLICT, "network_full", None),
-            Refusal::TooManyInvites | Refusal::TooManyPapers | Refusal::GroupFull => {
-                (StatusCode::CONFLICT, "too_many", None)
-            }
+            Refusal::TooManyInvites
+            | Refusal::TooManyPapers
+            | Refusal::TooManyHandovers
+            | Refusal::GroupFull => (StatusCode::CONFLICT, "too_many", None),
             Refusal::NameBound => (
                 StatusCode::FORBIDDEN,
                 "name_bound",

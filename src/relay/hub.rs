@@ -5,10 +5,11 @@
 //! since its cursor, so there is no queue that could overflow.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use derp::NodeKey;
 use derp::io::server::Admission;
-use mesh::{NetworkId, SignKey, SignedRecord};
+use mesh::{NetworkId, SignedRecord};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -16,8 +17,9 @@ use super::directory::{
     Census, ConnectionId, Cursor, Directory, Greeting, Listed, NotLive, Standing,
 };
 use super::papers::{Has, Papers};
-use super::store::{Change, NetworkState};
+use super::store::{Change, Death, NetworkState, Rotated};
 use crate::coord::ToNode;
+use crate::coord::handover::Issuers;
 use crate::paper::Paper;
 
 /// See the module.
@@ -35,14 +37,14 @@ struct Inner {
 }
 
 /// Why the hub ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// The same node has a newer one.
     Replaced,
     /// The node was revoked.
     Revoked,
     /// The whole network was deleted.
-    Deleted,
+    Deleted(Arc<Death>),
 }
 
 /// A connection that is on the books.
@@ -149,11 +151,12 @@ impl Hub {
     }
 
     /// Forgets a network and cuts the connections of its nodes; their keys.
-    pub(crate) fn remove(&self, network: &NetworkId) -> Vec<NodeKey> {
+    pub(crate) fn remove(&self, network: &NetworkId, death: Death) -> Vec<NodeKey> {
+        let death = Arc::new(death);
         let mut inner = self.inner.lock();
         let live = inner.directory.remove(network);
         for connection in live.iter().filter_map(|(_, connection)| *connection) {
-            inner.cut(connection, Cut::Deleted);
+            inner.cut(connection, Cut::Deleted(Arc::clone(&death)));
         }
         inner.ring(network);
         live.into_iter().map(|(key, _)| key).collect()
@@ -169,9 +172,21 @@ impl Hub {
         self.inner.lock().directory.record(network, key)
     }
 
-    /// See [`Directory::issuer`].
-    pub(crate) fn issuer(&self, network: &NetworkId) -> Option<SignKey> {
-        self.inner.lock().directory.issuer(network)
+    /// Whether there is such a network.
+    pub(crate) fn has(&self, network: &NetworkId) -> bool {
+        self.inner.lock().directory.issuers(network).is_some()
+    }
+
+    /// See [`Directory::issuers`].
+    pub(crate) fn issuers(&self, network: &NetworkId) -> Option<Issuers> {
+        self.inner.lock().directory.issuers(network).cloned()
+    }
+
+    /// See [`Directory::rotate`]; who listens is told.
+    pub(crate) fn rotate(&self, network: &NetworkId, rotated: Rotated) {
+        let mut inner = self.inner.lock();
+        inner.directory.rotate(network, rotated);
+        inner.ring(network);
     }
 
     /// See [`Directory::list`].

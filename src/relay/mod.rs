@@ -17,6 +17,7 @@ mod directory;
 mod error;
 mod hub;
 mod limiter;
+mod nonces;
 mod papers;
 mod policy;
 mod server;

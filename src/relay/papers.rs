@@ -268,6 +268,8 @@ pub(crate) struct Has {
     pub(crate) revision: Option<Revision>,
     /// The serial up to which it has the papers.
     pub(crate) papers: Option<u64>,
+    /// How many hand-overs of the issuer it knows.
+    pub(crate) handovers: u32,
 }
 
 /// A change of a network's papers, to be made.

@@ -26,10 +26,12 @@ use tokio_rustls::TlsAcceptor;
 use super::api::router;
 use super::app::{self, App};
 use super::auth::Remote;
+use super::clock::unix_now;
 use super::config::{Checked, Config, DataDir};
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
+use super::nonces::Nonces;
 use super::store::{Sqlite, Store};
 use super::stun;
 use crate::coord::RelayInfo;
@@ -223,6 +225,7 @@ async fn app(
         derp,
         info,
         token: checked.token.clone(),
+        nonces: Nonces::open(&checked.data.path(""), unix_now())?,
         stop,
     })))
 }

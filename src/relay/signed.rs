@@ -4,7 +4,6 @@
 //! The head is judged before the body is read, so that only those who belong
 //! here can make the relay hold one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -22,12 +21,8 @@ use super::clock::unix_now;
 use super::error::ApiError;
 use super::policy::{Action, As, may};
 use super::store::Subject;
+use crate::coord::BodyHash;
 use crate::coord::request::{self, Credential, REQUEST_WINDOW, SCHEME};
-use crate::coord::{BodyHash, Nonce};
-
-/// Nonces remembered, for all networks together. Each is good for four minutes
-/// at most, and each came with a right signature.
-const MAX_NONCES: usize = 500_000;
 
 /// A request of somebody who may share values in a network.
 pub(crate) struct Sharer {
@@ -189,7 +184,7 @@ async fn signer(
     let standing = standing.ok_or_else(wrong)?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let request = request::Request {
-        issuer: &standing.issuer,
+        issuer: &standing.root,
         method: parts.method.as_str(),
         path,
     };
@@ -216,53 +211,4 @@ async fn signer(
 
 fn not_signed(why: &str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why)
-}
-
-/// The nonces of the last requests, in two generations: when the younger is as
-/// old as a request may be, the elder has nothing that could come again.
-#[derive(Default)]
-pub(crate) struct Nonces {
-    young: HashSet<Nonce>,
-    old: HashSet<Nonce>,
-    since: u64,
-}
-
-impl Nonces {
-    /// False if it was used before.
-    fn take(&mut self, nonce: &Nonce, now: u64) -> Result<bool, ApiError> {
-        // A request from the furthest future is good for twice the window. The
-        // clock may also have been set back.
-        if now.abs_diff(self.since) > 2 * REQUEST_WINDOW {
-            self.old = std::mem::take(&mut self.young);
-            self.since = now;
-        }
-        if self.young.len() + self.old.len() >= MAX_NONCES {
-            return Err(ApiError::rate_limited());
-        }
-        Ok(!self.old.contains(nonce) && self.young.insert(*nonce))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_nonce_is_good_once() {
-        let mut nonces = Nonces::default();
-        let mut now = 1_800_000_000;
-        assert!(nonces.take(&Nonce([1; 32]), now).unwrap());
-        // As long as a request with it could be believed, and longer.
-        for _ in 0..=2 * REQUEST_WINDOW {
-            assert!(!nonces.take(&Nonce([1; 32]), now).unwrap());
-            now += 1;
-        }
-        assert!(nonces.take(&Nonce([2; 32]), now).unwrap());
-        // They do not stay for ever.
-        now += 5 * REQUEST_WINDOW;
-        assert!(nonces.take(&Nonce([3; 32]), now).unwrap());
-        now += 5 * REQUEST_WINDOW;
-        assert!(nonces.take(&Nonce([4; 32]), now).unwrap());
-        assert_eq!(nonces.young.len() + nonces.old.len(), 2);
-    }
 }

@@ -97,6 +97,21 @@ pub struct Node {
     pub last_seen: Option<String>,
 }
 
+/// A hand-over of a network's issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Of which network.
+    pub network_id: NetworkId,
+    /// 1 for the first.
+    pub number: u32,
+    /// The key that signs now.
+    pub issuer: mesh::SignKey,
+    /// Until when what the one before has signed is believed; RFC 3339.
+    pub retires_at: String,
+    /// Nodes whose records were signed anew.
+    pub node_count: u64,
+}
+
 impl Api {
     /// For requests to `relay_url` with `token`.
     ///
@@ -186,6 +201,14 @@ impl Api {
     /// Deletes a network with everything in it.
     pub async fn delete_network(&self, id: &NetworkId) -> Result<()> {
         self.delete(&format!("/api/v1/networks/{id}")).await
+    }
+
+    /// Has the issuer of a network hand over to a new key; what the old one has signed is believed
+    /// for `overlap`, such as `0s`, `10m`, `24h`.
+    pub async fn rotate(&self, id: &NetworkId, overlap: &str) -> Result<Handover> {
+        let body = json!({ "overlap": overlap });
+        self.post(&format!("/api/v1/networks/{id}/rotate"), &body)
+            .await
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {

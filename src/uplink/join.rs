@@ -7,6 +7,7 @@ use reqwest::Method;
 
 use super::Membership;
 use super::http::Http;
+use crate::coord::handover::Issuers;
 use crate::coord::request::{Credential, Request, SCHEME, Signer};
 use crate::coord::{Invite, JoinProof, JoinRequest, JoinResponse, Nonce, Signature};
 use crate::error::{Error, Result};
@@ -44,9 +45,15 @@ pub async fn join(
         )
         .hint("check that the invite and the relay's URL belong together")
     };
-    let record = answer
-        .record
-        .verify(invite.issuer(), &answer.network_id, unix_now())
+    let (network, root) = (answer.network_id.clone(), answer.issuer_key);
+    let issuers = Issuers::restore(network, root, &answer.handovers)
+        .map_err(|error| untrusted(&format!("a hand-over of its issuer is not right: {error}")))?;
+    // The key in the invite may have handed over meanwhile, or follow others itself.
+    if !issuers.includes(invite.issuer()) {
+        return Err(untrusted("it is not of the issuer that the invite names"));
+    }
+    let (record, _) = issuers
+        .verify(&answer.record, unix_now())
         .map_err(|error| untrusted(&error.to_string()))?;
     let is_ours = record.key == identity.key()
         && record.sign_key == identity.verifying_key()
@@ -58,7 +65,8 @@ pub async fn join(
         relay_url: relay_url.trim().trim_end_matches('/').to_owned(),
         network: answer.network_id,
         name: name.clone(),
-        issuer: *invite.issuer(),
+        issuer: *issuers.root(),
+        handovers: issuers.after(0),
         record: answer.record,
     })
 }

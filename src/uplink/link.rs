@@ -5,32 +5,35 @@
 //! the nodes of a restarted relay do not come back in step. The relay's
 //! silence counts as a break: both ends ping.
 
+mod frames;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
-use mesh::{Identity, NodeRecord, SignedRecord};
+use mesh::{Identity, SignedRecord};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::dial::{Stream, dial, within};
+use self::frames::{End, STEP_LIMIT, Socket, broken, next_frame, parse, ping, refusal, unexpected};
+use super::chain::own_record;
+use super::dial::{dial, within};
 use super::join::unix_now;
 use super::netmap::Netmap;
 use super::papers::{Papers, Rules};
 use super::url::RelayUrl;
-use super::{Membership, NetworkView, cache, tls};
-use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Signature, ToNode, ToRelay, VERSION};
-use crate::error::{Error, Result};
+use super::{Files, Membership, NetworkView, cache, chain, tls};
+use crate::coord::handover::{SignedHandover, SignedObituary};
+use crate::coord::{DEAD_AFTER, HelloProof, Signature, ToNode, ToRelay, VERSION};
+use crate::error::Result;
+use crate::paper::SignedPaper;
 
 /// The first wait after a break, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -38,9 +41,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// The wait after the relay said no. It may change its mind (its database is
 /// put back), but not soon.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
-
-/// How long the WebSocket handshake, and each step of ours, may take.
-const STEP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest frame that is read, bytes. A part of a snapshot is below 1 MiB
 /// even when every record is at its limit; the list of who is online in the
@@ -56,7 +56,12 @@ const EXPIRY_CHECK: Duration = Duration::from_secs(60);
 /// How long changes are collected before the cache is written.
 const SAVE_AFTER: Duration = Duration::from_millis(200);
 
-type Socket = WebSocketStream<Box<dyn Stream>>;
+/// What is told of a network that is no more.
+const DELETED: &str = "this network was deleted";
+
+/// What is told of a relay that knows less of the issuer than this node.
+const ROLLED_BACK: &str = "the relay knows an earlier issuer of this network than this node: \
+     its database was put back, or it is another relay";
 
 /// See the module.
 pub(crate) struct Link {
@@ -70,18 +75,12 @@ pub(crate) struct Link {
     stun: Option<SocketAddr>,
     view: watch::Sender<Arc<NetworkView>>,
     disk: watch::Sender<Option<Vec<u8>>>,
+    /// Where the hand-overs are kept.
+    kept: PathBuf,
+    /// The network is no more.
+    deleted: bool,
     /// When to write what changed; changes that come together go together.
     save_at: Option<Instant>,
-}
-
-/// Why a connection is over, or never was.
-enum End {
-    /// It broke; the relay was reached or not.
-    Broken(io::Error),
-    /// The relay does not want this node.
-    Refused(String),
-    /// There is no such network any more.
-    Deleted(String),
 }
 
 impl Link {
@@ -90,7 +89,7 @@ impl Link {
     pub(crate) fn new(
         membership: Membership,
         identity: Arc<Identity>,
-        path: PathBuf,
+        files: Files,
     ) -> Result<(Self, watch::Receiver<Arc<NetworkView>>)> {
         let url: RelayUrl = membership.relay_url.parse()?;
         let tls = if url.tls {
@@ -98,15 +97,18 @@ impl Link {
         } else {
             None
         };
-        let record = own_record(&membership, &identity)?;
-        let mut netmap = Netmap::new(membership.issuer, membership.record.clone(), record);
-        let saved = cache::read(&path);
-        netmap.restore(saved.netmap, unix_now());
-        let mut papers = Papers::new(membership.network.clone(), membership.issuer);
-        papers.restore(saved.papers);
+        let (issuers, deleted) = chain::load(&membership, &files.issuers)?;
+        let record = own_record(&membership, &issuers, &identity)?;
+        let mut netmap = Netmap::new(issuers.clone(), membership.record.clone(), record);
+        let saved = cache::read(&files.cache);
+        let mut papers = Papers::new(membership.network.clone());
+        if !deleted {
+            netmap.restore(saved.netmap, unix_now());
+            papers.restore(saved.papers, &issuers, unix_now());
+        }
         let rules = Arc::new(papers.rules());
         let (disk, writes) = watch::channel(None);
-        tokio::spawn(cache::keep(path, writes));
+        tokio::spawn(cache::keep(files.cache, writes));
         let (view, seen) = watch::channel(Arc::new(NetworkView {
             network: membership.network.clone(),
             me: netmap.me().clone(),
@@ -116,7 +118,10 @@ impl Link {
             peers: netmap.peers(unix_now()),
             rules: Arc::clone(&rules),
             stun: None,
-            last_error: None,
+            issuer: *issuers.current(),
+            handovers: issuers.count(),
+            deleted,
+            last_error: deleted.then(|| DELETED.to_owned()),
         }));
         let link = Self {
             url,
@@ -129,6 +134,8 @@ impl Link {
             stun: None,
             view,
             disk,
+            kept: files.issuers,
+            deleted,
             save_at: None,
         };
         Ok((link, seen))
@@ -137,28 +144,44 @@ impl Link {
     /// Connects again and again.
     pub(crate) async fn run(mut self) {
         let mut wait = BACKOFF.0;
-        loop {
+        // What is over stays over: another network of this name is another network.
+        while !self.deleted {
             let end = self.attempt().await;
             if self.view.borrow().connected {
                 wait = BACKOFF.0;
             }
             let why = match &end {
                 End::Broken(error) => error.to_string(),
-                End::Refused(why) | End::Deleted(why) => why.clone(),
+                End::Refused(why) => why.clone(),
+                End::Deleted => DELETED.to_owned(),
             };
-            if matches!(end, End::Deleted(_)) {
-                // Nobody belongs to anybody any more.
-                self.netmap.forget_peers();
-                self.save_soon();
-                self.save();
+            match &end {
+                End::Broken(_) => {
+                    tracing::debug!(relay = %self.url, %why, "the relay is away");
+                }
+                End::Refused(_) => {
+                    self.say_once(&why);
+                    wait = REFUSED_WAIT;
+                }
+                End::Deleted => {
+                    tracing::warn!(network = %self.membership.network, "{DELETED}");
+                    // Nobody belongs to anybody any more.
+                    self.deleted = true;
+                    self.netmap.forget_peers();
+                    self.save_soon();
+                    self.save();
+                }
             }
-            tracing::debug!(relay = %self.url, %why, "the relay is away");
             self.publish(Some(why));
-            if matches!(end, End::Refused(_) | End::Deleted(_)) {
-                wait = REFUSED_WAIT;
-            }
             sleep(jittered(wait)).await;
             wait = (wait * 2).clamp(BACKOFF.0, BACKOFF.1);
+        }
+    }
+
+    /// A refusal is tried again and again, and told once.
+    fn say_once(&self, why: &str) {
+        if self.view.borrow().last_error.as_deref() != Some(why) {
+            tracing::warn!(relay = %self.url, %why, "the relay and this node do not agree");
         }
     }
 
@@ -202,6 +225,7 @@ impl Link {
             version: VERSION,
             revision: self.netmap.revision(),
             papers: self.papers.serial(),
+            handovers: self.netmap.issuers().count(),
             signature: Signature::sign(self.identity.signing_key(), &proof.message()),
         };
         let hello = serde_json::to_string(&hello).map_err(io::Error::from)?;
@@ -212,12 +236,24 @@ impl Link {
         within(STEP_LIMIT, "the hello", sent).await?;
         match next_frame(&mut socket).await? {
             ToNode::Welcome {
-                record, stun_port, ..
+                record,
+                stun_port,
+                handovers,
+                issuer,
+                ..
             } => {
+                self.hand_over(&handovers).await?;
+                if issuer < self.netmap.issuers().count() {
+                    return Err(End::Refused(ROLLED_BACK.to_owned()));
+                }
                 self.welcome(record)?;
                 self.stun = stun_port.map(|port| SocketAddr::new(address.ip(), port));
                 Ok(socket)
             }
+            ToNode::Deleted {
+                handovers,
+                obituary,
+            } => Err(self.bury(&handovers, obituary).await),
             _ => Err(unexpected("no welcome")),
         }
     }
@@ -226,6 +262,48 @@ impl Link {
         self.netmap.handle_connected();
         let known = self.netmap.handle_own(record, unix_now());
         known.map_err(|bad| End::Refused(format!("the relay has no record of ours: {}", bad.0)))
+    }
+
+    /// The issuer has handed over, if its key says so. It is kept before anything that the new
+    /// key has signed is believed.
+    async fn hand_over(&mut self, handovers: &[SignedHandover]) -> Result<(), End> {
+        let taken = self.netmap.handle_handovers(handovers);
+        let is_news = taken.map_err(|error| {
+            End::Refused(format!(
+                "the relay names an issuer of this network that is not to be trusted: {error}"
+            ))
+        })?;
+        if is_news {
+            let issuers = self.netmap.issuers();
+            let (issuer, number) = (issuers.current(), issuers.count());
+            tracing::info!(network = %self.membership.network, %issuer, number, "the issuer has handed over");
+            self.keep(None).await;
+        }
+        Ok(())
+    }
+
+    /// The relay says that the network is no more. That is believed from its issuer alone.
+    async fn bury(&mut self, handovers: &[SignedHandover], obituary: SignedObituary) -> End {
+        if let Err(end) = self.hand_over(handovers).await {
+            return end;
+        }
+        match obituary.verify(self.netmap.issuers()) {
+            Ok(_) => {
+                self.keep(Some(obituary)).await;
+                End::Deleted
+            }
+            Err(error) => End::Refused(format!(
+                "the relay says that this network was deleted, and its issuer does not: {error}"
+            )),
+        }
+    }
+
+    async fn keep(&self, obituary: Option<SignedObituary>) {
+        let (path, issuers) = (self.kept.clone(), self.netmap.issuers());
+        if let Err(error) = chain::store(path, issuers, obituary).await {
+            // It is told again by the relay after a restart.
+            tracing::error!(path = %self.kept.display(), %error, "what the issuer said cannot be kept");
+        }
     }
 
     /// Takes frames until the connection breaks.
@@ -254,7 +332,7 @@ impl Link {
             };
             match parse(&message) {
                 Ok(Some(frame)) => {
-                    if let Err(end) = self.handle(frame) {
+                    if let Err(end) = self.handle(frame).await {
                         return end;
                     }
                 }
@@ -264,7 +342,7 @@ impl Link {
         }
     }
 
-    fn handle(&mut self, frame: ToNode) -> Result<(), End> {
+    async fn handle(&mut self, frame: ToNode) -> Result<(), End> {
         let (now, before) = (unix_now(), self.netmap.revision());
         let (complete, bad) = match frame {
             ToNode::Snapshot {
@@ -278,21 +356,17 @@ impl Link {
                 serial,
                 more,
             } => {
-                for bad in self.papers.handle(papers, serial, more) {
-                    tracing::warn!(relay = %self.url, error = %bad, "a paper is not believed");
-                }
-                self.rules = Arc::new(self.papers.rules());
-                self.save_soon();
-                // The first ones come before the peers: the view is not current yet.
-                if self.view.borrow().connected && !more {
-                    self.publish(None);
-                }
+                self.take_papers(papers, serial, more, now);
                 return Ok(());
             }
+            ToNode::Handovers { handovers } => return self.hand_over(&handovers).await,
+            ToNode::Deleted {
+                handovers,
+                obituary,
+            } => return Err(self.bury(&handovers, obituary).await),
             ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
                 return Err(unexpected("a second greeting"));
             }
-
             ToNode::Error { code, message } => return Err(refusal(&code, message)),
         };
         for bad in bad {
@@ -305,6 +379,19 @@ impl Link {
             self.save_soon();
         }
         Ok(())
+    }
+
+    fn take_papers(&mut self, papers: Vec<SignedPaper>, serial: u64, more: bool, now: u64) {
+        let by = (self.netmap.issuers(), now);
+        for bad in self.papers.handle(papers, serial, more, by) {
+            tracing::warn!(relay = %self.url, error = %bad, "a paper is not believed");
+        }
+        self.rules = Arc::new(self.papers.rules());
+        self.save_soon();
+        // The first ones come before the peers: the view is not current yet.
+        if self.view.borrow().connected && !more {
+            self.publish(None);
+        }
     }
 
     fn save_soon(&mut self) {
@@ -342,6 +429,9 @@ impl Link {
             peers: self.netmap.peers(unix_now()),
             rules: Arc::clone(&self.rules),
             stun: self.stun,
+            issuer: *self.netmap.issuers().current(),
+            handovers: self.netmap.issuers().count(),
+            deleted: self.deleted,
             last_error,
         };
         self.view.send_if_modified(|shown| {
@@ -354,105 +444,8 @@ impl Link {
     }
 }
 
-impl From<io::Error> for End {
-    fn from(error: io::Error) -> Self {
-        Self::Broken(error)
-    }
-}
-
-/// Pings for ever, or until that fails.
-async fn ping(mut sink: SplitSink<Socket, Message>) -> io::Error {
-    let mut due = interval(KEEPALIVE);
-    loop {
-        due.tick().await;
-        if let Err(error) = sink.send(Message::Ping(Vec::new().into())).await {
-            return io::Error::other(error);
-        }
-    }
-}
-
-async fn next_frame(socket: &mut Socket) -> Result<ToNode, End> {
-    let next = async {
-        loop {
-            let Some(message) = socket.next().await else {
-                return Ok(Err(broken("the relay closed the connection")));
-            };
-            match parse(&message.map_err(io::Error::other)?) {
-                Ok(Some(frame)) => return Ok(Ok(frame)),
-                Ok(None) => {}
-                Err(end) => return Ok(Err(end)),
-            }
-        }
-    };
-    let frame = within(STEP_LIMIT, "the relay's answer", next).await??;
-    match frame {
-        ToNode::Error { code, message } => Err(refusal(&code, message)),
-        frame => Ok(frame),
-    }
-}
-
-fn parse(message: &Message) -> Result<Option<ToNode>, End> {
-    match message {
-        Message::Text(text) => match serde_json::from_str(text) {
-            Ok(frame) => Ok(Some(frame)),
-            Err(error) => Err(unexpected(&error.to_string())),
-        },
-        Message::Close(_) => Err(broken("the relay closed the connection")),
-        Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_) => Ok(None),
-    }
-}
-
-fn refusal(code: &str, message: String) -> End {
-    match code {
-        "stopping" => End::Broken(io::Error::other(message)),
-        "deleted" => End::Deleted(message),
-        _ => End::Refused(message),
-    }
-}
-
-fn unexpected(why: &str) -> End {
-    End::Broken(io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("the relay says something else than expected: {why}"),
-    ))
-}
-
-fn broken(why: &'static str) -> End {
-    End::Broken(io::Error::new(io::ErrorKind::ConnectionAborted, why))
-}
-
-/// The record in the membership. That it has expired is no reason not to
-/// start: the relay renews it.
-fn own_record(membership: &Membership, identity: &Identity) -> Result<NodeRecord> {
-    let signed = &membership.record;
-    let record = match signed.verify(&membership.issuer, &membership.network, unix_now()) {
-        Err(mesh::Error::RecordExpired) => {
-            unchecked(signed).ok_or(mesh::Error::RecordInvalid("not the expected JSON"))?
-        }
-        verified => verified?,
-    };
-    if record.key == identity.key() {
-        Ok(record)
-    } else {
-        Err(Error::new(
-            "config_invalid",
-            "the membership is of another identity than this node's",
-        )
-        .hint("join the network again"))
-    }
-}
-
-/// The record inside, for one whose signature was found right before.
-fn unchecked(signed: &SignedRecord) -> Option<NodeRecord> {
-    let outer = serde_json::to_value(signed).ok()?;
-    let bytes = URL_SAFE_NO_PAD
-        .decode(outer.get("record")?.as_str()?)
-        .ok()?;
-    serde_json::from_slice(&bytes).ok()
-}
-
 /// Between half of `wait` and all of it.
-fn jittered(wait: Duration) -> Duration {
+pub(crate) fn jittered(wait: Duration) -> Duration {
     let mut random = [0; 2];
     // Without randomness there is no jitter, and no harm.
     let _ = getrandom::fill(&mut random);

@@ -6,14 +6,15 @@
 //! long as it lives ([`crate::coord`] has the messages), comes back by itself
 //! whatever happens to the relay, and publishes what it knows as a
 //! [`NetworkView`]. Every record is verified against the issuer that the
-//! invite named: a relay can keep peers from this node, but it cannot make any
-//! up.
+//! invite named, or one that followed it: a relay can keep peers from this
+//! node, but it cannot make any up.
 //!
 //! [`api`] has the routes for users: networks, invites, nodes; [`kv`] the values
 //! that a network shares.
 
 pub mod api;
 mod cache;
+mod chain;
 pub(crate) mod dial;
 pub(crate) mod events;
 pub(crate) mod http;
@@ -37,10 +38,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::coord::Revision;
+use crate::coord::handover::SignedHandover;
 use crate::error::Result;
 
 pub(crate) use dial::dial;
 pub use join::{join, sign, sign_request};
+pub(crate) use link::jittered;
 pub use papers::Rules;
 pub use tls::client_config;
 pub(crate) use url::RelayUrl;
@@ -54,10 +57,22 @@ pub struct Membership {
     pub network: NetworkId,
     /// This node's name in it.
     pub name: NodeName,
-    /// Who signs the records of the network.
+    /// The first issuer of the network, which tells it from others of its name.
     pub issuer: SignKey,
+    /// From the first issuer to the one that signed `record`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<SignedHandover>,
     /// This node's own record.
     pub record: SignedRecord,
+}
+
+/// Where a node keeps what it has heard; neither file need exist.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Records and papers: without them the relay is asked for all.
+    pub cache: PathBuf,
+    /// The hand-overs of the issuer.
+    pub issuers: PathBuf,
 }
 
 /// A peer, as far as this node knows.
@@ -89,6 +104,12 @@ pub struct NetworkView {
     pub rules: Arc<Rules>,
     /// Where the relay answers STUN, once it was reached.
     pub stun: Option<SocketAddr>,
+    /// Who signs for the network now.
+    pub issuer: SignKey,
+    /// How often the issuer has handed over.
+    pub handovers: u32,
+    /// The network is no more; its issuer says so.
+    pub deleted: bool,
     /// Why `connected` is false, for people.
     pub last_error: Option<String>,
 }
@@ -101,7 +122,7 @@ pub struct Uplink {
 
 impl Uplink {
     /// Starts to connect, and returns at once. Until the relay answers, the
-    /// view is what `cache` (a file, which need not exist) last knew.
+    /// view is what `files` last knew.
     ///
     /// Needs a tokio runtime.
     ///
@@ -109,8 +130,8 @@ impl Uplink {
     ///
     /// When the membership does not hold together: its record is not signed
     /// by its issuer or is not this identity's, or its URL is none.
-    pub fn start(membership: Membership, identity: Arc<Identity>, cache: PathBuf) -> Result<Self> {
-        let (link, view) = link::Link::new(membership, identity, cache)?;
+    pub fn start(membership: Membership, identity: Arc<Identity>, files: Files) -> Result<Self> {
+        let (link, view) = link::Link::new(membership, identity, files)?;
         let task = tokio::spawn(link.run());
         Ok(Self { view, task })
     }

@@ -3,20 +3,21 @@
 //! Pure: frames of the relay and the time go in, and the state is asked for.
 //! Only what the issuer signed gets in, each record for its own key; of two
 //! records for one key the one issued later counts, so that an old one cannot
-//! be played back.
+//! be played back. What a later issuer has signed counts before what an earlier
+//! one has ([`crate::coord::handover`]).
 
 use std::collections::BTreeMap;
 
-use mesh::{NetworkId, NodeKey, NodeName, NodeRecord, SignKey, SignedRecord};
+use mesh::{NodeKey, NodeName, NodeRecord, SignedRecord};
 use serde::{Deserialize, Serialize};
 
 use super::PeerView;
+use crate::coord::handover::{Broken, Issuers, SignedHandover};
 use crate::coord::{Delta, Peer, Revision};
 
 /// See the module.
 pub(crate) struct Netmap {
-    network: NetworkId,
-    issuer: SignKey,
+    issuers: Issuers,
     key: NodeKey,
     me: Entry,
     revision: Option<Revision>,
@@ -29,6 +30,8 @@ pub(crate) struct Netmap {
 struct Entry {
     signed: SignedRecord,
     record: NodeRecord,
+    /// The number of the issuer's key that signed it.
+    by: u32,
     online: bool,
 }
 
@@ -45,14 +48,14 @@ pub(crate) struct Unbelievable(pub(crate) mesh::Error);
 
 impl Netmap {
     /// Knows nothing but this node itself, whose record was verified.
-    pub(crate) fn new(issuer: SignKey, signed: SignedRecord, record: NodeRecord) -> Self {
+    pub(crate) fn new(issuers: Issuers, signed: SignedRecord, record: NodeRecord) -> Self {
         Self {
-            network: record.network.clone(),
-            issuer,
+            issuers,
             key: record.key,
             me: Entry {
                 signed,
                 record,
+                by: 0,
                 online: true,
             },
             revision: None,
@@ -89,6 +92,16 @@ impl Netmap {
         self.revision = None;
     }
 
+    /// Who speaks for the network.
+    pub(crate) const fn issuers(&self) -> &Issuers {
+        &self.issuers
+    }
+
+    /// The issuer has handed over; whether that was news.
+    pub(crate) fn handle_handovers(&mut self, links: &[SignedHandover]) -> Result<bool, Broken> {
+        self.issuers.extend(links)
+    }
+
     /// This node's own record.
     pub(crate) fn me(&self) -> &NodeRecord {
         &self.me.record
@@ -99,12 +112,15 @@ impl Netmap {
         self.revision
     }
 
-    /// The peers by name whose records hold at `now`. Where two have one name,
+    /// The peers by name whose records hold at `now`, signed by a key that does. Where two have one name,
     /// the one issued later has it.
     pub(crate) fn peers(&self, now: u64) -> BTreeMap<NodeName, PeerView> {
         let mut peers = BTreeMap::<NodeName, PeerView>::new();
-        let valid = self.peers.values();
-        for entry in valid.filter(|entry| entry.record.expires > now) {
+        let valid = self
+            .peers
+            .values()
+            .filter(|entry| entry.record.expires > now && self.issuers.believes(entry.by, now));
+        for entry in valid {
             let record = &entry.record;
             let before = peers.get(&record.name);
             if before.is_none_or(|before| before.record.issued < record.issued) {
@@ -203,9 +219,11 @@ impl Netmap {
     }
 
     fn put(&mut self, peer: Peer, now: u64) -> Result<(), Unbelievable> {
-        let record = peer.record.verify(&self.issuer, &self.network, now);
+        let verified = self.issuers.verify(&peer.record, now);
+        let (record, by) = verified.map_err(Unbelievable)?;
         let mut entry = Entry {
-            record: record.map_err(Unbelievable)?,
+            record,
+            by,
             signed: peer.record,
             online: peer.online,
         };
@@ -225,8 +243,9 @@ impl Netmap {
 impl Entry {
     /// Keeps what `known` says of the same key if that is newer.
     fn keep_newer(&mut self, known: &Self) {
-        if known.record.issued > self.record.issued {
+        if (known.by, known.record.issued) > (self.by, self.record.issued) {
             self.record = known.record.clone();
+            self.by = known.by;
             self.signed = known.signed.clone();
         }
     }
@@ -235,9 +254,11 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
+    use mesh::{NetworkId, SignKey};
 
     use super::*;
     use crate::coord::Mark;
+    use crate::coord::handover::Handover;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -247,6 +268,10 @@ mod tests {
 
     fn issuer() -> SigningKey {
         SigningKey::from_bytes(&[3; 32])
+    }
+
+    fn public(key: &SigningKey) -> SignKey {
+        SignKey::from(&key.verifying_key())
     }
 
     fn record(n: u8, name: &str) -> NodeRecord {
@@ -272,7 +297,7 @@ mod tests {
     fn new_map() -> Netmap {
         let me = record(1, "me");
         let signed = SignedRecord::sign(&me, &issuer());
-        Netmap::new(SignKey::from(&issuer().verifying_key()), signed, me)
+        Netmap::new(Issuers::new(network(), public(&issuer())), signed, me)
     }
 
     fn revision(number: u64) -> Revision {
@@ -422,5 +447,57 @@ mod tests {
         map.handle_snapshot(revision(2), all, false, NOW);
         assert_eq!(map.revision(), Some(revision(2)));
         assert_eq!(names(&map), ["dev-2", "dev-3"]);
+    }
+
+    #[test]
+    fn records_of_the_old_issuer_hold_until_it_retires() {
+        let next = SigningKey::from_bytes(&[4; 32]);
+        let handover = Handover {
+            network: network(),
+            number: 1,
+            old: public(&issuer()),
+            new: public(&next),
+            issued: NOW,
+            retires: NOW + 100,
+        };
+        let link = SignedHandover::sign(&handover, &issuer(), &next);
+        let by_next = |record: &NodeRecord| Peer {
+            record: SignedRecord::sign(record, &next),
+            online: true,
+        };
+        let mut map = new_map();
+        let known = [2, 3].map(|n| peer(&record(n, &format!("dev-{n}"))));
+        map.handle_snapshot(revision(1), known.to_vec(), false, NOW);
+        // Not before it is told.
+        assert_eq!(
+            map.handle_delta(upsert(by_next(&record(2, "dev-2"))), NOW)
+                .len(),
+            1
+        );
+        assert_eq!(map.handle_handovers(std::slice::from_ref(&link)), Ok(true));
+        assert_eq!(map.handle_handovers(&[link]), Ok(false));
+        assert_eq!(names(&map), ["dev-2", "dev-3"]);
+        assert!(
+            map.handle_delta(upsert(by_next(&record(2, "dev-2"))), NOW)
+                .is_empty()
+        );
+        // What the old key signs now does not take the place of what the new one has signed.
+        let mut late = record(2, "stolen");
+        late.issued += 90;
+        assert!(map.handle_delta(upsert(peer(&late)), NOW).is_empty());
+        assert_eq!(names(&map), ["dev-2", "dev-3"]);
+        let names_at = |now| {
+            map.peers(now)
+                .into_keys()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names_at(NOW + 99), ["dev-2", "dev-3"]);
+        assert_eq!(names_at(NOW + 100), ["dev-2"]);
+        assert_eq!(
+            map.handle_delta(upsert(peer(&record(4, "dev-4"))), NOW + 100)
+                .len(),
+            1
+        );
     }
 }

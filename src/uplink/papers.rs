@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use mesh::{NetworkId, SignKey};
+use mesh::NetworkId;
 use serde::{Deserialize, Serialize};
 
+use crate::coord::handover::Issuers;
 use crate::paper::{Grant, Group, GroupName, Matter, Paper, PaperName, SignedPaper, Unbelievable};
 
 /// Papers that are kept, at most; an issuer makes far fewer.
@@ -28,10 +29,16 @@ pub struct Rules {
 /// See the module.
 pub(crate) struct Papers {
     network: NetworkId,
-    issuer: SignKey,
-    filed: BTreeMap<PaperName, (Paper, SignedPaper)>,
+    filed: BTreeMap<PaperName, Filed>,
     /// Everything up to here was heard.
     serial: Option<u64>,
+}
+
+struct Filed {
+    paper: Paper,
+    signed: SignedPaper,
+    /// The number of the issuer's key that signed it.
+    by: u32,
 }
 
 /// What is written to disk.
@@ -42,10 +49,9 @@ pub(crate) struct SavedPapers {
 }
 
 impl Papers {
-    pub(crate) const fn new(network: NetworkId, issuer: SignKey) -> Self {
+    pub(crate) const fn new(network: NetworkId) -> Self {
         Self {
             network,
-            issuer,
             filed: BTreeMap::new(),
             serial: None,
         }
@@ -53,10 +59,10 @@ impl Papers {
 
     /// Takes up where an earlier process was. If something cannot be believed, all is asked for
     /// again, and until then the rest holds but is not known to be all.
-    pub(crate) fn restore(&mut self, saved: SavedPapers) {
+    pub(crate) fn restore(&mut self, saved: SavedPapers, issuers: &Issuers, now: u64) {
         let mut whole = true;
         for paper in saved.papers {
-            whole &= self.put(paper).is_ok();
+            whole &= self.put(paper, issuers, now).is_ok();
         }
         self.serial = saved.serial.filter(|_| whole);
     }
@@ -67,7 +73,7 @@ impl Papers {
             papers: self
                 .filed
                 .values()
-                .map(|(_, signed)| signed.clone())
+                .map(|filed| filed.signed.clone())
                 .collect(),
         }
     }
@@ -83,10 +89,11 @@ impl Papers {
         papers: Vec<SignedPaper>,
         serial: u64,
         more: bool,
+        (issuers, now): (&Issuers, u64),
     ) -> Vec<Unbelievable> {
         let bad: Vec<_> = papers
             .into_iter()
-            .filter_map(|paper| self.put(paper).err())
+            .filter_map(|paper| self.put(paper, issuers, now).err())
             .collect();
         if !bad.is_empty() {
             // Perhaps they are there, and only broke on the way: ask for all next time.
@@ -97,17 +104,29 @@ impl Papers {
         bad
     }
 
-    fn put(&mut self, signed: SignedPaper) -> Result<(), Unbelievable> {
-        let paper = signed.verify(&self.issuer, &self.network)?;
+    fn put(
+        &mut self,
+        signed: SignedPaper,
+        issuers: &Issuers,
+        now: u64,
+    ) -> Result<(), Unbelievable> {
+        let mut verified = Err(Unbelievable::Unsigned);
+        for (by, key) in issuers.believed(now) {
+            verified = signed.verify(key, &self.network).map(|paper| (by, paper));
+            if verified != Err(Unbelievable::Unsigned) {
+                break;
+            }
+        }
+        let (by, paper) = verified?;
         let name = paper.matter.name();
         let known = self.filed.get(&name);
-        if known.is_some_and(|(known, _)| known.serial >= paper.serial) {
+        if known.is_some_and(|known| (known.by, known.paper.serial) >= (by, paper.serial)) {
             return Ok(());
         }
         if known.is_none() && self.filed.len() >= MAX_PAPERS {
             self.drop_oldest_grant();
         }
-        self.filed.insert(name, (paper, signed));
+        self.filed.insert(name, Filed { paper, signed, by });
         Ok(())
     }
 
@@ -116,7 +135,7 @@ impl Papers {
             .filed
             .iter()
             .filter(|(name, _)| matches!(name, PaperName::Grant(_)));
-        let oldest = grants.min_by_key(|(_, (paper, _))| paper.serial);
+        let oldest = grants.min_by_key(|(_, filed)| filed.paper.serial);
         if let Some(name) = oldest.map(|(name, _)| name.clone()) {
             self.filed.remove(&name);
         }
@@ -128,8 +147,8 @@ impl Papers {
             known: self.serial.is_some(),
             ..Rules::default()
         };
-        for (paper, _) in self.filed.values() {
-            match &paper.matter {
+        for filed in self.filed.values() {
+            match &filed.paper.matter {
                 Matter::Group(group) if !group.deleted => {
                     rules.groups.insert(group.name.clone(), group.clone());
                 }
@@ -146,17 +165,23 @@ impl Papers {
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
+    use mesh::SignKey;
 
     use super::*;
+    use crate::coord::handover::{Handover, SignedHandover};
     use crate::paper::{Debug, Joining, Member, Messages};
 
     fn issuer(n: u8) -> SigningKey {
         SigningKey::from_bytes(&[n; 32])
     }
 
-    fn papers() -> Papers {
+    fn issuers() -> Issuers {
         let key = SignKey::from(&issuer(1).verifying_key());
-        Papers::new("home".parse().unwrap(), key)
+        Issuers::new("home".parse().unwrap(), key)
+    }
+
+    fn papers() -> Papers {
+        Papers::new("home".parse().unwrap())
     }
 
     fn group(serial: u64, members: u32, deleted: bool) -> Paper {
@@ -184,7 +209,8 @@ mod tests {
 
     fn hear(papers: &mut Papers, paper: &Paper, by: u8) -> usize {
         let signed = SignedPaper::sign(paper, &issuer(by));
-        papers.handle(vec![signed], paper.serial, false).len()
+        let by = (&issuers(), 0);
+        papers.handle(vec![signed], paper.serial, false, by).len()
     }
 
     fn members(papers: &Papers) -> Option<usize> {
@@ -209,7 +235,7 @@ mod tests {
         foreign.network = "work".parse().unwrap();
         assert_eq!(hear(&mut papers, &foreign, 1), 1);
         // Left out: what was closed stays closed.
-        papers.handle(Vec::new(), 99, false);
+        papers.handle(Vec::new(), 99, false, (&issuers(), 0));
         assert_eq!(members(&papers), Some(2));
         assert_eq!(hear(&mut papers, &group(100, 0, true), 1), 0);
         assert_eq!(members(&papers), None);
@@ -224,7 +250,7 @@ mod tests {
         let text = serde_json::to_string(&papers_now.save()).unwrap();
         let restored = |text: &str| {
             let mut fresh = papers();
-            fresh.restore(serde_json::from_str(text).unwrap());
+            fresh.restore(serde_json::from_str(text).unwrap(), &issuers(), 0);
             (members(&fresh), fresh.rules().known)
         };
         assert_eq!(restored(&text), (Some(2), true));
@@ -232,5 +258,35 @@ mod tests {
         let paper = SignedPaper::sign(&group(6, 0, false), &issuer(2));
         broken["papers"][0] = serde_json::to_value(paper).unwrap();
         assert_eq!(restored(&broken.to_string()), (None, false));
+    }
+
+    #[test]
+    fn papers_of_the_old_issuer_hold_until_it_retires() {
+        let public = |n| SignKey::from(&issuer(n).verifying_key());
+        let handover = Handover {
+            network: "home".parse().unwrap(),
+            number: 1,
+            old: public(1),
+            new: public(2),
+            issued: 0,
+            retires: 100,
+        };
+        let mut rotated = issuers();
+        let link = SignedHandover::sign(&handover, &issuer(1), &issuer(2));
+        rotated.extend(&[link]).unwrap();
+        let signed =
+            |serial, members, by| SignedPaper::sign(&group(serial, members, false), &issuer(by));
+        let mut papers = papers();
+        let mut hear = |paper, serial, now| {
+            papers
+                .handle(vec![paper], serial, false, (&rotated, now))
+                .len()
+        };
+        assert_eq!(hear(signed(5, 1, 1), 5, 0), 0);
+        assert_eq!(hear(signed(6, 2, 2), 6, 0), 0);
+        // Whatever the old key signs now, what the new one has signed stays.
+        assert_eq!(hear(signed(99, 9, 1), 99, 99), 0);
+        assert_eq!(hear(signed(100, 9, 1), 100, 100), 1);
+        assert_eq!(members(&papers), Some(2));
     }
 }

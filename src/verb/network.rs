@@ -53,6 +53,8 @@ pub enum Network {
     Remove(people::Remove),
     /// Delete a network with everything in it.
     Delete(people::Delete),
+    /// Have a new key sign for a network; nodes follow by themselves, and no call fails.
+    Rotate(people::Rotate),
     /// List the nodes of a network; as 'cw node list'.
     Nodes(super::node::List),
     /// Join this machine to a network by an invite.
@@ -172,6 +174,7 @@ impl Network {
             Self::Promote(call) => call.run(cli).await,
             Self::Remove(call) => call.run(cli).await,
             Self::Delete(call) => call.run(cli).await,
+            Self::Rotate(call) => call.run(cli).await,
             Self::Nodes(call) => call.run(cli).await,
             Self::Invite(call) => call.run(cli).await,
             Self::Join(call) => call.run(cli).await,

@@ -147,6 +147,7 @@ impl List {
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let network = context.host.network()?;
+        network.exists()?;
         let view = network.view();
         let mut nodes = vec![NodeInfo {
             name: view.me.name.to_string(),

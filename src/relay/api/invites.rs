@@ -57,9 +57,9 @@ pub(crate) async fn create(
     let ttl = ttl.ok_or_else(|| ApiError::bad_request("ttl is 1s to 30d, such as 90s, 10m, 1h"))?;
     let node_name = create.node_name.map(|name| name.parse()).transpose();
     let node_name = node_name.map_err(|_| ApiError::bad_request("node_name is no node's name"))?;
-    let issuer = app.hub.issuer(&network);
-    let issuer = issuer.ok_or_else(ApiError::network_unknown)?;
-    let invite = Invite::generate(&random::<96>(), issuer)
+    let issuers = app.hub.issuers(&network);
+    let issuers = issuers.ok_or_else(ApiError::network_unknown)?;
+    let invite = Invite::generate(&random::<96>(), *issuers.current())
         .ok_or_else(|| ApiError::bad_request("the dice fell badly; try again"))?;
     let now = unix_now();
     let info = InviteInfo {

@@ -41,7 +41,8 @@ pub(crate) async fn join(
     app.renew_if_due(&network, &key).await?;
     let record = app.hub.record(&network, &key);
     let standing = app.hub.standing(&network, &key);
-    let (Some(record), Some(standing)) = (record, standing) else {
+    let issuers = app.hub.issuers(&network);
+    let (Some(record), Some(standing), Some(issuers)) = (record, standing, issuers) else {
         // Revoked in this very moment.
         return Err(ApiError::forbidden());
     };
@@ -49,7 +50,8 @@ pub(crate) async fn join(
         network_id: network,
         node_name: standing.record.name,
         record,
-        issuer_key: standing.issuer,
+        issuer_key: *issuers.root(),
+        handovers: issuers.after(0),
         relay: app.info.clone(),
     }))
 }

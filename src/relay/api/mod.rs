@@ -54,6 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/nodes", get(nodes::list))
         .route("/api/v1/nodes/{name}", delete(nodes::revoke))
         .route("/api/v1/networks/{id}", delete(networks::remove))
+        .route("/api/v1/networks/{id}/rotate", post(networks::rotate))
         .route(
             "/api/v1/networks/{id}/members",
             get(members::list).put(members::set).delete(members::remove),

@@ -1,4 +1,4 @@
-//! Networks: list and create.
+//! Networks: list, create, rotate, delete.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::body::{Body, network_id};
 use crate::coord::Mark;
+use crate::coord::handover::MAX_OVERLAP;
 use crate::relay::app::{App, random};
 use crate::relay::auth::User;
-use crate::relay::clock::{rfc3339, unix_now};
+use crate::relay::clock::{duration_secs, rfc3339, unix_now};
 use crate::relay::error::ApiError;
 use crate::relay::policy::Action;
 use crate::relay::store::{NewNetwork, Subject};
@@ -75,4 +76,35 @@ pub(crate) async fn remove(
     } else {
         Err(ApiError::network_unknown())
     }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Rotate {
+    #[serde(default)]
+    overlap: Option<String>,
+}
+
+/// `POST /api/v1/networks/{id}/rotate`: the issuer hands over to a new key, and everything is
+/// signed anew. What the old key has signed is believed for the overlap, 24 h unless told.
+pub(crate) async fn rotate(
+    State(app): State<Arc<App>>,
+    user: User,
+    Path(id): Path<String>,
+    Body(rotate): Body<Rotate>,
+) -> Result<Json<Value>, ApiError> {
+    let id = network_id(&id)?;
+    user.may(Action::Rule, &id, &app).await?;
+    let overlap = duration_secs(rotate.overlap.as_deref().unwrap_or("24h"));
+    let overlap = overlap.filter(|overlap| *overlap <= MAX_OVERLAP);
+    let overlap = overlap
+        .ok_or_else(|| ApiError::bad_request("overlap is 0s to 30d, such as 0s, 10m, 24h, 7d"))?;
+    let handed = app.rotate(&id, overlap).await?;
+    let handed = handed.ok_or_else(ApiError::network_unknown)?;
+    Ok(Json(json!({
+        "network_id": id,
+        "number": handed.number,
+        "issuer": handed.issuer,
+        "retires_at": rfc3339(handed.retires),
+        "node_count": handed.nodes,
+    })))
 }

@@ -15,8 +15,10 @@ use derp::NodeKey;
 use ed25519_dalek::SigningKey;
 use futures_util::future::BoxFuture;
 use mesh::{NetworkId, NodeName, NodeRecord, SignKey};
+use serde::{Deserialize, Serialize};
 
 use super::papers::PaperEdit;
+use crate::coord::handover::{Issuers, SignedHandover, SignedObituary};
 use crate::coord::{InviteHash, Mark, Revision};
 use crate::paper::Paper;
 
@@ -38,6 +40,10 @@ pub(crate) const MAX_CHANGES: u64 = 10_000;
 /// How long an expired invite is kept, seconds, so that its holder is told
 /// that it expired and not that it never was.
 pub(crate) const EXPIRED_INVITES_KEPT: u64 = 7 * 24 * 3600;
+
+/// How long obituaries are kept, seconds: a year. A node that was away for longer than its
+/// record holds believes in nobody anyway.
+pub(crate) const OBITUARIES_KEPT: u64 = 365 * 24 * 3600;
 
 /// What a store answers.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -96,8 +102,17 @@ pub(crate) trait Store: Send + Sync {
         role: Option<Role>,
     ) -> Answer<'_, bool>;
 
-    /// Forgets a network with everything in it; whether there was one.
-    fn delete_network(&self, network: NetworkId) -> Answer<'_, bool>;
+    /// Forgets a network with everything in it, and keeps its obituary for the nodes that were in
+    /// it; `None` if there was none.
+    fn delete_network(&self, network: NetworkId, now: u64) -> Answer<'_, Option<Death>>;
+
+    /// The networks of that name which had a node of that key when they were deleted.
+    fn deaths(&self, network: NetworkId, key: NodeKey) -> Answer<'_, Vec<Mourner>>;
+
+    /// Hands over to another issuer: keeps the statement, forgets the old key, and gives every
+    /// live node's record and every paper a new place in the order of changes, so that everybody
+    /// is told of them again; `None` if there is no such network.
+    fn rotate(&self, rotation: Rotation) -> Answer<'_, Option<Rotated>>;
 
     /// Notes when nodes were last connected.
     fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()>;
@@ -220,6 +235,8 @@ pub(crate) enum Creation {
 pub(crate) struct NetworkState {
     pub(crate) id: NetworkId,
     pub(crate) issuer: SigningKey,
+    /// Up to `issuer`.
+    pub(crate) issuers: Issuers,
     pub(crate) revision: Revision,
     /// Marks of the states before, oldest first.
     pub(crate) history: Vec<Revision>,
@@ -302,6 +319,45 @@ pub(crate) struct Revocation {
     pub(crate) name: NodeName,
     pub(crate) mark: Mark,
     pub(crate) now: u64,
+}
+
+/// See [`Store::rotate`].
+pub(crate) struct Rotation {
+    pub(crate) network: NetworkId,
+    /// The issuer that comes.
+    pub(crate) issuer: SigningKey,
+    /// Until when the one that goes is believed.
+    pub(crate) retires: u64,
+    /// Of the records.
+    pub(crate) expires: u64,
+    pub(crate) mark: Mark,
+    /// Unix milliseconds.
+    pub(crate) now_ms: u64,
+}
+
+/// What a hand-over has made of a network.
+pub(crate) struct Rotated {
+    pub(crate) issuer: SigningKey,
+    /// The new one among them.
+    pub(crate) issuers: Issuers,
+    pub(crate) revision: Revision,
+    /// The live ones.
+    pub(crate) nodes: Vec<NodeRow>,
+    pub(crate) papers: Vec<Paper>,
+}
+
+/// The end of a network, for those who were in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Death {
+    pub(crate) handovers: Vec<SignedHandover>,
+    pub(crate) obituary: SignedObituary,
+}
+
+/// A node that was in a network when it was deleted.
+pub(crate) struct Mourner {
+    pub(crate) root: SignKey,
+    pub(crate) sign_key: SignKey,
+    pub(crate) death: Death,
 }
 
 /// A node was connected.
@@ -419,6 +475,9 @@ pub(crate) enum Refusal {
     /// There is none.
     #[error("there is no such grant")]
     GrantUnknown,
+    /// `MAX_HANDOVERS`.
+    #[error("the issuer of this network has handed over as often as it may")]
+    TooManyHandovers,
     /// `MAX_GROUPS`, `MAX_GRANTS`.
     #[error("this network has as many of these as it may have")]
     TooManyPapers,

@@ -3,6 +3,7 @@
 //! Each function gets an empty store. An implementation runs them all by
 //! [`for_each_test!`].
 
+mod issuers;
 mod shared;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ macro_rules! for_each_test {
         $run!(revisions_grow_by_one_and_keep_their_marks);
         $run!(open_invites_are_limited);
         $run!(old_invites_are_dropped);
+        $run!(issuers_hand_over);
+        $run!(a_deleted_network_leaves_an_obituary);
         $run!(shared_values_are_kept);
         $run!(shared_values_expire);
         $run!(shared_values_change_on_condition);
@@ -37,6 +40,7 @@ macro_rules! for_each_test {
     };
 }
 pub(super) use for_each_test;
+pub(super) use issuers::{a_deleted_network_leaves_an_obituary, issuers_hand_over};
 pub(super) use shared::{
     shared_changes_are_told, shared_values_are_kept, shared_values_are_limited,
     shared_values_change_on_condition, shared_values_expire,

@@ -1,4 +1,5 @@
-//! `cw network members|promote|remove|delete`: who belongs to a network.
+//! `cw network members|promote|remove|delete|rotate`: who belongs to a network, and who speaks for
+//! it.
 
 use clap::{Args, ValueEnum};
 use mesh::NetworkId;
@@ -61,6 +62,40 @@ pub struct Delete {
     pub name: NetworkId,
     #[command(flatten)]
     pub access: Access,
+}
+
+/// Give a network a new issuer key.
+#[derive(Args, Clone, Debug)]
+pub struct Rotate {
+    /// How long what the old key has signed is still believed, 30d at most: by nodes that are away
+    /// meanwhile, from what they remember. 0s if the old key may be in wrong hands.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub overlap: String,
+    /// Print JSON.
+    #[arg(short, long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub at: At,
+}
+
+impl Rotate {
+    pub(super) async fn run(self, cli: &Cli) -> Result<()> {
+        let (api, network) = self.at.open_as_user(cli).await?;
+        let handover = api.rotate(&network, &self.overlap).await?;
+        if self.json {
+            return cli.print_json(&handover);
+        }
+        cli.print(&format!("{}\n", handover.issuer))?;
+        cli.note(&format!(
+            "Network \"{network}\" has a new issuer key, by hand-over {}; {} records signed anew",
+            handover.number, handover.node_count
+        ));
+        cli.note(&format!(
+            "What the old key has signed is believed until {}",
+            handover.retires_at
+        ));
+        Ok(())
+    }
 }
 
 impl Members {

@@ -7,6 +7,7 @@
 //! its log are 0600.
 
 mod invites;
+mod issuers;
 mod networks;
 mod nodes;
 mod papers;
@@ -17,6 +18,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use derp::NodeKey;
 use futures_util::FutureExt as _;
 use mesh::NetworkId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
@@ -24,9 +26,9 @@ use sqlx::{Sqlite as Engine, Transaction};
 
 use self::row::signed;
 use super::{
-    Answer, Change, Creation, EXPIRED_INVITES_KEPT, Error, InviteInfo, Join, Joined, MAX_CHANGES,
-    MemberInfo, NetworkInfo, NetworkState, NewInvite, NewNetwork, Renewal, Revocation, Role,
-    Sighting, Store, Subject,
+    Answer, Change, Creation, Death, EXPIRED_INVITES_KEPT, Error, InviteInfo, Join, Joined,
+    MAX_CHANGES, MemberInfo, Mourner, NetworkInfo, NetworkState, NewInvite, NewNetwork,
+    OBITUARIES_KEPT, Renewal, Revocation, Role, Rotated, Rotation, Sighting, Store, Subject,
 };
 use crate::paper::Paper;
 use crate::relay::papers::PaperEdit;
@@ -38,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_start.sql"),
     include_str!("../migrations/0002_shared.sql"),
     include_str!("../migrations/0003_papers.sql"),
+    include_str!("../migrations/0004_handovers.sql"),
 ];
 
 /// How long to wait for another process (a backup, a shell) that holds the
@@ -74,7 +77,9 @@ impl Sqlite {
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(BUSY)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            // The seed of an issuer that has handed over is overwritten, not only let go.
+            .pragma("secure_delete", "ON");
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -116,6 +121,10 @@ impl Sqlite {
         let mut tx = self.write().await?;
         sqlx::query("DELETE FROM invites WHERE expires < ?")
             .bind(signed(now.saturating_sub(EXPIRED_INVITES_KEPT))?)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM obituaries WHERE deleted < ?")
+            .bind(signed(now.saturating_sub(OBITUARIES_KEPT))?)
             .execute(&mut *tx)
             .await?;
         sqlx::query("DELETE FROM papers WHERE until < ?")
@@ -200,8 +209,16 @@ impl Store for Sqlite {
         self.change_role(network, subject, role).boxed()
     }
 
-    fn delete_network(&self, network: NetworkId) -> Answer<'_, bool> {
-        self.drop_network(network).boxed()
+    fn delete_network(&self, network: NetworkId, now: u64) -> Answer<'_, Option<Death>> {
+        self.drop_network(network, now).boxed()
+    }
+
+    fn deaths(&self, network: NetworkId, key: NodeKey) -> Answer<'_, Vec<Mourner>> {
+        self.find_deaths(network, key).boxed()
+    }
+
+    fn rotate(&self, rotation: Rotation) -> Answer<'_, Option<Rotated>> {
+        self.hand_over(rotation).boxed()
     }
 
     fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()> {

@@ -1,7 +1,7 @@
 //! Networks and their members.
 
 use ed25519_dalek::SigningKey;
-use mesh::NetworkId;
+use mesh::{NetworkId, SignKey};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -9,6 +9,7 @@ use super::row::{NODE_COLUMNS, fixed, node, number, revision, signed, text, unsi
 use super::{
     Creation, Error, MemberInfo, NetworkInfo, NetworkState, NewNetwork, Role, Sqlite, Subject, Tx,
 };
+use crate::coord::handover::Issuers;
 use crate::coord::{Mark, Revision};
 use crate::relay::store::Refusal;
 
@@ -95,7 +96,9 @@ impl Sqlite {
             .await?;
         add_member(&mut tx, &new.id, &new.owner, "owner", now).await?;
         tx.commit().await?;
+        let root = SignKey::from(&new.issuer.verifying_key());
         Ok(Creation::Created(NetworkState {
+            issuers: Issuers::new(new.id.clone(), root),
             id: new.id,
             issuer: new.issuer,
             revision: Revision {
@@ -179,14 +182,6 @@ impl Sqlite {
         tx.commit().await?;
         Ok(true)
     }
-
-    pub(super) async fn drop_network(&self, network: NetworkId) -> Result<bool, Error> {
-        let done = sqlx::query("DELETE FROM networks WHERE id = ?")
-            .bind(network.as_str())
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected() > 0)
-    }
 }
 
 /// Adds a member unless there is one, whose role then stays.
@@ -247,10 +242,11 @@ async fn network_state(tx: &mut Tx, row: &SqliteRow) -> Result<NetworkState, Err
             .fetch_all(&mut **tx)
             .await?;
     let papers = super::papers::load(tx, &id).await?;
-    let seed = fixed(row.try_get("seed")?)?;
+    let issuer = SigningKey::from_bytes(&fixed(row.try_get("seed")?)?);
     Ok(NetworkState {
+        issuers: super::issuers::load(tx, &id, &issuer).await?,
         id,
-        issuer: SigningKey::from_bytes(&seed),
+        issuer,
         revision: revision(row)?,
         history: history.iter().map(revision).collect::<Result<_, _>>()?,
         nodes: nodes.iter().map(node).collect::<Result<_, _>>()?,

@@ -1,0 +1,216 @@
+//! One network in the directory: its nodes, in the order of their last changes, and what is
+//! signed for it.
+
+use std::collections::BTreeMap;
+
+use derp::NodeKey;
+use ed25519_dalek::SigningKey;
+use mesh::SignedRecord;
+
+use super::{ConnectionId, Cursor, Tick};
+use crate::coord::handover::Issuers;
+use crate::coord::{Delta, Mark, Peer, Revision, SNAPSHOT_PEERS, ToNode};
+use crate::relay::papers::Papers;
+use crate::relay::store::{MAX_CHANGES, NetworkState, NodeRow, Rotated};
+
+pub(super) struct Network {
+    pub(super) issuer: SigningKey,
+    pub(super) issuers: Issuers,
+    pub(super) revision: Revision,
+    /// The marks of this and earlier revisions.
+    pub(super) marks: BTreeMap<u64, Mark>,
+    pub(super) nodes: BTreeMap<NodeKey, Node>,
+    pub(super) tick: Tick,
+    /// Which node changed at which tick, each node once.
+    pub(super) order: BTreeMap<Tick, NodeKey>,
+    pub(super) papers: Papers,
+}
+
+pub(super) struct Node {
+    pub(super) row: NodeRow,
+    pub(super) signed: SignedRecord,
+    pub(super) connection: Option<ConnectionId>,
+    /// The last change of any kind.
+    pub(super) touched: Tick,
+    /// The last change of the record.
+    pub(super) recorded: Tick,
+}
+
+impl Network {
+    /// As the store has it.
+    pub(super) fn new(state: NetworkState) -> Self {
+        let mut network = Self {
+            issuer: state.issuer,
+            issuers: state.issuers,
+            revision: state.revision,
+            marks: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            tick: Tick::default(),
+            order: BTreeMap::new(),
+            papers: Papers::default(),
+        };
+        for paper in state.papers {
+            network.papers.put(paper, &network.issuer);
+        }
+        for revision in state.history.into_iter().chain([state.revision]) {
+            network.mark(revision);
+        }
+        for row in state.nodes {
+            network.put(row);
+        }
+        network
+    }
+
+    /// Another issuer has signed everything anew.
+    pub(super) fn rotate(&mut self, rotated: Rotated) {
+        self.issuer = rotated.issuer;
+        self.issuers = rotated.issuers;
+        self.revision = rotated.revision;
+        self.mark(rotated.revision);
+        for paper in rotated.papers {
+            self.papers.put(paper, &self.issuer);
+        }
+        for row in rotated.nodes {
+            self.put(row);
+        }
+    }
+
+    /// Notes a state, and forgets the oldest when there are too many.
+    pub(super) fn mark(&mut self, revision: Revision) {
+        self.marks.insert(revision.number, revision.mark);
+        if self.marks.len() as u64 > MAX_CHANGES {
+            self.marks.pop_first();
+        }
+    }
+
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor {
+            nodes: self.tick,
+            papers: self.papers.serial(),
+            handovers: self.issuers.count(),
+        }
+    }
+
+    pub(super) fn is_live(&self, key: &NodeKey) -> bool {
+        let node = self.nodes.get(key);
+        node.is_some_and(|node| node.row.revoked.is_none())
+    }
+
+    pub(super) fn knows(&self, revision: &Revision) -> bool {
+        self.marks.get(&revision.number) == Some(&revision.mark)
+    }
+
+    /// Adds or replaces a node; its connection stays, unless it was revoked.
+    pub(super) fn put(&mut self, row: NodeRow) {
+        let key = row.record.key;
+        let signed = SignedRecord::sign(&row.record, &self.issuer);
+        let before = self.nodes.remove(&key);
+        let connection = before.as_ref().and_then(|node| node.connection);
+        let node = Node {
+            connection: connection.filter(|_| row.revoked.is_none()),
+            touched: before.map(|node| node.touched).unwrap_or_default(),
+            recorded: self.tick.next(),
+            signed,
+            row,
+        };
+        self.nodes.insert(key, node);
+        self.touch(&key);
+    }
+
+    /// Moves a node to the end of the order.
+    pub(super) fn touch(&mut self, key: &NodeKey) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        self.tick = self.tick.next();
+        self.order.remove(&node.touched);
+        self.order.insert(self.tick, *key);
+        node.touched = self.tick;
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<ToNode> {
+        let live = self
+            .nodes
+            .values()
+            .filter(|node| node.row.revoked.is_none());
+        let peers: Vec<Peer> = live.map(Node::peer).collect();
+        let parts = peers.len().div_ceil(SNAPSHOT_PEERS).max(1);
+        let mut frames: Vec<ToNode> = (1..=parts)
+            .map(|part| ToNode::Snapshot {
+                revision: self.revision,
+                peers: Vec::new(),
+                more: part < parts,
+            })
+            .collect();
+        for (frame, part) in frames.iter_mut().zip(peers.chunks(SNAPSHOT_PEERS)) {
+            if let ToNode::Snapshot { peers, .. } = frame {
+                part.clone_into(peers);
+            }
+        }
+        frames
+    }
+
+    /// What a node that has the state of this number does not know; as much as a snapshot when
+    /// much has changed, since a delta has no parts.
+    pub(super) fn resume(&self, number: u64) -> Vec<ToNode> {
+        let mut delta = self.empty_delta();
+        delta.resumed = true;
+        for (key, node) in &self.nodes {
+            let changed = node.row.changed > number;
+            match (node.row.revoked.is_some(), changed) {
+                (true, true) => delta.removed.push(*key),
+                (false, true) => delta.upsert.push(node.peer()),
+                (false, false) if node.connection.is_some() => delta.online.push(*key),
+                (true, false) | (false, false) => {}
+            }
+        }
+        self.told(delta)
+    }
+
+    pub(super) fn news(&self, cursor: Tick) -> Vec<ToNode> {
+        let mut delta = self.empty_delta();
+        for key in self.order.range(cursor.next()..).map(|(_, key)| key) {
+            let Some(node) = self.nodes.get(key) else {
+                continue;
+            };
+            if node.row.revoked.is_some() {
+                delta.removed.push(*key);
+            } else if node.recorded > cursor {
+                delta.upsert.push(node.peer());
+            } else if node.connection.is_some() {
+                delta.online.push(*key);
+            } else {
+                delta.offline.push(*key);
+            }
+        }
+        self.told(delta)
+    }
+
+    fn told(&self, delta: Delta) -> Vec<ToNode> {
+        if delta.upsert.len() > SNAPSHOT_PEERS {
+            self.snapshot()
+        } else {
+            vec![ToNode::Delta(delta)]
+        }
+    }
+
+    pub(super) fn empty_delta(&self) -> Delta {
+        Delta {
+            revision: self.revision,
+            upsert: Vec::new(),
+            removed: Vec::new(),
+            online: Vec::new(),
+            offline: Vec::new(),
+            resumed: false,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn peer(&self) -> Peer {
+        Peer {
+            record: self.signed.clone(),
+            online: self.connection.is_some(),
+        }
+    }
+}
