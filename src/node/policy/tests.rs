@@ -68,3 +68,69 @@ fn a_refusal_names_both_sides() {
     assert_eq!(error.code, "denied");
     assert_eq!(error.message, "session 1 may not change the node here");
 }
+
+/// A grant holds as it was given, and in no other way.
+#[test]
+fn t3_a_grant_with_any_claim_changed_is_none() {
+    let (me, holder) = (NodeKey::from_bytes([1; 32]), NodeKey::from_bytes([2; 32]));
+    let token = GrantToken::generate([1; 8], [2; 24]);
+    let given = Grant {
+        id: token.id.clone(),
+        node: me,
+        session: 7,
+        label: String::new(),
+        verbs: BTreeSet::from([Verb::Read]),
+        audience: Audience::Owner("bob".into()),
+        shown: "bob".into(),
+        by: "ann".into(),
+        hash: token.hash(),
+        issued: 1_000,
+        expires: 2_000,
+        revoked: None,
+    };
+    let holds = |change: fn(&mut Grant), known, shown: &GrantToken, owner: &str, session, now| {
+        let mut grant = given.clone();
+        change(&mut grant);
+        let rules = Rules {
+            known,
+            grants: BTreeMap::from([(token.id.clone(), grant)]),
+            ..Rules::default()
+        };
+        let holder = Holder {
+            token: shown,
+            key: holder,
+            owner,
+        };
+        super::grant(&rules, (&me, "ann"), &holder, session, now).is_some()
+    };
+    let with = |change| holds(change, true, &token, "bob", 7, 1_500);
+    assert!(with(|_| {}));
+    assert!(with(
+        |grant| grant.audience = Audience::Node(NodeKey::from_bytes([2; 32]))
+    ));
+    let changes: [fn(&mut Grant); 9] = [
+        |grant| grant.node = NodeKey::from_bytes([3; 32]),
+        |grant| grant.session = 8,
+        |grant| grant.audience = Audience::Owner("eve".into()),
+        |grant| grant.audience = Audience::Node(NodeKey::from_bytes([3; 32])),
+        |grant| grant.by = "eve".into(),
+        |grant| grant.hash = GrantToken::generate([1; 8], [3; 24]).hash(),
+        |grant| grant.issued = 1_500 + CLOCK_SKEW + 1,
+        |grant| grant.expires = 1_500,
+        |grant| grant.revoked = Some(1_200),
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        assert!(!with(change), "change {at}");
+    }
+    let same = |known, shown: &GrantToken, owner: &str, session, now| {
+        holds(|_| {}, known, shown, owner, session, now)
+    };
+    assert!(!same(false, &token, "bob", 7, 1_500), "not known to be all");
+    assert!(!same(true, &token, "eve", 7, 1_500));
+    assert!(!same(true, &token, "bob", 8, 1_500));
+    assert!(!same(true, &token, "bob", 7, 2_000));
+    for other in [([1; 8], [9; 24]), ([9; 8], [2; 24])] {
+        let other = GrantToken::generate(other.0, other.1);
+        assert!(!same(true, &other, "bob", 7, 1_500));
+    }
+}

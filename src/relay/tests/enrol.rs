@@ -219,7 +219,7 @@ async fn an_answer_of_another_relay_is_not_believed() {
         // inviter and us exchanged it.
         let foreign = other.invite(&"home".parse().unwrap(), 1).await;
         let mixed = format!("{}{}", &invite[..31], &foreign[31..]);
-        assert_eq!(code(rig.join(&mixed, "dev-1").await), "relay_untrusted");
+        assert_eq!(code(rig.join(&mixed, "dev-1").await), "invite_invalid");
     })
     .await;
 }

@@ -89,7 +89,7 @@ async fn a_join_with_a_forged_proof_is_refused() {
 }
 
 /// Says hello with whatever was made of it; the answer.
-async fn hello(rig: &Rig, make: impl Fn(Nonce) -> ToRelay) -> ToNode {
+pub(super) async fn hello(rig: &Rig, make: impl Fn(Nonce) -> ToRelay) -> ToNode {
     let url = format!("{}/api/v1/coordinate", rig.url().replace("http", "ws"));
     let (mut socket, _) = connect_async(url).await.unwrap();
     let mut next = async |say: Option<Message>| {
@@ -124,6 +124,7 @@ async fn a_hello_with_a_forged_signature_is_refused() {
             version,
             revision: None,
             papers: None,
+            handovers: 0,
             signature: Signature::sign(
                 who.signing_key(),
                 &HelloProof {

@@ -1,9 +1,13 @@
 //! The relay and its nodes together, over loopback.
 
 mod enrol;
+mod evil;
 mod hostile;
 mod kv;
+mod lies;
 mod live;
 mod rig;
+mod rotate;
 mod start;
+mod stolen;
 mod tls;

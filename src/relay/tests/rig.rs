@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh::{Identity, NetworkId, NodeName, Seed};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use crate::relay::app::random;
 use crate::relay::config::Config;
 use crate::relay::server::Relay;
 use crate::uplink::api::{Api, NewInvite};
-use crate::uplink::{self, Membership, NetworkView, Uplink};
+use crate::uplink::{self, Files, Membership, NetworkView, Uplink};
 
 pub(super) const TOKEN: &str = "a token for tests";
 
@@ -73,6 +74,51 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// The relay's database, beside the relay.
+    async fn database(&self) -> sqlx::SqliteConnection {
+        let file = self.path("relay/relay.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        sqlx::SqliteConnection::connect_with(&options)
+            .await
+            .unwrap()
+    }
+
+    /// A copy of the database as it is now.
+    pub(super) async fn backup(&self) -> Vec<u8> {
+        let copy = self.path("copy.db");
+        sqlx::query("VACUUM INTO ?")
+            .bind(copy.to_str().unwrap())
+            .execute(&mut self.database().await)
+            .await
+            .unwrap();
+        std::fs::read(copy).unwrap()
+    }
+
+    /// Stops the relay, and waits until its database is closed: that is done behind its back.
+    pub(super) async fn close(&mut self) {
+        self.stop().await;
+        while self.path("relay/relay.db-wal").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Puts a copy in the place of the database, and starts the relay.
+    pub(super) async fn put_back(&mut self, copy: &[u8]) {
+        self.close().await;
+        std::fs::write(self.path("relay/relay.db"), copy).unwrap();
+        self.restart().await;
+    }
+
+    /// The secret of a network's issuer, as it lies in the database.
+    pub(super) async fn seed(&self, network: &NetworkId) -> Vec<u8> {
+        let mut database = self.database().await;
+        sqlx::query_scalar("SELECT seed FROM issuers WHERE network = ?")
+            .bind(network.as_str())
+            .fetch_one(&mut database)
+            .await
+            .unwrap()
+    }
+
     pub(super) fn api(&self) -> Api {
         Api::new(&self.url, TOKEN).unwrap()
     }
@@ -127,11 +173,18 @@ impl Node {
         self.up_through(&self.membership.relay_url)
     }
 
+    pub(super) fn files(&self) -> Files {
+        Files {
+            cache: self.cache.clone(),
+            issuers: self.cache.with_extension("issuers"),
+        }
+    }
+
     /// With the relay at another address, which leads to it.
     pub(super) fn up_through(&self, url: &str) -> Up {
         let (mut membership, identity) = (self.membership.clone(), Arc::clone(&self.identity));
         membership.relay_url = url.to_owned();
-        let uplink = Uplink::start(membership, identity, self.cache.clone()).unwrap();
+        let uplink = Uplink::start(membership, identity, self.files()).unwrap();
         Up {
             view: uplink.view(),
             _uplink: uplink,
@@ -167,6 +220,10 @@ impl Up {
             view.connected && view.peers.get(&name).map(|peer| peer.online) == how
         })
         .await
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<NetworkView>> {
+        self.view.clone()
     }
 
     pub(super) fn now(&self) -> Arc<NetworkView> {
