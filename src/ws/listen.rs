@@ -3,6 +3,7 @@
 //! The token is compared in constant time before anything else is looked at. A browser is turned
 //! away: it says where a page comes from, and no page has business here.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
@@ -19,8 +21,11 @@ use super::{HANDSHAKE, channel, config};
 use crate::error::{Error, Result};
 use crate::rpc::Channel;
 
-/// Connections at one time, those that have not shown a token included.
-const CONNECTIONS: usize = 256;
+/// Clients at one time.
+const CLIENTS: usize = 256;
+/// Connections that have not shown a token yet. When there are more, the one that has waited for
+/// longest goes: strangers who say nothing keep nobody out.
+const STRANGERS: usize = 512;
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -50,12 +55,21 @@ where
             tracing::warn!("the WebSocket listener speaks no TLS; put a proxy with TLS in front");
         }
     }
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    serve(listener, &token, client).await;
+    Ok(())
+}
+
+pub(super) async fn serve<F>(
+    listener: TcpListener,
+    token: &str,
+    client: impl Fn(Channel, SocketAddr) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(CLIENTS));
     let (digest, client) = (Sha256::digest(token.as_bytes()), Arc::new(client));
+    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-            return Ok(());
-        };
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -64,16 +78,29 @@ where
                 continue;
             }
         };
-        let client = Arc::clone(&client);
+        let (client, room) = (Arc::clone(&client), Arc::clone(&room));
         let digest = digest.to_vec();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             match tokio::time::timeout(HANDSHAKE, accept(stream, &digest)).await {
-                Ok(Ok(channel)) => client(channel, remote).await,
+                Ok(Ok(channel)) => match room.try_acquire_owned() {
+                    // In a task of its own: it is no stranger any more.
+                    Ok(place) => drop(tokio::spawn(async move {
+                        client(channel, remote).await;
+                        drop(place);
+                    })),
+                    Err(_) => tracing::warn!(%remote, "too many WebSocket clients"),
+                },
                 Ok(Err(why)) => tracing::info!(%remote, %why, "a WebSocket client was refused"),
                 Err(_) => tracing::info!(%remote, "a WebSocket client said nothing"),
             }
-            drop(place);
         });
+        strangers.retain(|stranger| !stranger.is_finished());
+        strangers.push_back(task.abort_handle());
+        if strangers.len() > STRANGERS
+            && let Some(oldest) = strangers.pop_front()
+        {
+            oldest.abort();
+        }
     }
 }
 

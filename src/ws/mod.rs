@@ -7,6 +7,8 @@
 
 mod connect;
 mod listen;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::time::Duration;
@@ -15,7 +17,7 @@ use bytes::BytesMut;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, SimplexStream, WriteHalf,
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
 };
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -36,28 +38,39 @@ const PING: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the other end may take to close, when nothing more is said to it.
+const GOODBYE: Duration = Duration::from_secs(10);
 
-fn config() -> WebSocketConfig {
+pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(PAYLOAD_MAX))
         .max_frame_size(Some(PAYLOAD_MAX))
 }
 
 /// A channel over a WebSocket. The tasks that carry it end with either side.
-fn channel<S>(socket: WebSocketStream<S>) -> Channel
+pub(crate) fn channel<S>(socket: WebSocketStream<S>) -> Channel
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (to_socket, from_socket) = socket.split();
-    let (our_reader, their_writer) = tokio::io::simplex(ROOM);
-    let (their_reader, our_writer) = tokio::io::simplex(ROOM);
-    tokio::spawn(incoming(from_socket, their_writer));
-    tokio::spawn(outgoing(their_reader, to_socket));
+    // A pair of which each end sees that the other was dropped.
+    let (ours, theirs) = tokio::io::duplex(ROOM);
+    let (our_reader, our_writer) = tokio::io::split(ours);
+    let (their_reader, their_writer) = tokio::io::split(theirs);
+    let mut coming = tokio::spawn(incoming(from_socket, their_writer));
+    tokio::spawn(async move {
+        outgoing(their_reader, to_socket).await;
+        // The other end may still be taking the last of it. One that only goes on talking does not
+        // keep the connection.
+        if tokio::time::timeout(GOODBYE, &mut coming).await.is_err() {
+            coming.abort();
+        }
+    });
     Channel::new(our_reader, our_writer, Coding::Json)
 }
 
 /// What comes from the socket, as frames, until it ends, is silent, or nobody reads any more.
-async fn incoming<S>(mut socket: SplitStream<WebSocketStream<S>>, mut out: WriteHalf<SimplexStream>)
+async fn incoming<S>(mut socket: SplitStream<WebSocketStream<S>>, mut out: WriteHalf<DuplexStream>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -81,7 +94,7 @@ where
 
 /// What the channel writes, as messages, until nobody writes any more.
 async fn outgoing<S>(
-    mut reader: ReadHalf<SimplexStream>,
+    mut reader: ReadHalf<DuplexStream>,
     mut socket: SplitSink<WebSocketStream<S>, Message>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
