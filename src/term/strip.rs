@@ -24,6 +24,10 @@ enum State {
     Text0,
     /// ESC inside such a string: maybe ST.
     StringEscape,
+    /// The first byte of U+0080 to U+00BF, the first half of which act as ESC and a letter do.
+    Lead,
+    /// The same inside a string.
+    StringLead,
 }
 
 impl Strip {
@@ -45,8 +49,18 @@ impl Strip {
             // Cancel and substitute end any sequence.
             (_, 0x18 | 0x1a) => State::Text,
             (State::Text0, 0x1b) => State::StringEscape,
+            (State::Lead, 0x80..=0x9f) => return self.step_after_escape(byte - 0x40, out),
+            (State::Lead, _) => {
+                out.push(0xc2);
+                self.state = State::Text;
+                return self.step(byte, out);
+            }
+            (State::StringLead, 0x9c) => State::Text,
+            (State::StringLead, 0x1b) => State::StringEscape,
+            (State::StringLead, 0x07) => State::Text,
+            (State::Text0, 0xc2) => State::StringLead,
             (State::Text0, 0x07) | (State::StringEscape, b'\\') => State::Text,
-            (State::Text0, _) => State::Text0,
+            (State::Text0 | State::StringLead, _) => State::Text0,
             (_, 0x1b) => State::Escape,
             (State::Return, b'\n') => {
                 out.push(b'\n');
@@ -69,11 +83,17 @@ impl Strip {
             (State::Escape | State::StringEscape | State::Intermediate, _) => State::Text,
         };
     }
+
+    fn step_after_escape(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.state = State::Escape;
+        self.step(byte, out);
+    }
 }
 
 fn text(byte: u8, out: &mut Vec<u8>) -> State {
     match byte {
         b'\r' => return State::Return,
+        0xc2 => return State::Lead,
         b'\n' | b'\t' | 0x20..=0x7e | 0x80..=0xff => out.push(byte),
         // Bell, backspace and the like have no place in a text.
         _ => {}
@@ -94,6 +114,21 @@ mod tests {
             let mut strip = Strip::default();
             let out = [strip.feed(&input[..cut]), strip.feed(&input[cut..])].concat();
             assert_eq!(out, expected, "{cut}");
+        }
+    }
+
+    /// U+009B does what ESC [ does, in xterm and others.
+    #[test]
+    fn controls_of_two_bytes_are_sequences_too() {
+        let input = "a\u{9b}31mb\u{9d}0;t\u{9c}c\u{9d}0;é\u{7}d\u{85}e\u{a0}é".as_bytes();
+        let expected = "abcde\u{a0}é".as_bytes();
+        for cut in 0..input.len() {
+            let mut strip = Strip::default();
+            let out = [strip.feed(&input[..cut]), strip.feed(&input[cut..])].concat();
+            assert_eq!(
+                String::from_utf8_lossy(&out),
+                String::from_utf8_lossy(expected)
+            );
         }
     }
 
