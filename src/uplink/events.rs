@@ -79,21 +79,23 @@ impl Stream {
 
 /// Lines on their way to be events.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     pending: Vec<u8>,
 }
 
 impl Lines {
-    fn handle(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn handle(&mut self, bytes: &[u8]) -> Result<()> {
         self.pending.extend_from_slice(bytes);
-        if self.pending.len() > MAX_EVENT {
+        // Many may come at once; the limit is for one that does not end.
+        let ends = self.pending.windows(2).rposition(|two| two == b"\n\n");
+        if self.pending.len() - ends.map_or(0, |end| end + 2) > MAX_EVENT {
             return Err(Error::new("relay_invalid", "an event is too long"));
         }
         Ok(())
     }
 
     /// The next whole event that has an id; comments and whatever else are left out.
-    fn take(&mut self) -> Option<Heard> {
+    pub(crate) fn take(&mut self) -> Option<Heard> {
         loop {
             let end = self.pending.windows(2).position(|two| two == b"\n\n")?;
             let block: Vec<u8> = self.pending.drain(..end + 2).collect();
@@ -120,6 +122,14 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_at_once_are_not_one_too_long() {
+        let text = "event: a\nid: 7\ndata: {\"x\":1}\n\n".repeat(3_000);
+        let mut lines = Lines::default();
+        lines.handle(text.as_bytes()).unwrap();
+        assert_eq!(std::iter::from_fn(|| lines.take()).count(), 3_000);
+    }
 
     #[test]
     fn events_come_in_any_pieces() {

@@ -42,6 +42,9 @@ pub(crate) struct Saved {
     records: Vec<SignedRecord>,
 }
 
+/// Peers in one snapshot, in all its parts; a relay that sends more is not kept in memory.
+const MAX_PEERS: usize = 100_000;
+
 /// A record that did not verify.
 #[derive(Debug)]
 pub(crate) struct Unbelievable(pub(crate) mesh::Error);
@@ -148,7 +151,8 @@ impl Netmap {
         more: bool,
         now: u64,
     ) -> (bool, Vec<Unbelievable>) {
-        self.staged.extend(peers);
+        let room = MAX_PEERS.saturating_sub(self.staged.len());
+        self.staged.extend(peers.into_iter().take(room));
         if more {
             return (false, Vec::new());
         }
@@ -380,6 +384,13 @@ mod tests {
         assert!(map.handle_snapshot(revision(5), second, false, NOW).0);
         assert_eq!(names(&map), ["dev-3", "dev-4"]);
         assert_eq!(map.revision(), Some(revision(5)));
+        // One without an end is not kept in memory.
+        for _ in 0..11 {
+            let many = vec![peer(&record(4, "dev-4")); MAX_PEERS / 10];
+            map.handle_snapshot(revision(6), many, true, NOW);
+        }
+        assert_eq!(map.staged.len(), MAX_PEERS);
+        map.handle_connected();
         // A part whose rest never came.
         map.handle_snapshot(revision(6), vec![peer(&record(5, "dev-5"))], true, NOW);
         map.handle_connected();
