@@ -238,7 +238,7 @@ impl Config {
         Self::from(&table(home)?, |name| std::env::var(name).ok())
     }
 
-    fn from(table: &Table, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    pub(crate) fn from(table: &Table, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let look = |key: &Key| key.look(table, &variable);
         let name = look(&NODE_NAME)?;
         let node_name = match name.value {

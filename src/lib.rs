@@ -10,6 +10,9 @@ pub mod client;
 pub mod config;
 pub mod coord;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod home;
 pub mod locator;
 mod mcp;

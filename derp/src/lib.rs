@@ -63,6 +63,9 @@
 pub mod client;
 mod error;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 #[cfg(feature = "io")]
 pub mod io;

@@ -11,12 +11,15 @@
 //! the moment at which it wants to be called again.
 
 #![cfg_attr(
-    not(any(feature = "io", test)),
+    not(any(feature = "io", feature = "fuzzing", test)),
     expect(dead_code, reason = "the state machines are driven from `io`")
 )]
 
 mod control;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 mod identity;
 #[cfg(feature = "io")]

@@ -30,6 +30,9 @@ pub mod ask;
 pub mod engine;
 pub mod error;
 pub mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod harmless;
 pub mod id;
 pub mod inbox;

@@ -18,7 +18,7 @@ mod resources;
 mod server;
 mod sessions;
 mod shared;
-mod tool;
+pub(crate) mod tool;
 mod who;
 
 use std::sync::Arc;
@@ -27,6 +27,12 @@ use rmcp::ServiceExt;
 
 use crate::cli::Cli;
 use crate::error::{Error, Result};
+
+/// Whether a URI names a resource that there may be.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn is_place(uri: &str) -> bool {
+    uri.parse::<resources::Place>().is_ok()
+}
 
 /// Serves until standard input ends.
 ///

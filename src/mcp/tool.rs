@@ -118,6 +118,9 @@ pub(crate) struct Entry {
     pub(crate) description: Description,
     pub(crate) long: bool,
     pub(crate) run: Run,
+    /// Whether the tool takes these arguments.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) takes: fn(JsonObject) -> bool,
 }
 
 /// All tools, by name.
@@ -163,6 +166,8 @@ fn entry<T: Tool>() -> (&'static str, Entry) {
             description,
             long,
             run,
+            #[cfg(any(test, feature = "fuzzing"))]
+            takes: |arguments| serde_json::from_value::<T>(Value::Object(arguments)).is_ok(),
         },
     )
 }

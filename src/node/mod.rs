@@ -16,7 +16,7 @@ pub(crate) mod judge;
 mod network;
 mod policy;
 pub mod post;
-mod proxy;
+pub(crate) mod proxy;
 mod route;
 mod serve;
 

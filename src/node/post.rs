@@ -4,9 +4,9 @@
 //! ([`lane`]), and what became of it can be asked for as long as the outbox remembers it
 //! ([`outbox`]). A message may go out more than once and is kept once: its id tells.
 
-mod journal;
+pub(crate) mod journal;
 mod lane;
-mod outbox;
+pub(crate) mod outbox;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;

@@ -18,7 +18,7 @@ const OPEN: Duration = Duration::from_secs(10);
 
 /// The first frame between nodes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, bincode::Encode, bincode::Decode)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// The session that asks, with the name it has; none for the owner in no session.
     pub session: Option<(u32, Option<String>)>,
     /// The token of a grant by which it may be asked.

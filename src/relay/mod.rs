@@ -6,7 +6,7 @@
 //! [`store`]. The relay signs who is a member and sees who talks to whom; it
 //! cannot read what they say.
 
-mod api;
+pub(crate) mod api;
 mod app;
 mod auth;
 mod clock;
@@ -14,7 +14,7 @@ mod config;
 mod coordinate;
 mod derp;
 mod directory;
-mod error;
+pub(crate) mod error;
 mod hub;
 mod limiter;
 mod nonces;
@@ -22,7 +22,7 @@ mod papers;
 mod policy;
 mod server;
 mod shared;
-mod signed;
+pub(crate) mod signed;
 mod store;
 mod stun;
 #[cfg(test)]

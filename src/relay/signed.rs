@@ -150,7 +150,7 @@ pub(crate) fn too_large() -> ApiError {
     )
 }
 
-fn credential(headers: &HeaderMap) -> Result<Option<Credential>, ApiError> {
+pub(crate) fn credential(headers: &HeaderMap) -> Result<Option<Credential>, ApiError> {
     let mut headers = headers.get_all(AUTHORIZATION).iter();
     let (Some(header), None) = (headers.next(), headers.next()) else {
         return Ok(None);

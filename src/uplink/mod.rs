@@ -13,7 +13,7 @@
 //! that a network shares.
 
 pub mod api;
-mod cache;
+pub(crate) mod cache;
 mod chain;
 pub(crate) mod dial;
 pub(crate) mod events;
@@ -22,7 +22,7 @@ mod join;
 pub mod kv;
 mod link;
 pub(crate) mod netmap;
-mod papers;
+pub(crate) mod papers;
 pub mod tls;
 mod url;
 

@@ -16,7 +16,7 @@ use crate::rpc::Incoming;
 use crate::term::{Screen, Strip};
 
 mod cast;
-mod pieces;
+pub(crate) mod pieces;
 
 pub(in crate::verb) use pieces::take_text;
 use pieces::{Form, Pieces};

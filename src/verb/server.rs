@@ -219,13 +219,18 @@ fn load(home: &Home) -> Result<Table> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Table::new()),
         Err(error) => return Err(invalid(error.to_string())),
     };
-    let file: Table = text
+    saved(&text).map_err(invalid)
+}
+
+/// The table `servers` of the file; what is wrong with it, if it has none.
+pub(crate) fn saved(text: &str) -> Result<Table, String> {
+    let mut file: Table = text
         .parse()
-        .map_err(|error: toml::de::Error| invalid(error.to_string()))?;
-    match file.get("servers") {
+        .map_err(|error: toml::de::Error| error.to_string())?;
+    match file.remove("servers") {
         None => Ok(Table::new()),
-        Some(Value::Table(servers)) => Ok(servers.clone()),
-        Some(_) => Err(invalid("[servers] is not a table".to_owned())),
+        Some(Value::Table(servers)) => Ok(servers),
+        Some(_) => Err("[servers] is not a table".to_owned()),
     }
 }
 

@@ -14,9 +14,9 @@ const END: &[u8] = b"\r\n\r\n";
 
 /// The first line, and the headers after it.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) line: String,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Head {
+    pub(crate) line: String,
+    pub(crate) headers: HeaderMap,
 }
 
 /// Reads a head. What came after it is left in `bytes`.
@@ -40,7 +40,8 @@ pub(super) async fn read_head(
     }
 }
 
-fn parse(head: &[u8]) -> Option<Head> {
+/// Reads a head without the empty line at its end; `None` if it is none.
+pub(crate) fn parse(head: &[u8]) -> Option<Head> {
     let mut lines = head
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));

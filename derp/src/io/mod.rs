@@ -1,7 +1,7 @@
 //! Sockets, clocks and tasks around the pure core.
 
 pub mod client;
-mod head;
+pub(crate) mod head;
 mod input;
 pub mod server;
 pub mod upgrade;

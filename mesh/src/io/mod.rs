@@ -21,6 +21,8 @@ mod links;
 mod node;
 mod outbox;
 mod pack;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use pack::pack_anything;
 mod platform;
 mod receive;
 mod reflect;

@@ -76,6 +76,33 @@ impl<'a, 'b> Packer<'a, 'b> {
     }
 }
 
+/// A fuzz target: datagrams of any peers and lengths, each said by two bytes. All that is taken is
+/// there, whole and in order, and cut apart again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn pack_anything(data: &[u8]) {
+    let mut store = vec![vec![0; 4 * MAX_QUIC_DATAGRAM]; 4];
+    let mut bufs: Vec<_> = store.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+    let mut metas = vec![RecvMeta::default(); 4];
+    let mut packer = Packer::new(&mut bufs, &mut metas);
+    let mut pushed = Vec::new();
+    for (step, number) in data.chunks_exact(2).zip((0..=u8::MAX).cycle()) {
+        let peer = SocketAddr::from(([127, 0, 0, 1], u16::from(step[0] % 4)));
+        let len = usize::from(step[0] / 4) * 32 + usize::from(step[1]) / 4;
+        let room = packer.has_room();
+        packer.push(peer, None, &vec![number; len]);
+        if room && (1..=MAX_QUIC_DATAGRAM).contains(&len) {
+            pushed.push((peer, len, number));
+        }
+    }
+    let count = packer.count();
+    let mut found = Vec::new();
+    for (buf, meta) in store.iter().zip(&metas).take(count) {
+        let datagrams = buf[..meta.len].chunks(meta.stride);
+        found.extend(datagrams.map(|one| (meta.addr, one.len(), one[0])));
+    }
+    assert_eq!(found, pushed);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

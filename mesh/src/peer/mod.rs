@@ -315,7 +315,13 @@ impl Core {
         self.events.pop_front()
     }
 
-    fn handle_packet(&mut self, via: Via, packet: &[u8], now: Instant) -> Option<Range<usize>> {
+    /// Takes a decrypted packet. Returns where in it a QUIC datagram is, if it is one.
+    pub(crate) fn handle_packet(
+        &mut self,
+        via: Via,
+        packet: &[u8],
+        now: Instant,
+    ) -> Option<Range<usize>> {
         // Authentic, but another source address than the key's: not for us.
         let port = self.pair.parse(packet)?;
         self.last_heard = Some(now);

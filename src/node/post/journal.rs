@@ -45,15 +45,7 @@ impl Journal {
             );
             file.set_len(whole as u64)?;
         }
-        let mut outbox = Outbox::default();
-        let mut damaged = 0;
-        for line in bytes[..whole].split(|byte| *byte == b'\n') {
-            match serde_json::from_slice::<Change>(line) {
-                Ok(change) => outbox.apply(change),
-                Err(_) if line.is_empty() => {}
-                Err(_) => damaged += 1,
-            }
-        }
+        let (outbox, damaged) = read_back(&bytes[..whole]);
         if damaged > 0 {
             tracing::warn!(damaged, "lines of the outbox cannot be read");
             // What could not be read is kept for whoever can.
@@ -103,6 +95,20 @@ impl Journal {
         self.compact_len = self.len;
         Ok(())
     }
+}
+
+/// The outbox that these lines make, and how many of them cannot be read.
+pub(crate) fn read_back(lines: &[u8]) -> (Outbox, usize) {
+    let mut outbox = Outbox::default();
+    let mut damaged = 0;
+    for line in lines.split(|byte| *byte == b'\n') {
+        match serde_json::from_slice::<Change>(line) {
+            Ok(change) => outbox.apply(change),
+            Err(_) if line.is_empty() => {}
+            Err(_) => damaged += 1,
+        }
+    }
+    (outbox, damaged)
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -190,7 +190,7 @@ fn shown(entry: &Entry) -> Value {
     })
 }
 
-fn place(network: NetworkId, name: &str, key: &str) -> Result<Place, ApiError> {
+pub(crate) fn place(network: NetworkId, name: &str, key: &str) -> Result<Place, ApiError> {
     let space = space(name)?;
     let key = Key::new(key).ok_or_else(|| {
         let why = "a key is 1 to 256 bytes of text without control characters, and no part \
@@ -224,7 +224,7 @@ fn missing(space: &str, key: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "key_not_found", what)
 }
 
-fn ttl(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(crate) fn ttl(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(text) = headers.get("x-ttl") else {
         return Ok(None);
     };
@@ -239,7 +239,7 @@ fn ttl(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     }
 }
 
-fn condition(headers: &HeaderMap) -> Result<Condition, ApiError> {
+pub(crate) fn condition(headers: &HeaderMap) -> Result<Condition, ApiError> {
     let wrong = || {
         ApiError::bad_request("the condition is not If-Match: \"<revision>\" or If-None-Match: *")
     };

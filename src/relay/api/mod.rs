@@ -6,7 +6,7 @@ mod grants;
 mod groups;
 mod invites;
 mod join;
-mod kv;
+pub(crate) mod kv;
 mod members;
 mod metrics;
 mod networks;

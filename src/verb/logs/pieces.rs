@@ -31,7 +31,7 @@ pub(super) struct Pieces {
 }
 
 /// What is made of output.
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Nothing.
     Raw,
     /// Text, line by line as it was written.
@@ -41,7 +41,7 @@ pub(super) enum Form {
 }
 
 /// The last lines so far.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     most: usize,
     /// Bytes that they may have; of more, the first go.
     room: u64,
@@ -51,7 +51,7 @@ pub(super) struct Tail {
 
 impl Form {
     /// Text as it was seen on a terminal of this size.
-    pub(super) fn transcript(size: Size, tail: Option<u32>, room: Option<u64>) -> Self {
+    pub(crate) fn transcript(size: Size, tail: Option<u32>, room: Option<u64>) -> Self {
         let tail = tail.map(|most| Tail {
             most: (most as usize).min(TAIL_MAX),
             room: room.unwrap_or(TAIL_ROOM).min(TAIL_ROOM),
@@ -61,7 +61,7 @@ impl Form {
         Self::Transcript(Box::new(Transcript::new(size)), tail)
     }
 
-    fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         match self {
             Self::Raw => bytes.to_vec(),
             Self::Strip(strip) => strip.feed(bytes),
@@ -84,7 +84,7 @@ impl Form {
     }
 
     /// What was kept back, when nothing more comes.
-    fn finish(&mut self) -> Vec<u8> {
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
         let Self::Transcript(transcript, tail) = std::mem::replace(self, Self::Raw) else {
             return Vec::new();
         };
@@ -264,14 +264,14 @@ impl Pieces {
 
 /// How many of the first `most` bytes to take: up to the end of a line if there is one among them,
 /// so that neither a character nor an escape sequence is cut; at least one.
-fn whole(bytes: &[u8], most: usize) -> usize {
+pub(crate) fn whole(bytes: &[u8], most: usize) -> usize {
     let taken = bytes.get(..most).unwrap_or(bytes);
     let line = taken.iter().rposition(|byte| *byte == b'\n');
     line.map_or_else(|| taken.len().max(1), |at| at + 1)
 }
 
 /// Takes all whole characters; what may be the start of one more stays.
-pub(in crate::verb) fn take_text(bytes: &mut Vec<u8>) -> String {
+pub(crate) fn take_text(bytes: &mut Vec<u8>) -> String {
     let keep = match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
         // Broken in the middle: looking for a start of a character at the very end.

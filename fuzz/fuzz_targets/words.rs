@@ -1,0 +1,5 @@
+//! See `codewire::fuzzing::words`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| codewire::fuzzing::words(data));
