@@ -59,6 +59,13 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Whether a command that begins with this word is one of this program's.
+pub(crate) fn is_verb(word: &str) -> bool {
+    let line = CommandLine::command();
+    line.find_subcommand(word)
+        .is_some_and(|verb| !verb.is_hide_set())
+}
+
 /// Whether this is `cw launch make test`, of which clap would only say that `test` was not expected.
 fn is_launch_without_command() -> bool {
     let mut words = std::env::args_os().skip(1);

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 use crate::home::{Home, write_private};
+use crate::ssh::Doors;
 
 /// What the program is told by its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Config {
     pub keep_finished: Option<u64>,
     /// How many days they are kept; none for the usual.
     pub keep_days: Option<u64>,
+    /// What the node takes over SSH.
+    pub ssh: Doors,
+    /// Whether who comes in over SSH may reach ports of this machine's loopback.
+    pub ssh_forward: bool,
     /// Where WebSocket clients may connect, host:port.
     pub listen: Option<String>,
     /// Where they find it from outside, for `cw server add`.
@@ -89,8 +94,18 @@ const KEEP_DAYS: Key = Key::number(
     &["node.keep_finished_days"],
 );
 
+const SSH: Key = Key::text("node.ssh", "CODEWIRE_SSH", &["node.ssh"]);
+const SSH_FORWARD: Key = Key {
+    name: "node.ssh_forward",
+    variable: "CODEWIRE_SSH_FORWARD",
+    places: &["node.ssh_forward"],
+    kind: Kind::Flag,
+};
+
 /// All of them, as `cw doctor` shows them.
-const KEYS: [Key; 11] = [
+const KEYS: [Key; 13] = [
+    SSH,
+    SSH_FORWARD,
     NODE_NAME,
     LISTEN,
     EXTERNAL_URL,
@@ -261,6 +276,18 @@ impl Config {
                 )));
             }
         };
+        let ssh = look(&SSH)?;
+        let doors = match ssh.value.as_deref() {
+            None | Some("keys") => Doors::Keys,
+            Some("relay") => Doors::Relay,
+            Some("off") => Doors::Off,
+            Some(other) => {
+                return Err(invalid(format!(
+                    "{}: ssh is {other:?}; it is \"keys\", \"relay\" or \"off\"",
+                    ssh.source
+                )));
+            }
+        };
         let count = |key: &Key, range: std::ops::RangeInclusive<u64>| {
             let setting = look(key)?;
             let parsed = setting.value.as_deref().map(str::parse::<u64>).transpose();
@@ -286,6 +313,8 @@ impl Config {
             log_mib: count(&LOG_MIB, 1..=1024 * 1024)?,
             keep_finished: count(&KEEP_FINISHED, 1..=1_000_000)?,
             keep_days: count(&KEEP_DAYS, 1..=36_500)?,
+            ssh: doors,
+            ssh_forward: look(&SSH_FORWARD)?.value.is_some_and(|value| !off(&value)),
             listen: look(&LISTEN)?.value,
             external_url: look(&EXTERNAL_URL)?.value,
         })

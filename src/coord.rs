@@ -14,12 +14,13 @@
 //!
 //! ```text
 //! relay → node  challenge { nonce }
-//! node → relay  hello     { network, key, version, revision?, papers?, handovers?, signature }
+//! node → relay  hello     { network, key, version, revision?, papers?, handovers?, ssh?, signature }
 //! relay → node  welcome   { record, stun_port?, keepalive_ms, dead_after_ms, handovers?, issuer? }
 //! relay → node  papers    { papers, serial, more } …
 //! relay → node  snapshot  { revision, peers, more } …  or  delta { resumed: true, … }
 //! relay → node  delta     { revision, upsert, removed, online, offline } …
 //! relay → node  handovers { handovers } before what a new issuer has signed
+//! relay → node  visit     { ticket, door, subject }
 //! relay → node  error     { code, message }, then the relay closes
 //! relay → node  deleted   { handovers, obituary }, then the relay closes
 //! ```
@@ -52,6 +53,7 @@ use mesh::{NetworkId, NodeName, SignKey, SignedRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::paper::SignedPaper;
+use crate::ssh::Door;
 use handover::{SignedHandover, SignedObituary};
 pub(crate) use invite::{Invite, InviteHash};
 
@@ -120,6 +122,9 @@ pub(crate) struct RelayInfo {
     /// The UDP port that answers STUN, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stun_port: Option<u16>,
+    /// The TCP port of the SSH front door, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ssh_port: Option<u16>,
     /// The relay's DERP key.
     pub(crate) derp_key: NodeKey,
 }
@@ -245,6 +250,16 @@ pub(crate) enum ToNode {
         /// By the last issuer.
         obituary: SignedObituary,
     },
+    /// Somebody is there for this node, over SSH: it comes to `GET /api/v1/back/{ticket}`. Only
+    /// nodes that have said what they take hear this.
+    Visit {
+        /// Good once, for ten seconds.
+        ticket: String,
+        /// How they come.
+        door: Door,
+        /// Who it is, as far as the relay knows.
+        subject: String,
+    },
     /// The relay will not go on; it closes the connection after this.
     Error {
         /// `unauthorized`, `revoked`, `version_unsupported`, `replaced`, …
@@ -307,6 +322,9 @@ pub(crate) enum ToRelay {
         /// How many hand-overs of the issuer it knows.
         #[serde(default, skip_serializing_if = "is_zero")]
         handovers: u32,
+        /// What it takes over SSH.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ssh: Vec<Door>,
         /// Over [`HelloProof::message`].
         signature: Signature,
     },

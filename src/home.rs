@@ -74,6 +74,18 @@ impl Home {
         std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700))
     }
 
+    /// SSH: this node's host key.
+    #[must_use]
+    pub fn ssh_host_key(&self) -> PathBuf {
+        self.dir.join("ssh_host_ed25519")
+    }
+
+    /// SSH: whose keys may come in, in OpenSSH's format.
+    #[must_use]
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.dir.join("authorized_keys")
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -72,12 +72,15 @@ fn a_letter_that_a_bug_loses_is_missed() {
 /// A run in which one letter is taken out of the first node's outbox while nobody looks.
 fn play_losing_one(world: &World) -> Vec<String> {
     let outcome = e2e::faults::play::with_a_bug(world, |outbox| {
-        let text = fs::read_to_string(outbox).unwrap();
+        let text = fs::read_to_string(outbox).expect("the outbox of the test is there");
         let mut lines: Vec<&str> = text.lines().collect();
         let put = |line: &&str| line.starts_with("{\"put\":") && line.contains("\"accepted\"");
-        let last = lines.iter().rposition(put).unwrap();
+        let last = lines
+            .iter()
+            .rposition(put)
+            .expect("the outbox of the test is there");
         let _ = lines.remove(last);
-        fs::write(outbox, lines.join("\n") + "\n").unwrap();
+        fs::write(outbox, lines.join("\n") + "\n").expect("the outbox of the test is there");
     });
     outcome.broken
 }

@@ -36,7 +36,7 @@ fn rotate(substrate: &dyn Substrate, overlap: &str) -> Value {
     let printed = substrate
         .admin()
         .ok(&[&words[..], &["--relay-url", &url]].concat());
-    serde_json::from_str(&printed).unwrap()
+    serde_json::from_str(&printed).expect("it went as the test says")
 }
 
 /// Calls without a pause until told to end; what failed.
@@ -93,7 +93,7 @@ fn calls_go_on(substrate: &dyn Substrate, times: usize) {
         end.store(true, Ordering::SeqCst);
         let failed: Vec<String> = calling
             .into_iter()
-            .flat_map(|calls| calls.join().unwrap())
+            .flat_map(|calls| calls.join().expect("it went as the test says"))
             .collect();
         driven.map(|()| failed)
     });

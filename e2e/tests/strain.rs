@@ -256,14 +256,16 @@ fn a_session_that_multiplies_can_be_killed() {
         steps::launch(cw, "bomb", &["sh", "-c", leads, &script, &place]);
         wait_until("there are as many as there may be", PATIENCE * 2, || {
             let count = group.processes().len();
-            (count >= 140).then_some(()).ok_or(format!("{count}"))
+            (count >= 140)
+                .then_some(())
+                .ok_or_else(|| count.to_string())
         });
         answers(cw, "coder", "one");
         let killed = cw.start(&["kill", "bomb", "--grace", "1"]);
         let _ = killed.wait(PATIENCE * 3).ok();
         wait_until("none is left", PATIENCE, || {
             let count = group.processes().len();
-            (count == 0).then_some(()).ok_or(format!("{count}"))
+            (count == 0).then_some(()).ok_or_else(|| count.to_string())
         });
         assert_eq!(steps::status(cw, "bomb")["status"], "killed");
         answers(cw, "coder", "two");

@@ -92,6 +92,13 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::network::Network,
     },
+    /// Your keys for SSH.
+    SshKey {
+        #[command(subcommand)]
+        verb: verb::ssh_key::SshKey,
+    },
+    /// Write a block into ~/.ssh/config with which 'ssh <node>.cw' reaches your nodes.
+    ConfigSsh(verb::config_ssh::ConfigSsh),
     /// Values that all machines of the network share.
     Kv {
         #[command(subcommand)]
@@ -141,6 +148,8 @@ enum Node {
     Run,
     /// List the nodes of the network, and how each is reached.
     List(verb::node::List),
+    /// Make a password for one login to a node over SSH, and show it as a QR code.
+    Qr(verb::node::Qr),
     /// Measure the way to a node.
     Ping(verb::node::Ping),
     /// Stop the node and end its sessions.
@@ -190,6 +199,8 @@ fn refuse_server(verb: &Verb) -> Result<()> {
         | Verb::Network { .. }
         | Verb::Group { .. }
         | Verb::Access { .. }
+        | Verb::SshKey { .. }
+        | Verb::ConfigSsh(_)
         | Verb::Health(_)
         | Verb::Node {
             verb: Some(Node::Stop(_) | Node::Restart(_)),
@@ -237,6 +248,11 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
         } => verb.run(cli).await,
         Verb::Node {
             verb: Some(Node::List(verb)),
+        } => verb.run(cli).await,
+        Verb::SshKey { verb } => verb.run(cli).await,
+        Verb::ConfigSsh(verb) => verb.run(cli).await,
+        Verb::Node {
+            verb: Some(Node::Qr(verb)),
         } => verb.run(cli).await,
         Verb::Node {
             verb: Some(Node::Ping(verb)),

@@ -6,6 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh::{NetworkId, NodeKey, NodeRecord, SignKey, SignedRecord};
 
+use crate::coord::handover::Issuers;
 use crate::coord::request::Credential;
 use crate::coord::{Invite, JoinRequest, JoinResponse, Peer, ToNode, ToRelay};
 use crate::paper::{GrantToken, SecretHash, SignedPaper};
@@ -44,13 +45,16 @@ pub fn credentials(data: &[u8]) {
 /// A paper that anybody made up, one that the issuer signed whatever it says, and the file of
 /// papers: what is not signed is not believed.
 pub fn papers(data: &[u8]) {
-    let (issuer, network) = (issuer(), network());
-    let mut papers = Papers::new(network, SignKey::from(&issuer.verifying_key()));
+    let (issuer, issuers) = (issuer(), issuers());
+    let mut papers = Papers::new(network());
     if let Ok(signed) = serde_json::from_slice::<SignedPaper>(data) {
-        assert_eq!(papers.handle(vec![signed], 1, false).len(), 1);
+        assert_eq!(
+            papers.handle(vec![signed], 1, false, (&issuers, NOW)).len(),
+            1
+        );
     }
     if let Ok(saved) = serde_json::from_slice::<SavedPapers>(data) {
-        papers.restore(saved);
+        papers.restore(saved, &issuers, NOW);
     }
     assert!(papers.rules().groups.is_empty() && papers.rules().grants.is_empty());
     let signature = issuer.sign(&[b"codewire paper v1\0", data].concat());
@@ -61,14 +65,14 @@ pub fn papers(data: &[u8]) {
     let Ok(signed) = serde_json::from_value::<SignedPaper>(signed) else {
         return;
     };
-    let bad = papers.handle(vec![signed.clone(), signed], 1, false);
+    let bad = papers.handle(vec![signed.clone(), signed], 1, false, (&issuers, NOW));
     let rules = papers.rules();
     assert!(rules.groups.len() + rules.grants.len() <= 1);
     assert!(bad.len() == 2 || bad.is_empty());
     if let Ok(text) = serde_json::to_vec(&papers.save()) {
-        let mut again = Papers::new(self::network(), SignKey::from(&issuer.verifying_key()));
+        let mut again = Papers::new(network());
         if let Ok(saved) = serde_json::from_slice(&text) {
-            again.restore(saved);
+            again.restore(saved, &issuers, NOW);
         }
         assert_eq!(again.rules().groups, rules.groups);
         assert_eq!(again.rules().grants, rules.grants);
@@ -90,11 +94,7 @@ pub fn coordination(data: &[u8]) {
         expires: NOW + 10,
     };
     let signed = SignedRecord::sign(&record, &issuer);
-    let mut map = Netmap::new(
-        SignKey::from(&issuer.verifying_key()),
-        signed.clone(),
-        record,
-    );
+    let mut map = Netmap::new(issuers(), signed.clone(), record);
     for line in data.split(|byte| *byte == b'\n') {
         let _ = serde_json::from_slice::<ToRelay>(line);
         if let Ok(saved) = serde_json::from_slice::<Saved>(line) {
@@ -115,8 +115,8 @@ pub fn coordination(data: &[u8]) {
             }
             Ok(ToNode::Delta(delta)) => drop(map.handle_delta(delta, NOW)),
             Ok(ToNode::Welcome { record, .. }) => drop(map.handle_own(record, NOW)),
-            Ok(ToNode::Challenge { .. } | ToNode::Papers { .. } | ToNode::Error { .. })
-            | Err(_) => {}
+            Ok(ToNode::Handovers { handovers }) => drop(map.handle_handovers(&handovers)),
+            Ok(_) | Err(_) => {}
         }
         assert!(map.peers(NOW).is_empty(), "nobody was signed");
     }
@@ -174,6 +174,10 @@ pub fn relay_events(data: &[u8]) {
 
 fn issuer() -> SigningKey {
     SigningKey::from_bytes(&[3; 32])
+}
+
+fn issuers() -> Issuers {
+    Issuers::new(network(), SignKey::from(&issuer().verifying_key()))
 }
 
 fn network() -> NetworkId {

@@ -19,6 +19,7 @@ pub mod post;
 pub(crate) mod proxy;
 mod route;
 mod serve;
+mod visits;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use mesh::{NodeKey, NodeName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Host, enrol, groups, serve};
+use super::{Host, enrol, groups, serve, visits};
 use crate::error::{Error, Result};
 use crate::uplink::kv::Shared;
 use crate::uplink::{Files, Membership, NetworkView, PeerView, Uplink};
@@ -203,24 +203,33 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         .transpose()?;
     mesh.set_relay(Some(Relay {
         url: membership.relay_url.clone(),
-        tls,
+        tls: tls.clone(),
         stun: None,
     }));
     let name = membership.name.clone();
     let shared = Shared::new(&membership, Arc::clone(&host.identity));
-    let uplink = Uplink::start(
+    let visited = visits::node(host)?;
+    let (uplink, visits) = Uplink::start(
         membership.clone(),
         Arc::clone(&host.identity),
         Files {
             cache: host.home.netmap(),
             issuers: host.home.issuers(),
         },
+        host.config.ssh.told(),
     )?;
     let view = uplink.view();
     let tasks = vec![
         tokio::spawn(follow(mesh.clone(), view.clone(), Arc::downgrade(host))),
         tokio::spawn(serve::mesh(mesh.clone(), Arc::downgrade(host))),
         tokio::spawn(groups::keep(view.clone(), Arc::downgrade(host))),
+        tokio::spawn(visits::serve(
+            visited,
+            membership.relay_url.clone(),
+            tls,
+            visits,
+            Arc::downgrade(host),
+        )),
     ];
     host.set_network(Arc::new(Network {
         mesh,

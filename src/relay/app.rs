@@ -30,6 +30,7 @@ use super::shared::Shared;
 use super::store::{
     Creation, Join, Joined, NewNetwork, Renewal, Revocation, Rotation, Sighting, Store,
 };
+use super::visits::Visits;
 use crate::coord::{Mark, RelayInfo};
 
 /// How long a record is good for, seconds. In its second half the relay makes
@@ -46,6 +47,7 @@ pub(crate) struct App {
     pub(crate) guards: Guards,
     pub(crate) shared: Shared,
     pub(crate) nonces: Mutex<Nonces>,
+    pub(crate) visits: Visits,
     /// Becomes true when the relay stops.
     pub(crate) stop: watch::Receiver<bool>,
     token: TokenHash,
@@ -157,6 +159,7 @@ impl App {
             guards: Guards::new(),
             shared: Shared::new(),
             nonces: Mutex::new(parts.nonces),
+            visits: Visits::default(),
             stop: parts.stop,
             token: parts.token,
             commit: tokio::sync::Mutex::new(()),
@@ -388,12 +391,7 @@ impl App {
     }
 }
 
-/// Bytes from the operating system.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes
-}
+pub(crate) use crate::random;
 
 /// Runs `work` to its end even if whoever waits for it goes away.
 async fn in_task<T: Send + 'static>(

@@ -31,7 +31,7 @@ pub struct Config {
     #[arg(long, value_name = "ADDRESS", default_value = ":8080")]
     pub listen: String,
 
-    /// Address of the SSH gateway (not built yet)
+    /// Address of the SSH front door, such as `:2222`; none if empty
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -101,6 +101,7 @@ pub(crate) struct Checked {
     pub(crate) base_url: String,
     pub(crate) listen: SocketAddr,
     pub(crate) stun_listen: Option<SocketAddr>,
+    pub(crate) ssh_listen: Option<SocketAddr>,
     pub(crate) data: DataDir,
     pub(crate) token: TokenHash,
     /// Where the token is, if the relay made it.
@@ -115,9 +116,6 @@ impl Config {
     ///
     /// `config_invalid`, `not_built`, `locked`, or what the file system says.
     pub(crate) fn check(&self) -> Result<Checked> {
-        if !self.ssh_listen.is_empty() {
-            return Err(Error::not_built("the SSH gateway"));
-        }
         match self.auth_mode.as_str() {
             "token" => {}
             "none" | "github" | "oidc" => {
@@ -134,6 +132,10 @@ impl Config {
             stun_listen: match self.stun_listen.as_str() {
                 "" => None,
                 listen => Some(address("--stun-listen", listen)?),
+            },
+            ssh_listen: match self.ssh_listen.as_str() {
+                "" => None,
+                listen => Some(address("--ssh-listen", listen)?),
             },
             tls: self.tls()?,
             data,

@@ -17,7 +17,7 @@ use derp::NodeKey;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh::{NetworkId, SignKey};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::app::{App, random};
@@ -30,6 +30,7 @@ use super::papers::Has;
 use super::server::Place;
 use super::store::Death;
 use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, ToNode, ToRelay, VERSION};
+use crate::ssh::Door;
 
 /// The longest message a node sends, bytes. A hello is below 1 KiB.
 const MAX_MESSAGE: usize = 16 * 1024;
@@ -111,7 +112,7 @@ fn deleted(death: &Death) -> ToNode {
 
 async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
     let entered = timeout(HELLO_LIMIT, enter(&app, remote, &mut socket)).await;
-    let (node, opened) = match entered {
+    let (node, opened, doors) = match entered {
         Ok(Some(Ok(entered))) => entered,
         Ok(Some(Err(refused))) => {
             return farewell(socket.split(), &refused.frame()).await;
@@ -124,7 +125,8 @@ async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
         node: &node,
         id: opened.id,
     };
-    run(&app, &node, opened, socket).await;
+    let told = app.visits.sit(&node.network, &node.key, opened.id, doors);
+    run(&app, &node, opened, told, socket).await;
 }
 
 /// Takes a connection off the books, however it ends.
@@ -137,10 +139,14 @@ struct OnTheBooks<'a> {
 impl Drop for OnTheBooks<'_> {
     fn drop(&mut self) {
         let Node { network, key } = self.node;
+        self.app.visits.leave(network, key, self.id);
         self.app.hub.close(network, key, self.id, unix_now());
         self.app.note_seen(network, key);
     }
 }
+
+/// A node that is in, its connection, and what it takes over SSH.
+type Entered = (Node, Opened, Vec<Door>);
 
 /// A node that has proven who it is.
 struct Node {
@@ -153,7 +159,7 @@ async fn enter(
     app: &Arc<App>,
     remote: Remote,
     socket: &mut WebSocket,
-) -> Option<Result<(Node, Opened), Refused>> {
+) -> Option<Result<Entered, Refused>> {
     let nonce = Nonce(random());
     socket.send(text(&ToNode::Challenge { nonce })).await.ok()?;
     let hello = loop {
@@ -170,7 +176,7 @@ async fn enter(
     Some(judged)
 }
 
-async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Opened), Refused> {
+async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<Entered, Refused> {
     let refuse = |code, message: &str| Err(Refused::Told(code, message.to_owned()));
     let Ok(ToRelay::Hello {
         network,
@@ -179,6 +185,7 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Open
         revision,
         papers,
         handovers,
+        ssh,
         signature,
     }) = serde_json::from_str(hello)
     else {
@@ -224,7 +231,8 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<(Node, Open
         papers,
         handovers,
     };
-    open(app, node, has).await
+    let (node, opened) = open(app, node, has).await?;
+    Ok((node, opened, ssh))
 }
 
 async fn open(app: &Arc<App>, node: Node, has: Has) -> Result<(Node, Opened), Refused> {
@@ -245,7 +253,13 @@ enum End {
     Stopping,
 }
 
-async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
+async fn run(
+    app: &Arc<App>,
+    node: &Node,
+    opened: Opened,
+    told: mpsc::Receiver<ToNode>,
+    socket: WebSocket,
+) {
     let (mut sink, mut stream) = socket.split();
     let Opened {
         cut,
@@ -264,7 +278,7 @@ async fn run(app: &Arc<App>, node: &Node, opened: Opened, socket: WebSocket) {
     first.extend(greeting.frames);
     let end = tokio::select! {
         () = listen(&mut stream) => End::Lost,
-        () = tell(app, node, first, greeting.cursor, bell, &mut sink) => End::Lost,
+        () = tell(app, node, first, greeting.cursor, (bell, told), &mut sink) => End::Lost,
         why = cut_or_stop(cut, app.stop.clone()) => why,
     };
     let (code, message) = match end {
@@ -302,7 +316,7 @@ async fn tell(
     node: &Node,
     first: Vec<ToNode>,
     mut cursor: Cursor,
-    mut bell: watch::Receiver<()>,
+    (mut bell, mut told): (watch::Receiver<()>, mpsc::Receiver<ToNode>),
     sink: &mut Sink,
 ) {
     for frame in first {
@@ -318,6 +332,7 @@ async fn tell(
     loop {
         let messages = tokio::select! {
             _ = ping.tick() => vec![Message::Ping(Vec::new().into())],
+            Some(frame) = told.recv() => vec![text(&frame)],
             changed = bell.changed(), if !rung => {
                 if changed.is_err() {
                     return;

@@ -9,6 +9,7 @@
 //! whatever happened to them in between, and a slow reader costs nothing but
 //! gets the sum of what it missed.
 
+mod find;
 mod network;
 
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ use super::store::{Change, NetworkState, Rotated};
 use crate::coord::ToNode;
 use crate::coord::handover::{Issuers, SignedHandover};
 use crate::paper::Paper;
+
+pub(crate) use find::Found;
 
 /// One coordination connection; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

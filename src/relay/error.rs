@@ -141,7 +141,8 @@ impl From<store::Error> for ApiError {
             Refusal::TooManyInvites
             | Refusal::TooManyPapers
             | Refusal::TooManyHandovers
-            | Refusal::GroupFull => (StatusCode::CONFLICT, "too_many", None),
+            | Refusal::GroupFull
+            | Refusal::TooManyKeys => (StatusCode::CONFLICT, "too_many", None),
             Refusal::NameBound => (
                 StatusCode::FORBIDDEN,
                 "name_bound",
@@ -152,6 +153,7 @@ impl From<store::Error> for ApiError {
                 "last_owner",
                 Some("make somebody else an owner first, or delete the network"),
             ),
+            Refusal::KeyTaken => (StatusCode::CONFLICT, "key_taken", None),
             Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken", None),
             Refusal::GroupUnknown => (
                 StatusCode::NOT_FOUND,

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use derp::NodeKey;
 use derp::io::server::Admission;
-use mesh::{NetworkId, SignedRecord};
+use mesh::{NetworkId, NodeName, SignedRecord};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::directory::{
-    Census, ConnectionId, Cursor, Directory, Greeting, Listed, NotLive, Standing,
+    Census, ConnectionId, Cursor, Directory, Found, Greeting, Listed, NotLive, Standing,
 };
 use super::papers::{Has, Papers};
 use super::store::{Change, Death, NetworkState, Rotated};
@@ -192,6 +192,11 @@ impl Hub {
     /// See [`Directory::list`].
     pub(crate) fn list(&self, network: &NetworkId) -> Vec<Listed> {
         self.inner.lock().directory.list(network)
+    }
+
+    /// See [`Directory::nodes_named`].
+    pub(crate) fn nodes_named(&self, name: &NodeName, owner: &str) -> Vec<Found> {
+        self.inner.lock().directory.nodes_named(name, owner)
     }
 
     /// See [`Directory::census`].

@@ -23,10 +23,12 @@ mod policy;
 mod server;
 mod shared;
 pub(crate) mod signed;
+mod ssh;
 mod store;
 mod stun;
 #[cfg(test)]
 mod tests;
+mod visits;
 
 pub use config::Config;
 pub use server::serve;

@@ -33,7 +33,7 @@ use super::hub::Hub;
 use super::limiter::Limiter;
 use super::nonces::Nonces;
 use super::store::{Sqlite, Store};
-use super::stun;
+use super::{ssh, stun};
 use crate::coord::RelayInfo;
 use crate::error::{Error, Result};
 
@@ -114,6 +114,7 @@ pub(crate) struct Relay {
     base_url: String,
     http: SocketAddr,
     stun: Option<SocketAddr>,
+    ssh: Option<SocketAddr>,
     token_made: Option<PathBuf>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
@@ -124,15 +125,26 @@ impl Relay {
     /// Opens the store, binds the sockets and starts to serve.
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         let checked = config.check()?;
-        let listener = bind(checked.listen).await?;
+        let listener = bind("HTTP", checked.listen).await?;
         let http = listener.local_addr()?;
         let udp = match checked.stun_listen {
             Some(address) => Some(bind_udp(address).await?),
             None => None,
         };
         let stun = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
+        let door = match checked.ssh_listen {
+            Some(address) => Some((
+                bind("SSH", address).await?,
+                crate::ssh::host_key(&checked.data.path("ssh_host_ed25519"))?,
+            )),
+            None => None,
+        };
+        let door_at = door
+            .as_ref()
+            .map(|(door, _)| door.local_addr())
+            .transpose()?;
         let (stop, stopped) = watch::channel(false);
-        let app = app(&checked, stun, stopped.clone()).await?;
+        let app = app(&checked, stun, door_at, stopped.clone()).await?;
 
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
@@ -148,6 +160,9 @@ impl Relay {
             stopped.clone(),
             expire_shared(Arc::clone(&app)),
         ));
+        if let Some((door, key)) = door {
+            tasks.spawn(ssh::serve(Arc::clone(&app), door, key));
+        }
         if let Some(udp) = udp {
             tasks.spawn(until_stopped(stopped, answer_stun(udp)));
         }
@@ -155,6 +170,7 @@ impl Relay {
             base_url: checked.base_url,
             http,
             stun,
+            ssh: door_at,
             token_made: checked.token_made,
             app,
             stop,
@@ -170,6 +186,9 @@ impl Relay {
         if let Some(stun) = self.stun {
             say(&format!("[relay] STUN listening on {stun}"));
         }
+        if let Some(ssh) = self.ssh {
+            say(&format!("[relay] SSH listening on {ssh}"));
+        }
         let (http, base_url) = (self.http, &self.base_url);
         say(&format!(
             "[relay] HTTP listening on {http} (base_url={base_url})"
@@ -180,6 +199,12 @@ impl Relay {
     #[cfg(test)]
     pub(crate) fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where the SSH front door is.
+    #[cfg(test)]
+    pub(crate) fn ssh(&self) -> Option<SocketAddr> {
+        self.ssh
     }
 
     /// Where STUN is answered.
@@ -205,6 +230,7 @@ impl Relay {
 async fn app(
     checked: &Checked,
     stun: Option<SocketAddr>,
+    ssh: Option<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> Result<Arc<App>> {
     let store = Sqlite::open(&checked.data.path("relay.db")).await;
@@ -217,6 +243,7 @@ async fn app(
     let info = RelayInfo {
         base_url: checked.base_url.clone(),
         stun_port: stun.map(|address| address.port()),
+        ssh_port: ssh.map(|address| address.port()),
         derp_key: derp.public_key(),
     };
     Ok(Arc::new(App::new(app::Parts {
@@ -404,12 +431,12 @@ async fn until_stopped(mut stop: watch::Receiver<bool>, work: impl Future<Output
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
+async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener> {
     let listener = match TcpListener::bind(address).await {
         Err(error) if is_without_v6(address, &error) => TcpListener::bind(v4_of(address)).await,
         listener => listener,
     };
-    listener.map_err(|error| taken("HTTP", address, &error))
+    listener.map_err(|error| taken(what, address, &error))
 }
 
 async fn bind_udp(address: SocketAddr) -> Result<UdpSocket> {

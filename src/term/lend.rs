@@ -265,22 +265,30 @@ mod tests {
     /// Both ends of a terminal in raw mode.
     fn terminal() -> (File, OwnedFd) {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-        let mut mode = tcgetattr(&slave).unwrap();
+        let master = openpt(flags).expect("a terminal of our own");
+        grantpt(&master).expect("a terminal of our own");
+        unlockpt(&master).expect("a terminal of our own");
+        let slave = ioctl_tiocgptpeer(&master, flags).expect("a terminal of our own");
+        let mut mode = tcgetattr(&slave).expect("a terminal of our own");
         mode.make_raw();
-        rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &mode).unwrap();
+        rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &mode)
+            .expect("a terminal of our own");
         (master.into(), slave)
     }
 
     fn lent(slave: &OwnedFd) -> (Lent, Loan) {
-        let progress = memory_file().unwrap();
-        Progress(progress.try_clone().unwrap()).set(None);
-        let copy = || slave.try_clone().unwrap();
-        let given = vec![copy(), copy(), progress.try_clone().unwrap().into()];
-        (Lent::open(given).unwrap(), Loan { progress })
+        let progress = memory_file().expect("a terminal of our own");
+        Progress(progress.try_clone().expect("a terminal of our own")).set(None);
+        let copy = || slave.try_clone().expect("a terminal of our own");
+        let given = vec![
+            copy(),
+            copy(),
+            progress.try_clone().expect("a terminal of our own").into(),
+        ];
+        (
+            Lent::open(given).expect("a terminal of our own"),
+            Loan { progress },
+        )
     }
 
     #[tokio::test]

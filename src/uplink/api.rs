@@ -10,8 +10,10 @@ use super::http::Http;
 use crate::error::{Error, Result};
 
 mod rules;
+mod ssh;
 
 pub use rules::{Grant, Group, Member, NewGrant, Policy, Seat};
+pub use ssh::{About, SshKey, SshPassword};
 
 /// A relay and who speaks to it.
 pub struct Api {

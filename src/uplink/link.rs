@@ -16,13 +16,14 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh::{Identity, SignedRecord};
 use rustls::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use self::frames::{End, STEP_LIMIT, Socket, broken, next_frame, parse, ping, refusal, unexpected};
+use super::back::Visit;
 use super::chain::own_record;
 use super::dial::{dial, within};
 use super::join::unix_now;
@@ -34,6 +35,7 @@ use crate::coord::handover::{SignedHandover, SignedObituary};
 use crate::coord::{DEAD_AFTER, HelloProof, Signature, ToNode, ToRelay, VERSION};
 use crate::error::Result;
 use crate::paper::SignedPaper;
+use crate::ssh::Door;
 
 /// The first wait after a break, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -79,6 +81,9 @@ pub(crate) struct Link {
     kept: PathBuf,
     /// The network is no more.
     deleted: bool,
+    /// What this node takes over SSH, and who is told of visits.
+    doors: Vec<Door>,
+    visits: mpsc::Sender<Visit>,
     /// When to write what changed; changes that come together go together.
     save_at: Option<Instant>,
 }
@@ -90,6 +95,7 @@ impl Link {
         membership: Membership,
         identity: Arc<Identity>,
         files: Files,
+        (doors, visits): (Vec<Door>, mpsc::Sender<Visit>),
     ) -> Result<(Self, watch::Receiver<Arc<NetworkView>>)> {
         let url: RelayUrl = membership.relay_url.parse()?;
         let tls = if url.tls {
@@ -136,6 +142,8 @@ impl Link {
             disk,
             kept: files.issuers,
             deleted,
+            doors,
+            visits,
             save_at: None,
         };
         Ok((link, seen))
@@ -226,6 +234,7 @@ impl Link {
             revision: self.netmap.revision(),
             papers: self.papers.serial(),
             handovers: self.netmap.issuers().count(),
+            ssh: self.doors.clone(),
             signature: Signature::sign(self.identity.signing_key(), &proof.message()),
         };
         let hello = serde_json::to_string(&hello).map_err(io::Error::from)?;
@@ -364,6 +373,19 @@ impl Link {
                 handovers,
                 obituary,
             } => return Err(self.bury(&handovers, obituary).await),
+            ToNode::Visit {
+                ticket,
+                door,
+                subject,
+            } => {
+                // When many wait already, this one is not come for, and the relay says so.
+                let _ = self.visits.try_send(Visit {
+                    ticket,
+                    door,
+                    subject,
+                });
+                return Ok(());
+            }
             ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
                 return Err(unexpected("a second greeting"));
             }

@@ -13,6 +13,7 @@
 //! that a network shares.
 
 pub mod api;
+mod back;
 pub(crate) mod cache;
 mod chain;
 pub(crate) mod dial;
@@ -34,19 +35,25 @@ use std::time::Instant;
 
 use mesh::{Identity, NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::coord::Revision;
 use crate::coord::handover::SignedHandover;
 use crate::error::Result;
+use crate::ssh::Door;
 
+pub use back::Visit;
+pub(crate) use back::come;
 pub(crate) use dial::dial;
 pub use join::{join, sign, sign_request};
 pub(crate) use link::jittered;
 pub use papers::Rules;
 pub use tls::client_config;
 pub(crate) use url::RelayUrl;
+
+/// Visits that are announced and not taken up, at most.
+const MAX_VISITS: usize = 16;
 
 /// A node's place in a network; what `membership.json` holds. No secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,8 +128,8 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Starts to connect, and returns at once. Until the relay answers, the
-    /// view is what `files` last knew.
+    /// Starts to connect, and returns at once; also the visits over SSH that the relay announces,
+    /// of the kinds in `doors`. Until the relay answers, the view is what `files` last knew.
     ///
     /// Needs a tokio runtime.
     ///
@@ -130,10 +137,16 @@ impl Uplink {
     ///
     /// When the membership does not hold together: its record is not signed
     /// by its issuer or is not this identity's, or its URL is none.
-    pub fn start(membership: Membership, identity: Arc<Identity>, files: Files) -> Result<Self> {
-        let (link, view) = link::Link::new(membership, identity, files)?;
+    pub fn start(
+        membership: Membership,
+        identity: Arc<Identity>,
+        files: Files,
+        doors: Vec<Door>,
+    ) -> Result<(Self, mpsc::Receiver<Visit>)> {
+        let (tell, visits) = mpsc::channel(MAX_VISITS);
+        let (link, view) = link::Link::new(membership, identity, files, (doors, tell))?;
         let task = tokio::spawn(link.run());
-        Ok(Self { view, task })
+        Ok((Self { view, task }, visits))
     }
 
     /// What is known, and a wake-up when it changes.

@@ -91,6 +91,54 @@ pub struct Pong {
     pub rtt_ms: f64,
 }
 
+/// Make a password for one login to a node over SSH, and show it as a QR code.
+#[derive(Args, Clone, Debug)]
+pub struct Qr {
+    /// The node; this one if left out.
+    pub node: Option<mesh::NodeName>,
+    /// Print JSON.
+    #[arg(short, long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub at: super::network::At,
+}
+
+impl Qr {
+    pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
+        let (api, network) = self.at.open(cli).await?;
+        let node = match self.node {
+            Some(node) => node,
+            None => match cli.ask(Call::ListNodes(List::default())).await? {
+                Reply::NodeList(nodes) => this_of(&nodes)?,
+                other => return Err(other.unexpected()),
+            },
+        };
+        let made = api.ssh_password(&network, &node).await?;
+        let port = made.ssh_port.ok_or_else(super::config_ssh::no_door)?;
+        let host = super::config_ssh::host_of(&self.at.relay(cli)?)?;
+        if self.json {
+            return cli.print_json(&serde_json::json!({
+                "host": host, "port": port, "user": format!("{network}/{node}"),
+                "password": made.password, "expires_at": made.expires_at,
+            }));
+        }
+        let url = format!("ssh://{network}%2F{node}:{}@{host}:{port}", made.password);
+        cli.note(&format!(
+            "{}\nssh -p {port} {network}/{node}@{host}\nGood for one login, until {}. The password:",
+            show::qr(&url)?,
+            show::clean(&made.expires_at)
+        ));
+        cli.print(&format!("{}\n", show::clean(&made.password)))
+    }
+}
+
+fn this_of(nodes: &Nodes) -> Result<mesh::NodeName> {
+    let this = nodes.nodes.iter().find(|node| node.this);
+    let this = this.ok_or_else(|| Error::internal("the node does not know itself"))?;
+    Ok(this.name.parse()?)
+}
+
 fn network_name(text: &str) -> Result<String> {
     Ok(text.parse::<mesh::NetworkId>()?.to_string())
 }

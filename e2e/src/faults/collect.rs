@@ -172,9 +172,9 @@ fn files(home: &Home, host: Host) -> Vec<Line> {
         let path = session.path().join("events.jsonl");
         found.insert(path.clone(), lines_are_json(&path));
     }
-    for name in ["outbox.jsonl"] {
-        found.insert(dir.join(name), lines_are_json(&dir.join(name)));
-    }
+    let outbox = dir.join("outbox.jsonl");
+    let whole = lines_are_json(&outbox);
+    found.insert(outbox, whole);
     for name in ["sessions.json", "membership.json", "netmap.json"] {
         let path = dir.join(name);
         let Ok(text) = std::fs::read(&path) else {

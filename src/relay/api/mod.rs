@@ -12,6 +12,7 @@ mod metrics;
 mod networks;
 mod nodes;
 mod page;
+mod ssh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) use body::network_of;
 
 use super::app::App;
 use super::error::ApiError;
-use super::{coordinate, derp};
+use super::{coordinate, derp, visits};
 
 /// The longest request body, bytes. The largest request is a join, below 1 KiB.
 const MAX_BODY: usize = 64 * 1024;
@@ -79,6 +80,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         )
         .route("/api/v1/access/cache/events", get(grants::events))
         .route("/api/v1/coordinate", get(coordinate::coordinate))
+        .route(
+            "/api/v1/ssh-keys",
+            get(ssh::list).post(ssh::add).delete(ssh::remove),
+        )
+        .route("/api/v1/ssh-passwords", post(ssh::password))
+        .route("/api/v1/back/{ticket}", get(visits::back))
         .route("/join", get(page::join))
         .merge(kv::router())
         .route("/derp", get(derp::upgrade))

@@ -6,6 +6,7 @@
 //! Whatever two relays over one database would have to agree on is here and
 //! not in memory.
 
+pub(crate) mod doors;
 pub(crate) mod shared;
 mod sqlite;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::paper::Paper;
 
 pub(crate) use sqlite::Sqlite;
 
+use doors::{SshKey, SshPassword};
 use shared::{Changes, Entry, Place, Put, Query, Removal};
 
 /// Live nodes of one network. Each is in the memory of the relay and in the
@@ -144,6 +146,25 @@ pub(crate) trait Store: Send + Sync {
 
     /// Forgets deletions older than [`shared::DELETIONS_KEPT`].
     fn forget_shared(&self, now: u64) -> Answer<'_, ()>;
+
+    /// Lets a person in with a key; whether that is new. A key that is somebody else's is
+    /// [`Refusal::KeyTaken`].
+    fn add_ssh_key(&self, key: SshKey) -> Answer<'_, bool>;
+
+    /// The keys of a person, oldest first.
+    fn ssh_keys(&self, subject: Subject) -> Answer<'_, Vec<SshKey>>;
+
+    /// Takes a key of a person away; whether there was one.
+    fn remove_ssh_key(&self, subject: Subject, fingerprint: String) -> Answer<'_, bool>;
+
+    /// Whose a key is.
+    fn ssh_key(&self, fingerprint: String) -> Answer<'_, Option<SshKey>>;
+
+    /// Adds a password. This and below: `now` is unix seconds.
+    fn add_ssh_password(&self, password: SshPassword, now: u64) -> Answer<'_, ()>;
+
+    /// Uses a password up; `None` if there is none, or its time is over.
+    fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>>;
 }
 
 /// Who acts or owns: `admin`, `guest:<invite>`.
@@ -478,6 +499,12 @@ pub(crate) enum Refusal {
     /// `MAX_HANDOVERS`.
     #[error("the issuer of this network has handed over as often as it may")]
     TooManyHandovers,
+    /// Somebody else's.
+    #[error("this key belongs to somebody else")]
+    KeyTaken,
+    /// [`doors::MAX_SSH_KEYS`], [`doors::MAX_SSH_PASSWORDS`].
+    #[error("you have as many of these as you may have: 100")]
+    TooManyKeys,
     /// `MAX_GROUPS`, `MAX_GRANTS`.
     #[error("this network has as many of these as it may have")]
     TooManyPapers,

@@ -3,6 +3,7 @@
 //! Each function gets an empty store. An implementation runs them all by
 //! [`for_each_test!`].
 
+mod doors;
 mod issuers;
 mod shared;
 
@@ -37,8 +38,11 @@ macro_rules! for_each_test {
         $run!(shared_values_change_on_condition);
         $run!(shared_changes_are_told);
         $run!(shared_values_are_limited);
+        $run!(ssh_keys_are_one_persons);
+        $run!(ssh_passwords_are_good_once);
     };
 }
+pub(super) use doors::{ssh_keys_are_one_persons, ssh_passwords_are_good_once};
 pub(super) use for_each_test;
 pub(super) use issuers::{a_deleted_network_leaves_an_obituary, issuers_hand_over};
 pub(super) use shared::{

@@ -125,6 +125,7 @@ async fn a_hello_with_a_forged_signature_is_refused() {
             revision: None,
             papers: None,
             handovers: 0,
+            ssh: Vec::new(),
             signature: Signature::sign(
                 who.signing_key(),
                 &HelloProof {

@@ -8,6 +8,7 @@ mod lies;
 mod live;
 mod rig;
 mod rotate;
+mod ssh;
 mod start;
 mod stolen;
 mod tls;

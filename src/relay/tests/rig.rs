@@ -184,7 +184,8 @@ impl Node {
     pub(super) fn up_through(&self, url: &str) -> Up {
         let (mut membership, identity) = (self.membership.clone(), Arc::clone(&self.identity));
         membership.relay_url = url.to_owned();
-        let uplink = Uplink::start(membership, identity, self.files()).unwrap();
+        let uplink = Uplink::start(membership, identity, self.files(), Vec::new());
+        let (uplink, _) = uplink.unwrap();
         Up {
             view: uplink.view(),
             _uplink: uplink,

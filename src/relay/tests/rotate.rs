@@ -322,6 +322,7 @@ async fn a_node_that_was_away_learns_that_its_network_is_no_more() {
                 revision: None,
                 papers: None,
                 handovers: 0,
+                ssh: Vec::new(),
                 signature: Signature::sign(stranger.signing_key(), &proof.message()),
             }
         });

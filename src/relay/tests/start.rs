@@ -22,7 +22,10 @@ async fn what_is_not_built_is_said() {
                 Err(error) => error.code,
             }
         };
-        assert_eq!(start(&|c| c.ssh_listen = ":2222".into()).await, "not_built");
+        assert_eq!(
+            start(&|c| c.ssh_listen = "nowhere".into()).await,
+            "config_invalid"
+        );
         for mode in ["none", "github", "oidc"] {
             assert_eq!(start(&|c| c.auth_mode = mode.into()).await, "not_built");
         }

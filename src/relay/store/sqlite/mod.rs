@@ -6,6 +6,7 @@
 //! IMMEDIATE`), so what they read still holds when they write. The file and
 //! its log are 0600.
 
+mod doors;
 mod invites;
 mod issuers;
 mod networks;
@@ -25,6 +26,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Sqlite as Engine, Transaction};
 
 use self::row::signed;
+use super::doors::{SshKey, SshPassword};
 use super::{
     Answer, Change, Creation, Death, EXPIRED_INVITES_KEPT, Error, InviteInfo, Join, Joined,
     MAX_CHANGES, MemberInfo, Mourner, NetworkInfo, NetworkState, NewInvite, NewNetwork,
@@ -41,6 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_shared.sql"),
     include_str!("../migrations/0003_papers.sql"),
     include_str!("../migrations/0004_handovers.sql"),
+    include_str!("../migrations/0005_ssh.sql"),
 ];
 
 /// How long to wait for another process (a backup, a shell) that holds the
@@ -255,6 +258,30 @@ impl Store for Sqlite {
 
     fn forget_shared(&self, now: u64) -> Answer<'_, ()> {
         self.forget_deletions(now).boxed()
+    }
+
+    fn add_ssh_key(&self, key: SshKey) -> Answer<'_, bool> {
+        self.put_ssh_key(key).boxed()
+    }
+
+    fn ssh_keys(&self, subject: Subject) -> Answer<'_, Vec<SshKey>> {
+        self.list_ssh_keys(subject).boxed()
+    }
+
+    fn remove_ssh_key(&self, subject: Subject, fingerprint: String) -> Answer<'_, bool> {
+        self.delete_ssh_key(subject, fingerprint).boxed()
+    }
+
+    fn ssh_key(&self, fingerprint: String) -> Answer<'_, Option<SshKey>> {
+        self.find_ssh_key(fingerprint).boxed()
+    }
+
+    fn add_ssh_password(&self, password: SshPassword, now: u64) -> Answer<'_, ()> {
+        self.put_ssh_password(password, now).boxed()
+    }
+
+    fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>> {
+        self.use_ssh_password(hash, now).boxed()
     }
 }
 

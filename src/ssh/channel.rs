@@ -1,0 +1,354 @@
+//! One session channel on a node: what the client asks for first (terminal, variables), then one
+//! program, then its end.
+//!
+//! The order of the end is that of the spine: the last byte, then how it ended, then the close.
+
+use std::os::unix::ffi::OsStringExt as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use portable_pty::PtySize;
+use russh::server::{Handle, Msg};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, Sig};
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::program::{Account, Ended, Order, Output, Program, Terminal};
+
+/// Variables of the client that are passed on; each name may end in a star.
+const VARIABLES: [&str; 4] = ["LANG", "LC_*", "COLORTERM", "CW_*"];
+
+/// Variables of one channel, and the longest of them.
+const MAX_VARIABLES: usize = 32;
+const MAX_VARIABLE: usize = 4096;
+
+/// The longest command, bytes: what one argument may be on Linux.
+const MAX_COMMAND: usize = 128 * 1024;
+
+/// How long a channel may take to say what it wants.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the output of a program that has ended is waited for, when what it left behind keeps it
+/// open.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Rows and columns, at most: what a terminal's size field holds.
+const MAX_SIDE: u32 = 1000;
+
+/// The code of standard error in extended data (RFC 4254, 5.2).
+const STDERR: u32 = 1;
+
+/// Serves a channel to its end.
+pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Account) {
+    let id = channel.id();
+    let (mut requests, answers) = channel.split();
+    let started = timeout(START_LIMIT, start(&mut requests, id, &handle, &account)).await;
+    if let Ok(Some(mut program)) = started {
+        let (to_program, input) = mpsc::channel(16);
+        // What the client says is heard even while it does not take what the program says.
+        let ended = tokio::select! {
+            ended = answer(&mut program, input, id, &handle) => Some(ended),
+            () = hear(&mut requests, to_program) => None,
+        };
+        if let Some(ended) = ended {
+            say_end(ended, id, &handle).await;
+        }
+    }
+    // It may be gone.
+    let _ = answers.close().await;
+}
+
+/// What the client may do while its program runs.
+enum Word {
+    Input(Bytes),
+    Signal(Signal),
+    Resize(PtySize),
+}
+
+/// Waits for what the channel is to be, and starts it. None if it was closed or went wrong.
+async fn start(
+    requests: &mut ChannelReadHalf,
+    id: ChannelId,
+    handle: &Handle,
+    account: &Account,
+) -> Option<Program> {
+    let mut order = Order::default();
+    loop {
+        let taken = match requests.wait().await? {
+            ChannelMsg::RequestPty {
+                term,
+                col_width,
+                row_height,
+                ..
+            } => {
+                let is_name = term.len() <= 64
+                    && term
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-+._".contains(&byte));
+                order.terminal = Some(Terminal {
+                    name: if is_name && !term.is_empty() {
+                        term
+                    } else {
+                        "xterm-256color".to_owned()
+                    },
+                    size: size(col_width, row_height),
+                });
+                true
+            }
+            ChannelMsg::SetEnv {
+                variable_name,
+                variable_value,
+                ..
+            } => set(&mut order, variable_name, variable_value),
+            ChannelMsg::WindowChange {
+                col_width,
+                row_height,
+                ..
+            } => {
+                if let Some(terminal) = &mut order.terminal {
+                    terminal.size = size(col_width, row_height);
+                }
+                continue;
+            }
+            ChannelMsg::RequestShell { .. } => return begin(order, id, handle, account).await,
+            ChannelMsg::Exec { command, .. } => {
+                if command.len() > MAX_COMMAND || command.contains(&0) {
+                    let _ = handle.channel_failure(id).await;
+                    return None;
+                }
+                order.command = Some(command_line(command, account));
+                return begin(order, id, handle, account).await;
+            }
+            ChannelMsg::Eof | ChannelMsg::Close => return None,
+            // Files and agents are not passed on.
+            ChannelMsg::RequestSubsystem { .. }
+            | ChannelMsg::AgentForward { .. }
+            | ChannelMsg::RequestX11 { .. } => false,
+            _ => continue,
+        };
+        let told = if taken {
+            handle.channel_success(id).await
+        } else {
+            handle.channel_failure(id).await
+        };
+        told.ok()?;
+    }
+}
+
+async fn begin(order: Order, id: ChannelId, handle: &Handle, account: &Account) -> Option<Program> {
+    match Program::start(order, account) {
+        Ok(program) => {
+            handle.channel_success(id).await.ok()?;
+            Some(program)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a program for SSH cannot be started");
+            let _ = handle.channel_failure(id).await;
+            None
+        }
+    }
+}
+
+/// A command as the shell gets it: behind this program's own path if it begins with one of its
+/// verbs.
+fn command_line(command: Vec<u8>, account: &Account) -> std::ffi::OsString {
+    let text = String::from_utf8_lossy(&command);
+    let first = text.split_ascii_whitespace().next().unwrap_or_default();
+    if !crate::cli::is_verb(first) {
+        return std::ffi::OsString::from_vec(command);
+    }
+    let quoted = account.cw.display().to_string().replace('\'', r"'\''");
+    let mut line = format!("exec '{quoted}' ").into_bytes();
+    line.extend_from_slice(&command);
+    std::ffi::OsString::from_vec(line)
+}
+
+/// Takes a variable, if it is one of those that are passed on.
+fn set(order: &mut Order, name: String, value: String) -> bool {
+    let known = VARIABLES.iter().any(|known| match known.strip_suffix('*') {
+        Some(prefix) => name
+            .strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty()),
+        None => name == *known,
+    });
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let fits = name.len() + value.len() <= MAX_VARIABLE && order.env.len() < MAX_VARIABLES;
+    // Who speaks as a session is proven by the process tree, not by a variable; one that claims it
+    // would only confuse.
+    let is_claim = name.starts_with("CW_SESSION");
+    let ok = known && fits && !is_claim && name.bytes().all(plain) && !value.contains('\0');
+    if ok {
+        order.env.push((name, value));
+    }
+    ok
+}
+
+/// Hears the client; returns when it closes the channel or goes away.
+async fn hear(requests: &mut ChannelReadHalf, to_program: mpsc::Sender<Word>) {
+    while let Some(message) = requests.wait().await {
+        let word = match message {
+            ChannelMsg::Data { data } if data.is_empty() => continue,
+            ChannelMsg::Data { data } => Word::Input(data),
+            ChannelMsg::Eof => Word::Input(Bytes::new()),
+            ChannelMsg::Signal { signal } => match number(&signal) {
+                Some(signal) => Word::Signal(signal),
+                None => continue,
+            },
+            ChannelMsg::WindowChange {
+                col_width,
+                row_height,
+                ..
+            } => Word::Resize(size(col_width, row_height)),
+            ChannelMsg::Close => return,
+            _ => continue,
+        };
+        if to_program.send(word).await.is_err() {
+            // The program takes nothing more; that it ends is told elsewhere.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Runs the program to its end; all it said has been sent then.
+async fn answer(
+    program: &mut Program,
+    mut words: mpsc::Receiver<Word>,
+    id: ChannelId,
+    handle: &Handle,
+) -> Ended {
+    let mut ended = None;
+    let mut typing: Option<Bytes> = None;
+    loop {
+        let drained = async {
+            if ended.is_some() {
+                tokio::time::sleep(DRAIN_LIMIT).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            output = program.output.recv() => match output {
+                Some(Output::Stdout(bytes)) => {
+                    if handle.data(id, bytes).await.is_err() {
+                        return ended.unwrap_or(Ended::Status(255));
+                    }
+                }
+                Some(Output::Stderr(bytes)) => {
+                    if handle.extended_data(id, STDERR, bytes).await.is_err() {
+                        return ended.unwrap_or(Ended::Status(255));
+                    }
+                }
+                None => {
+                    return match ended {
+                        Some(ended) => ended,
+                        None => (&mut program.ended).await.unwrap_or(Ended::Status(255)),
+                    };
+                }
+            },
+            how = &mut program.ended, if ended.is_none() => {
+                ended = Some(how.unwrap_or(Ended::Status(255)));
+            }
+            () = drained => return ended.unwrap_or(Ended::Status(255)),
+            place = program.input.reserve(), if typing.is_some() => {
+                if let (Ok(place), Some(bytes)) = (place, typing.take()) {
+                    place.send(bytes);
+                }
+            }
+            Some(word) = words.recv(), if typing.is_none() => match word {
+                Word::Input(bytes) => typing = Some(bytes),
+                Word::Signal(signal) => program.signal(signal),
+                Word::Resize(size) => program.resize(size),
+            },
+        }
+    }
+}
+
+async fn say_end(ended: Ended, id: ChannelId, handle: &Handle) {
+    // The client may have gone meanwhile.
+    let _ = handle.eof(id).await;
+    let _ = match ended {
+        Ended::Status(status) => handle.exit_status_request(id, status).await,
+        Ended::Signal(signal) => {
+            let what = format!("ended by signal {signal}");
+            handle
+                .exit_signal_request(id, name(signal), false, what, String::new())
+                .await
+        }
+    };
+}
+
+fn size(cols: u32, rows: u32) -> PtySize {
+    let side = |side: u32, usual: u16| match side {
+        // Clients without a terminal of their own say so.
+        0 => usual,
+        side => u16::try_from(side.min(MAX_SIDE)).unwrap_or(usual),
+    };
+    PtySize {
+        rows: side(rows, 24),
+        cols: side(cols, 80),
+        pixel_width: 0,
+        pixel_height: 0,
+    }
+}
+
+/// Signals by their names (RFC 4254, 6.10).
+const SIGNALS: [(Sig, Signal); 11] = [
+    (Sig::ABRT, Signal::ABORT),
+    (Sig::ALRM, Signal::ALARM),
+    (Sig::FPE, Signal::FPE),
+    (Sig::HUP, Signal::HUP),
+    (Sig::ILL, Signal::ILL),
+    (Sig::INT, Signal::INT),
+    (Sig::KILL, Signal::KILL),
+    (Sig::PIPE, Signal::PIPE),
+    (Sig::QUIT, Signal::QUIT),
+    (Sig::SEGV, Signal::SEGV),
+    (Sig::TERM, Signal::TERM),
+];
+
+fn number(signal: &Sig) -> Option<Signal> {
+    let same = |name: &Sig| std::mem::discriminant(name) == std::mem::discriminant(signal);
+    let known = SIGNALS.iter().find(|(name, _)| same(name));
+    known.map(|(_, number)| *number)
+}
+
+fn name(signal: i32) -> Sig {
+    let known = SIGNALS.iter().find(|(_, number)| number.as_raw() == signal);
+    known.map_or_else(|| Sig::Custom(signal.to_string()), |(name, _)| name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_chosen() {
+        let mut order = Order::default();
+        assert!(set(&mut order, "LANG".into(), "C.UTF-8".into()));
+        assert!(set(&mut order, "LC_ALL".into(), "C".into()));
+        for (name, value) in [
+            ("LD_PRELOAD", "/tmp/x.so"),
+            ("PATH", "/tmp"),
+            ("LC_", "x"),
+            ("LC_A B", "x"),
+            ("LANG", "a\0b"),
+            ("CW_SESSION_ID", "7"),
+            ("CODEWIRE_HOME", "/tmp"),
+        ] {
+            assert!(!set(&mut order, name.into(), value.into()), "{name}");
+        }
+        assert!(!set(&mut order, "LANG".into(), "x".repeat(5000)));
+        for _ in 0..MAX_VARIABLES {
+            set(&mut order, "LANG".into(), "x".into());
+        }
+        assert_eq!(order.env.len(), MAX_VARIABLES);
+    }
+
+    #[test]
+    fn sizes_make_sense() {
+        assert_eq!((size(0, 0).cols, size(0, 0).rows), (80, 24));
+        assert_eq!((size(132, 50).cols, size(132, 50).rows), (132, 50));
+        assert_eq!(size(u32::MAX, 1).cols, 1000);
+    }
+}
