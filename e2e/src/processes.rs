@@ -101,7 +101,8 @@ impl Processes {
     }
 
     /// The relay.
-    pub(crate) fn relay(&self) -> &Relay {
+    #[must_use]
+    pub fn relay(&self) -> &Relay {
         &self.relay
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Certificate {
 struct State {
     /// `host:port`; the port is 0 until the relay has said which it is.
     listen: String,
+    /// The same of the SSH front door.
+    ssh: String,
     running: Option<Running>,
     /// What earlier runs have printed.
     log: String,
@@ -48,6 +50,9 @@ impl Relay {
             tls: None,
             state: Mutex::new(State {
                 listen: listen.to_owned(),
+                ssh: listen
+                    .rsplit_once(':')
+                    .map_or("127.0.0.1:0".to_owned(), |(host, _)| format!("{host}:0")),
                 running: None,
                 log: String::new(),
             }),
@@ -82,11 +87,18 @@ impl Relay {
         let data = self.data.display().to_string();
         let mut arguments = vec!["relay", "serve", "--base-url", &url, "--data-dir", &data];
         arguments.extend(["--listen", &state.listen, "--stun-listen", &stun]);
+        arguments.extend(["--ssh-listen", &state.ssh]);
         let files = self.tls.as_ref().map(Certificate::files);
         if let Some((chain, key)) = &files {
             arguments.extend(["--tls-cert", chain, "--tls-key", key]);
         }
         let running = self.cw.start(&arguments);
+        let door = running.stderr.line("[relay] SSH listening on ", PATIENCE);
+        let ssh = door
+            .split_whitespace()
+            .nth(4)
+            .unwrap_or_default()
+            .to_owned();
         let line = running.stderr.line("[relay] HTTP listening on ", PATIENCE);
         let address = line
             .split_whitespace()
@@ -95,6 +107,7 @@ impl Relay {
             .to_owned();
         state.running = Some(running);
         state.listen = address;
+        state.ssh = ssh;
     }
 
     /// Its URL.
@@ -117,6 +130,12 @@ impl Relay {
         let listen = self.lock().listen.clone();
         assert!(!listen.ends_with(":0"), "the relay was never started");
         listen
+    }
+
+    /// Where its SSH front door is, `host:port`.
+    #[must_use]
+    pub fn ssh(&self) -> String {
+        self.lock().ssh.clone()
     }
 
     /// Asks it to stop (SIGTERM), and waits until it has.
