@@ -338,6 +338,16 @@ fn who_listens_misses_nothing() {
     });
 }
 
+/// Says that it is over, also when what it is in has failed: those who talk would else do so for
+/// ever, and so would the test.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Both sessions write to each other without a pause while their nodes are killed.
 fn killed_under_traffic(kills: usize) {
     with_both(|processes, here, there| {
@@ -360,6 +370,7 @@ fn killed_under_traffic(kills: usize) {
         let (sent_here, sent_there) = std::thread::scope(|scope| {
             let one = scope.spawn(|| talk(here, "planner", "dev-2:coder"));
             let other = scope.spawn(|| talk(there, "coder", "dev-1:planner"));
+            let ends = Ends(&over);
             let mut seed: u64 = 7;
             for kill in 0..kills {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -370,7 +381,7 @@ fn killed_under_traffic(kills: usize) {
                     works_again(host.name(), processes, host);
                 }
             }
-            over.store(true, Ordering::SeqCst);
+            drop(ends);
             (
                 one.join().expect("it talks"),
                 other.join().expect("it talks"),
