@@ -24,6 +24,7 @@ mod home;
 mod identity;
 #[cfg(feature = "io")]
 pub mod io;
+mod nat64;
 mod packet;
 mod path;
 mod peer;

@@ -6,17 +6,23 @@
 //! falls behind the one that does not, or, if both have gone on (the process was
 //! stopped, or its machine), a timer goes off much too late.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::time::timeout;
+
 use super::node::Node;
 use super::platform::{self, Changes};
+use crate::nat64::{self, Prefix};
 use crate::reflect::has_moved;
 
 /// The machine's addresses are looked up again this often.
 const LOOK: Duration = Duration::from_secs(30);
 /// After word of a change, more is likely to follow at once.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long the name that shows a translator may take to resolve.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 /// The clocks are compared this often.
 const TICK: Duration = Duration::from_secs(1);
 /// Being so late is no busy machine any more.
@@ -66,6 +72,7 @@ impl Node {
     pub(super) async fn run_addresses(self: Arc<Self>) {
         let mut changes = Changes::watch();
         let mut before = platform::host_addresses();
+        self.find_translator(&before).await;
         loop {
             tokio::select! {
                 () = changes.next() => tokio::time::sleep(SETTLE).await,
@@ -75,11 +82,35 @@ impl Node {
             if has_moved(&before, &now) {
                 tracing::info!("the machine has moved to another network");
                 self.handle_move();
+                self.find_translator(&now).await;
             } else {
                 self.refresh_endpoints();
             }
             before = now;
         }
+    }
+}
+
+impl Node {
+    /// Looks for a translator to IPv4, if the machine has IPv6 only.
+    async fn find_translator(&self, own: &[IpAddr]) {
+        let Some(udp) = &self.udp else {
+            return;
+        };
+        let has = |v4: bool| own.iter().any(|ip| !ip.is_loopback() && ip.is_ipv4() == v4);
+        udp.set_translator(None);
+        if has(true) || !has(false) {
+            return;
+        }
+        let resolving = tokio::net::lookup_host((nat64::NAME, 0));
+        let Ok(Ok(answers)) = timeout(RESOLVE_WITHIN, resolving).await else {
+            return;
+        };
+        let v6 = answers.filter_map(|answer| match answer.ip() {
+            IpAddr::V6(ip) => Some(ip),
+            IpAddr::V4(_) => None,
+        });
+        udp.set_translator(Prefix::discover(v6));
     }
 }
 

@@ -174,7 +174,7 @@ impl Outbox {
         {
             let sent = udp.send_batch(to, &self.bytes[..self.len], self.stride, self.ecn);
             if matches!(sent, Err(ref error) if error.kind() == io::ErrorKind::WouldBlock) {
-                return Err(Blocked::Udp(Family::of(&to)));
+                return Err(Blocked::Udp(udp.family_for(&to)));
             }
         }
         self.held_up = false;

@@ -2,7 +2,9 @@
 //!
 //! Two sockets rather than one for both families, because the system then
 //! reports addresses and ECN marks as they are and forbids fragmentation for
-//! each. Sends and receives go through quinn's `UdpSocketState`, which batches
+//! each. In a network without IPv4 what is for IPv4 goes through the network's
+//! translator, if it has one, and what comes from there looks as if it came by
+//! IPv4. Sends and receives go through quinn's `UdpSocketState`, which batches
 //! with GSO and GRO where the system can.
 
 use std::io::{self, IoSliceMut};
@@ -10,10 +12,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
+use parking_lot::RwLock;
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+use crate::nat64::Prefix;
 
 /// Enough for some 10 ms of a fast link; the system may grant less.
 const BUFFER_LEN: usize = 4 << 20;
@@ -26,7 +31,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const fn of(addr: &SocketAddr) -> Self {
+    const fn of(addr: &SocketAddr) -> Self {
         match addr {
             SocketAddr::V4(_) => Self::V4,
             SocketAddr::V6(_) => Self::V6,
@@ -39,6 +44,10 @@ impl Family {
 pub(super) struct Udp {
     v4: Option<Socket>,
     v6: Option<Socket>,
+    /// The translator to IPv4, where that is not here itself.
+    translator: RwLock<Option<Prefix>>,
+    /// Whether there is one; looked at for each datagram.
+    translates: AtomicBool,
     /// For tests: UDP is as good as dead.
     pub(super) dead: AtomicBool,
 }
@@ -68,6 +77,8 @@ impl Udp {
         let udp = Self {
             v4: v4.ok(),
             v6: v6.ok(),
+            translator: RwLock::default(),
+            translates: AtomicBool::new(false),
             dead: AtomicBool::new(false),
         };
         // Before it was writable once, tokio takes a socket for blocked.
@@ -80,6 +91,26 @@ impl Udp {
     /// The bound port of a family.
     pub(super) fn port(&self, family: Family) -> Option<u16> {
         self.socket(family).map(|socket| socket.port)
+    }
+
+    /// Says by which prefix IPv4 is reached, if not by IPv4.
+    pub(super) fn set_translator(&self, prefix: Option<Prefix>) {
+        *self.translator.write() = prefix;
+        self.translates.store(prefix.is_some(), Relaxed);
+    }
+
+    fn translator(&self) -> Option<Prefix> {
+        self.translates
+            .load(Relaxed)
+            .then(|| *self.translator.read())?
+    }
+
+    /// Which socket sends to an address.
+    pub(super) fn family_for(&self, to: &SocketAddr) -> Family {
+        if self.translates.load(Relaxed) {
+            return Family::V6;
+        }
+        Family::of(to)
     }
 
     /// Sends one datagram; what cannot be sent at once is lost.
@@ -102,6 +133,7 @@ impl Udp {
         stride: usize,
         ecn: Option<EcnCodepoint>,
     ) -> io::Result<()> {
+        let to = self.translator().map_or(to, |prefix| prefix.outward(to));
         let Some(socket) = self.socket(Family::of(&to)) else {
             return Ok(());
         };
@@ -156,7 +188,14 @@ impl Udp {
             });
             match received {
                 Ok(_) if self.dead.load(Relaxed) => {}
-                Ok(count) => return Poll::Ready(count),
+                Ok(count) => {
+                    if let Some(prefix) = self.translator() {
+                        for meta in &mut metas[..count] {
+                            meta.addr = prefix.inward(meta.addr);
+                        }
+                    }
+                    return Poll::Ready(count);
+                }
                 // Blocked: ask again, to be registered. Anything else is the
                 // echo of an earlier send (ICMP), and gone by being read.
                 Err(_) => {}
@@ -259,6 +298,31 @@ mod tests {
             }
             assert_eq!(got, [vec![1; 1000], vec![2; 1000], vec![3; 7]]);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_for_ipv4_goes_through_the_translator() {
+        let [a, b] = [Udp::bind(0).await.unwrap(), Udp::bind(0).await.unwrap()];
+        let Some(port) = b.port(Family::V6) else {
+            return;
+        };
+        // In the prefix of all zeros 0.0.0.1 is IPv6's loopback address.
+        let prefix = Prefix::discover(["::192.0.0.170".parse().unwrap()]);
+        a.set_translator(prefix);
+        b.set_translator(prefix);
+        let to = SocketAddr::from(([0, 0, 0, 1], port));
+        assert_eq!(a.family_for(&to), Family::V6);
+        a.send(to, b"through");
+        let mut store = [0; 2048];
+        let mut metas = [RecvMeta::default()];
+        let received = poll_fn(|cx| {
+            let mut bufs = [IoSliceMut::new(&mut store)];
+            b.poll_recv(Family::V6, cx, &mut bufs, &mut metas)
+        });
+        let limit = Duration::from_secs(10);
+        assert_eq!(tokio::time::timeout(limit, received).await.unwrap(), 1);
+        assert_eq!(&store[..metas[0].len], b"through");
+        assert_eq!(metas[0].addr.ip(), std::net::IpAddr::from([0, 0, 0, 1]));
     }
 
     #[tokio::test]
