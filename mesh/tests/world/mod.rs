@@ -32,8 +32,9 @@ mod table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Seeds that have found a fault. They stay.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds that have found a fault. They stay: two agents kept each other awake;
+/// a dead path was trusted for what was on its way already.
+const REGRESSIONS: [u64; 2] = [76, 243];
 
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("MESH_WORLD_SEEDS") else {
