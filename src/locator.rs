@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn words_become_locators() {
+    fn s67_words_become_locators() {
         for (text, node, session) in [
             ("3", None, Session::Id(3)),
             ("coder", None, Session::Name("coder".into())),

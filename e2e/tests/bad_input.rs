@@ -146,7 +146,7 @@ fn one_directory_has_one_node() {
 }
 
 #[test]
-fn damaged_files_are_told_and_survived() {
+fn s19_damaged_files_are_told_and_survived() {
     case(&Local::new(CW), |local| {
         let (cw, dir) = (local.cw(), local.home().dir());
         let write = |name: &str, text: &[u8]| std::fs::write(dir.join(name), text).unwrap();

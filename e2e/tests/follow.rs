@@ -352,6 +352,12 @@ fn all_types_of_events_are_told() {
         let _ = cw.run(&["rename", "one", "first"]).ok();
         let _ = cw.run(&["tag", "first", "new"]).ok();
         let _ = cw.run(&["kill", "--all"]).ok();
+        // The machine fails while an event is written: what is left of it is cut off and told.
+        local.home().kill_both();
+        let events = local.home().dir().join("sessions/1/events.jsonl");
+        let mut text = std::fs::read(&events).expect("it is there");
+        text.extend_from_slice(b"{\"timestamp\": \"20");
+        std::fs::write(&events, text).expect("it is ours");
         let heard = cw.start(&["subscribe", "--since", "0", "--json"]);
         for kind in [
             "session.created",
@@ -362,6 +368,7 @@ fn all_types_of_events_are_told() {
             "session.renamed",
             "session.tagged",
             "session.killed",
+            "session.restored",
             "session.status",
             "direct.message",
             "message.request",

@@ -125,3 +125,40 @@ fn a_node_without_a_network_says_so() {
         },
     );
 }
+
+#[test]
+fn w45_values_are_sorted_may_be_empty_and_newer_ones_outlive_older_times() {
+    two(|substrate| {
+        let (here, there) = (substrate.cw(Host::Dev1), substrate.cw(Host::Dev2));
+        for key in ["c", "a", "b"] {
+            let _ = here.run(&["kv", "set", key, ""]).ok();
+        }
+        assert_eq!(
+            there.ok(&["kv", "get", "a"]),
+            "",
+            "an empty value is a value"
+        );
+        there.run(&["kv", "get", "d"]).fails("key_not_found");
+        let listed = json(&there, &["kv", "list", "--json"]);
+        let keys = listed.as_array().cloned().unwrap_or_default();
+        let keys: Vec<_> = keys.iter().map(|one| one["key"].clone()).collect();
+        assert_eq!(keys, ["a", "b", "c"]);
+        // The time of an older value is not that of the newer one.
+        for key in ["kept", "gone"] {
+            let _ = here.run(&["kv", "set", key, "old", "--ttl", "1s"]).ok();
+        }
+        let _ = here.run(&["kv", "set", "kept", "new"]).ok();
+        wait_until("the other one is gone", PATIENCE, || {
+            let done = there.run(&["kv", "get", "gone"]);
+            (done.status == Some(3))
+                .then_some(())
+                .ok_or_else(|| done.to_string())
+        });
+        assert_eq!(there.ok(&["kv", "get", "kept"]), "new");
+        // Nor is anything only in memory.
+        substrate.stop_relay();
+        substrate.start_relay();
+        steps::wait_until_online(substrate);
+        assert_eq!(there.ok(&["kv", "get", "kept"]), "new");
+    });
+}

@@ -69,7 +69,7 @@ fn logs(local: &Local, id: u64) -> String {
 }
 
 #[test]
-fn s01_s02_s03_s04_sessions_are_launched_listed_and_killed() {
+fn s01_s02_s03_s04_s31_sessions_are_launched_listed_and_killed() {
     case(&Local::new(CW), |local| {
         started(local);
         let first = launch(local, "sleep 600", &json!({}));
@@ -173,7 +173,7 @@ fn s06_s07_s08_s09_s10_s11_terminals_are_shared_and_let_go() {
 }
 
 #[test]
-fn s13_s15_s16_s23_a_session_has_what_it_was_given() {
+fn s13_s15_s16_s23_s30_a_session_has_what_it_was_given() {
     case(&Local::new(CW), |local| {
         started(local);
         let more = json!({"env": ["GREETING=hello"], "stdin_data": base64(b"typed\n"), "name": "coder", "tags": ["a", "b"]});
@@ -394,7 +394,7 @@ fn s34_a_subscriber_hears_of_sessions_launched_later() {
 }
 
 #[test]
-fn s50_s52_s53_names_are_checked_and_free_again() {
+fn s36_s50_s53_names_are_checked_and_free_again() {
     case(&Local::new(CW), |local| {
         started(local);
         for bad in [

@@ -258,14 +258,14 @@ fn a_session_that_multiplies_can_be_killed() {
             let count = group.processes().len();
             (count >= 140)
                 .then_some(())
-                .ok_or_else(|| count.to_string())
+                .ok_or_else(|| format!("{count}"))
         });
         answers(cw, "coder", "one");
         let killed = cw.start(&["kill", "bomb", "--grace", "1"]);
         let _ = killed.wait(PATIENCE * 3).ok();
         wait_until("none is left", PATIENCE, || {
             let count = group.processes().len();
-            (count == 0).then_some(()).ok_or_else(|| count.to_string())
+            (count == 0).then_some(()).ok_or_else(|| format!("{count}"))
         });
         assert_eq!(steps::status(cw, "bomb")["status"], "killed");
         answers(cw, "coder", "two");

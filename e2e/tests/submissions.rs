@@ -278,7 +278,7 @@ fn table(tallies: &[(&str, Tally)]) -> String {
 }
 
 #[test]
-fn six_kinds_of_input_take_messages_whole() {
+fn w27_s49_six_kinds_of_input_take_messages_whole() {
     let tallies = submissions(ORDINARY);
     for (model, tally) in &tallies {
         let well = tally.right + tally.refused + tally.untouched;

@@ -215,7 +215,7 @@ fn s7_members_keep_their_place_by_another_name_and_lose_it_with_their_end() {
 }
 
 #[test]
-fn s27_b9_without_the_relay_a_group_stays_closed() {
+fn w33_s27_b9_without_the_relay_a_group_stays_closed() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (here, there) = mesh(substrate);
         substrate.stop_relay();

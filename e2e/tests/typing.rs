@@ -15,7 +15,7 @@ fn send(cw: &Cw, session: &str, body: &str) -> Value {
 }
 
 #[test]
-fn a_request_says_how_to_reply() {
+fn s49_a_request_says_how_to_reply() {
     case(&Local::new(CW), |local| {
         let Some(program) = or_skip(boxes::program()) else {
             return;

@@ -45,7 +45,7 @@ fn names_and_tags_are_changed() {
 }
 
 #[test]
-fn s26_attach_without_a_name_takes_the_oldest_free_one() {
+fn w44_s26_attach_without_a_name_takes_the_oldest_free_one() {
     case(&Local::new(CW), |local| {
         let cw = local.cw();
         let mut nobody = Terminal::run(cw, &["attach"]);

@@ -140,7 +140,7 @@ fn logs(wire: &mut Wire, call: &Value) -> String {
 }
 
 #[test]
-fn an_attachment_types_resizes_and_lets_go() {
+fn s63_an_attachment_types_resizes_and_lets_go() {
     case(&Local::new(CW), |local| {
         let mut wire = connected(local);
         let id = launch(&mut wire, "shell", "PS1='$ ' exec sh -i");
@@ -172,7 +172,7 @@ fn an_attachment_types_resizes_and_lets_go() {
 }
 
 #[test]
-fn the_end_of_a_session_comes_after_its_last_byte() {
+fn w05_w41_the_end_of_a_session_comes_after_its_last_byte() {
     case(&Local::new(CW), |local| {
         let mut wire = connected(local);
         let id = launch(&mut wire, "shell", "read -r x; seq 1 20000; exit 3");
@@ -212,7 +212,7 @@ fn the_end_of_a_session_comes_after_its_last_byte() {
 }
 
 #[test]
-fn messages_requests_and_replies() {
+fn s37_s39_s42_s47_messages_requests_and_replies() {
     case(&Local::new(CW), |local| {
         let mut wire = connected(local);
         let planner = launch(&mut wire, "planner", "sleep 1000");
@@ -357,7 +357,7 @@ fn messages_back_to_back_are_on_the_disk_when_acknowledged() {
 }
 
 #[test]
-fn a_listener_hears_what_is_said() {
+fn s40_a_listener_hears_what_is_said() {
     case(&Local::new(CW), |local| {
         let mut wire = connected(local);
         let coder = launch(&mut wire, "coder", "sleep 1000");
@@ -378,7 +378,7 @@ fn a_listener_hears_what_is_said() {
 }
 
 #[test]
-fn what_is_no_call_is_told_so() {
+fn w41_what_is_no_call_is_told_so() {
     case(&Local::new(CW), |local| {
         let socket = local.home().socket();
         let mut wire = connected(local);
@@ -409,7 +409,7 @@ fn what_is_no_call_is_told_so() {
 }
 
 #[test]
-fn a_process_in_a_session_is_that_session_whatever_it_says() {
+fn w26_a_process_in_a_session_is_that_session_whatever_it_says() {
     case(&Local::new(CW), |local| {
         let mut wire = connected(local);
         let planner = launch(&mut wire, "planner", "sleep 1000");

@@ -109,13 +109,21 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// As [`Sender::send`] and [`Receiver::next`]; `connection_lost` when the other end closes.
+    /// As [`Sender::send`] and [`Receiver::next`]; `connection_lost` when the other end closes;
+    /// `version` for an answer that nobody here knows.
     pub async fn call<Q: Wire, A: Wire>(&mut self, question: &Q) -> Result<A> {
         self.sender.send(question).await?;
-        match self.receiver.next().await? {
-            Some(Incoming::Control(answer)) => Ok(answer),
-            Some(Incoming::Data(_)) => Err(Error::bad_request("raw bytes where an answer was due")),
-            None => Err(lost()),
+        let Some(frame) = self.receiver.next_frame().await? else {
+            return Err(lost());
+        };
+        match self.receiver.interpret(frame) {
+            Ok(Incoming::Control(answer)) => Ok(answer),
+            Ok(Incoming::Data(_)) => Err(Error::bad_request("raw bytes where an answer was due")),
+            Err(error) => Err(Error::new(
+                "version",
+                format!("the node answers what this program does not understand: {error}"),
+            )
+            .hint("one of them is older: 'cw node restart' makes the node run this program")),
         }
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chord_lets_go() {
+    fn s58_the_chord_lets_go() {
         for chord in [
             &b"\x02d"[..],
             b"\x1b[98;5ud",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_escape_is_not_held_back() {
+    fn w21_a_lone_escape_is_not_held_back() {
         let mut detach = Detach::default();
         assert_eq!(detach.feed(b"\x1b").bytes, b"\x1b");
         assert_eq!(detach.feed(b"x").bytes, b"x");

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequences_go_and_text_stays_however_it_is_cut() {
+    fn s57_sequences_go_and_text_stays_however_it_is_cut() {
         let input = "\x1b[1;31mred\x1b[0m\x1b]0;title\x07 \x1b]8;;x\x1b\\link\x1b(B\x1b7\x1b=\x1bPq#0\x1b\\é\r\nend\r\n".as_bytes();
         let expected = "red linké\nend\n".as_bytes();
         assert_eq!(Strip::default().feed(input), expected);

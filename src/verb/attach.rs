@@ -26,6 +26,9 @@ use crate::rpc::{Incoming, Receiver, Sender};
 mod client;
 mod lent;
 
+/// How long a client that has let go waits for its last keys to be taken by a program that reads
+/// none.
+const LAST_KEYS: std::time::Duration = std::time::Duration::from_secs(1);
 /// What a client that comes back is sent from where it was, in bytes; behind more it is repainted.
 const RESUME_MAX: u64 = 1024 * 1024;
 /// Shown in the place of output that is no longer kept.
@@ -255,7 +258,10 @@ async fn steer(
 ) -> Result<()> {
     loop {
         match receiver.next::<Call>().await? {
-            None | Some(Incoming::Control(Call::Detach)) => return Ok(()),
+            None | Some(Incoming::Control(Call::Detach)) => {
+                last_keys(input).await;
+                return Ok(());
+            }
             Some(Incoming::Data(_)) if read_only => {
                 return Err(Error::new("denied", "this attachment only reads"));
             }
@@ -271,6 +277,12 @@ async fn steer(
             }
         }
     }
+}
+
+/// Waits for what was typed before the client let go, or was lost, to be typed.
+async fn last_keys(input: &tokio::sync::mpsc::Sender<Bytes>) {
+    let taken = input.reserve_many(input.max_capacity());
+    let _ = tokio::time::timeout(LAST_KEYS, taken).await;
 }
 
 /// Types what comes, in order, at the pace of the program; never ends while the session runs.

@@ -203,7 +203,7 @@ impl Request {
             if self.no_wait {
                 return Ok(asked(id, State::Delivered, None));
             }
-            return here(context, id, reply, limit.saturating_sub(start.elapsed())).await;
+            return here(context, id, reply, (limit, start.elapsed())).await;
         };
         let letter = sending::letter(
             context,
@@ -253,7 +253,7 @@ impl Resume {
         if !mine(&message.from) {
             return Err(unknown());
         }
-        here(context, id, reply, limit).await
+        here(context, id, reply, (limit, Duration::ZERO)).await
     }
 }
 
@@ -265,15 +265,15 @@ fn asked(id: MessageId, state: State, reason: Option<String>) -> Reply {
     })
 }
 
-/// The reply of a session of this node.
+/// The reply of a session of this node, within the first time, of which the second is spent.
 async fn here(
     context: &mut Context<'_>,
     id: MessageId,
     reply: PendingReply,
-    limit: Duration,
+    (limit, spent): (Duration, Duration),
 ) -> Result<Reply> {
     let reply = tokio::select! {
-        reply = tokio::time::timeout(limit, reply) => reply,
+        reply = tokio::time::timeout(limit.saturating_sub(spent), reply) => reply,
         _ = context.channel.receiver.next_frame() => return Err(left()),
     };
     let reply = match reply {

@@ -125,7 +125,7 @@ fn cuts(len: usize) -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn w03_w23_the_law_holds() {
+fn w03_w23_s59_the_law_holds() {
     for (name, bytes) in streams() {
         let whole = screen(SIZE, &bytes);
         cuts(bytes.len()).for_each(|cut| holds(name, SIZE, &bytes, cut, &whole));

@@ -10,7 +10,7 @@ use session::{SessionId, SessionRef};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Detached, type_in};
+use super::{Detached, last_keys, type_in};
 use crate::error::{Error, Result};
 use crate::node::Context;
 use crate::rpc::{Incoming, Receiver};
@@ -159,7 +159,7 @@ async fn read(keys: &Keys, read_only: bool, input: &mpsc::Sender<Bytes>) {
             let _ = input.send(typed.bytes.into()).await;
         }
         if typed.detach || count == 0 {
-            return;
+            return last_keys(input).await;
         }
     }
 }
