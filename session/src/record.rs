@@ -419,6 +419,29 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_lost_their_line_feed_are_read() {
+        let events = one_of_each();
+        let lines: Vec<_> = events.iter().map(encode).collect();
+        let file = lines.concat();
+        let mut end = 0;
+        for line in &lines[..lines.len() - 1] {
+            end += line.len();
+            for bit in 0..8 {
+                let mut damaged = file.clone();
+                damaged[end - 1] ^= 1 << bit;
+                let (found, repair) = recover(&damaged, 64);
+                assert_eq!(found.len(), events.len(), "byte {end}, bit {bit}");
+                for (event, place) in &found {
+                    let start = place.offset as usize;
+                    let line = &damaged[start..start + place.len as usize];
+                    assert_eq!(decode(SessionId(7), line).unwrap().as_ref(), Some(event));
+                }
+                assert_eq!(repair.damaged_lines, 1);
+            }
+        }
+    }
+
+    #[test]
     fn an_endless_line_is_skipped_without_being_kept() {
         let events = one_of_each();
         let mut file = encode(&events[0]);

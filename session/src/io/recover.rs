@@ -21,8 +21,8 @@ use super::keeper::Holding;
 use super::news::Pointer;
 use super::{disk, messages, unix_ms_now};
 use crate::engine::Engine;
-use crate::record::{Recovery, Repair};
-use crate::{Created, Error, EventKind, Outcome, SessionId, Size, record};
+use crate::record::{Place, Recovery, Repair};
+use crate::{Created, Error, Event, EventKind, Outcome, SessionId, Size, record};
 
 /// What was found on disk.
 #[derive(Debug, Default)]
@@ -102,13 +102,9 @@ fn read_journal(file: &File, id: SessionId, engine: &mut Engine) -> std::io::Res
         if read == 0 {
             break;
         }
-        recovery.handle_bytes(&buffer[..read], |event, place| {
-            engine.apply(&event, place);
-        });
+        recovery.handle_bytes(&buffer[..read], |event, place| apply(engine, &event, place));
     }
-    let repair = recovery.finish(|event, place| {
-        engine.apply(&event, place);
-    });
+    let repair = recovery.finish(|event, place| apply(engine, &event, place));
     let mut len = repair.intact;
     file.set_len(len)?;
     if repair.missing_end {
@@ -116,6 +112,30 @@ fn read_journal(file: &File, id: SessionId, engine: &mut Engine) -> std::io::Res
         len += 1;
     }
     Ok((repair, len))
+}
+
+/// Makes an event true. When that of the launch cannot be read, its session is made up: the others
+/// are worth no less.
+fn apply(engine: &mut Engine, event: &Event, place: Place) {
+    if engine.get(event.session).is_err() && !matches!(event.kind, EventKind::Created(_)) {
+        let first = Event {
+            kind: EventKind::Created(unknown()),
+            ..event.clone()
+        };
+        engine.apply(&first, place);
+    }
+    engine.apply(event, place);
+}
+
+/// The launch of which nothing is known.
+fn unknown() -> Created {
+    Created {
+        command: vec!["(unknown)".into()],
+        working_dir: "/".into(),
+        tags: Vec::new(),
+        name: None,
+        size: Size::default(),
+    }
 }
 
 /// Connects what was found with what the keeper holds.
@@ -215,27 +235,30 @@ async fn bury(inner: &Arc<Inner>, desk: &Arc<Desk>) {
 fn invent(inner: &Arc<Inner>, id: SessionId) -> Result<(), Error> {
     let dir = session_dir(&inner.dir, id);
     disk::create_dir(&dir)?;
+    put_aside(&journal_path(&dir));
     let desk = Arc::new(Desk::new(id, &dir, inner.limits.log_cap, 0, None)?);
     inner.desks.write().insert(id, Arc::clone(&desk));
     let mut engine = inner.engine.lock();
-    let event = crate::Event {
+    let event = Event {
         seq: 1,
         cursor: engine.cursors().0 + 1,
         at_ms: unix_ms_now(),
         session: id,
-        kind: EventKind::Created(Created {
-            command: vec!["(unknown)".into()],
-            working_dir: "/".into(),
-            tags: Vec::new(),
-            name: None,
-            size: Size::default(),
-        }),
+        kind: EventKind::Created(unknown()),
     };
     let (place, file) = desk.journal.append(&record::encode(&event))?;
     engine.apply(&event, place);
     inner.flusher.mark(&file);
     inner.news.tell(Pointer::new(&event, place));
     Ok(())
+}
+
+/// Keeps a file of which no line can be read for whoever can.
+fn put_aside(path: &Path) {
+    let empty = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
+    if !empty && let Err(error) = std::fs::rename(path, path.with_extension("jsonl.damaged")) {
+        tracing::warn!(%error, "a damaged file of events is not kept");
+    }
 }
 
 impl Found {

@@ -3,6 +3,9 @@
 use super::{MAX_LINE, Place, decode};
 use crate::{Error, Event, SessionId};
 
+/// How each line begins; within a line it stands nowhere, since quotes in texts are escaped.
+const START: &[u8] = b"{\"seq\":";
+
 /// What became of a file of events that was read back.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Repair {
@@ -95,12 +98,37 @@ impl Recovery {
                 found(event, place);
             }
             Ok(None) => {}
-            Err(_) => self.repair.damaged_lines += 1,
+            Err(_) => {
+                self.repair.damaged_lines += 1;
+                self.handle_glued(&mut *found);
+            }
         }
         self.skipping = false;
         self.offset += len as u64;
         self.repair.intact = self.offset;
         self.pending.clear();
+    }
+
+    /// A line that is none may be several whose line feeds are damaged.
+    fn handle_glued(&mut self, found: &mut impl FnMut(Event, Place)) {
+        let starts = self.pending.windows(START.len()).enumerate();
+        let mut starts: Vec<_> = starts
+            .filter(|(_, bytes)| *bytes == START)
+            .map(|(at, _)| at)
+            .collect();
+        if starts.len() < 2 {
+            return;
+        }
+        starts.push(self.pending.len());
+        for pair in starts.windows(2) {
+            // Without what stands in the place of the line feed.
+            let line = &self.pending[pair[0]..pair[1] - 1];
+            if let Ok(Some(event)) = decode(self.session, line) {
+                let mut place = self.place(line.len());
+                place.offset += pair[0] as u64;
+                found(event, place);
+            }
+        }
     }
 
     fn place(&self, len: usize) -> Place {
