@@ -4,7 +4,7 @@
 use std::fs;
 
 use e2e::case::{Setting as _, or_skip};
-use e2e::faults::play::{Campaign, Outcome, many, play};
+use e2e::faults::play::{Campaign, Outcome, Summary, many, play};
 use e2e::faults::world::{Kind, Programs, World};
 use e2e::history::to_text;
 
@@ -22,7 +22,7 @@ fn programs() -> Programs {
 }
 
 #[expect(clippy::print_stderr, reason = "the only way to see why a run failed")]
-fn explain(outcome: &Outcome, world: &World) {
+fn explain(outcome: &Outcome, world: &World, _: &Summary) {
     if outcome.broken.is_empty() {
         return;
     }
@@ -72,15 +72,12 @@ fn a_letter_that_a_bug_loses_is_missed() {
 /// A run in which one letter is taken out of the first node's outbox while nobody looks.
 fn play_losing_one(world: &World) -> Vec<String> {
     let outcome = e2e::faults::play::with_a_bug(world, |outbox| {
-        let text = fs::read_to_string(outbox).expect("the outbox of the test is there");
+        let text = fs::read_to_string(outbox).expect("there is an outbox");
         let mut lines: Vec<&str> = text.lines().collect();
         let put = |line: &&str| line.starts_with("{\"put\":") && line.contains("\"accepted\"");
-        let last = lines
-            .iter()
-            .rposition(put)
-            .expect("the outbox of the test is there");
+        let last = lines.iter().rposition(put).expect("letters wait");
         let _ = lines.remove(last);
-        fs::write(outbox, lines.join("\n") + "\n").expect("the outbox of the test is there");
+        fs::write(outbox, lines.join("\n") + "\n").expect("it can be written");
     });
     outcome.broken
 }

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use e2e::case::Setting as _;
-use e2e::faults::play::{Campaign, Outcome, many};
+use e2e::faults::play::{Campaign, Outcome, Summary, many};
 use e2e::faults::world::{Programs, World};
 
 #[expect(clippy::print_stdout, reason = "what it is for")]
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         in_a_world: 25,
         quota: usize::try_from(number(quota)).unwrap_or(1),
     };
-    let each = |outcome: &Outcome, world: &World| {
+    let each = |outcome: &Outcome, world: &World, summary: &Summary| {
         println!(
             "seed {}: {} acknowledged, {:?}, {} broken",
             outcome.seed,
@@ -33,6 +33,9 @@ fn main() -> ExitCode {
             outcome.faults,
             outcome.broken.len()
         );
+        if summary.runs.is_multiple_of(25) {
+            println!("so far:\n{summary}");
+        }
         if outcome.broken.is_empty() {
             return;
         }

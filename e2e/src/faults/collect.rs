@@ -173,8 +173,7 @@ fn files(home: &Home, host: Host) -> Vec<Line> {
         found.insert(path.clone(), lines_are_json(&path));
     }
     let outbox = dir.join("outbox.jsonl");
-    let whole = lines_are_json(&outbox);
-    found.insert(outbox, whole);
+    found.insert(outbox.clone(), lines_are_json(&outbox));
     for name in ["sessions.json", "membership.json", "netmap.json"] {
         let path = dir.join(name);
         let Ok(text) = std::fs::read(&path) else {

@@ -20,6 +20,9 @@ use crate::{PATIENCE, wait_until};
 /// How long the calls up to the next fault may take before it comes all the same.
 const NEXT: Duration = Duration::from_secs(20);
 
+/// How long a node may take to come back on a machine that is busy with others.
+const LONG: Duration = Duration::from_secs(120);
+
 /// Processes that a crowd is.
 const CROWD: usize = 100;
 
@@ -65,15 +68,16 @@ impl<'a> Driver<'a> {
             self.run.wait_for(self.run.done() + step.calls, limit);
             self.take_back(held);
             self.run.world.heal();
+            for host in Host::ALL {
+                self.runs(host, Part::Node);
+                self.runs(host, Part::Keeper);
+            }
         }
     }
 
     /// Starts the sessions of the run on a node, as far as they do not run.
     pub(super) fn launch(&self, host: Host) {
-        for number in 0..SESSIONS {
-            let command = ["sleep".to_owned(), "1000".to_owned()];
-            self.launch_one(host, self.run.name(number), &command, &[self.run.tag()]);
-        }
+        self.launch_talkers(host);
         let home = self.run.world.home(host);
         let script = format!(
             "stty -icanon -echo; while read -r line; do {} {} \"$line\"; done",
@@ -82,6 +86,14 @@ impl<'a> Driver<'a> {
         );
         let command = ["sh".to_owned(), "-c".to_owned(), script];
         self.launch_one(host, self.forger(), &command, &[]);
+    }
+
+    /// Those that talk.
+    pub(super) fn launch_talkers(&self, host: Host) {
+        for number in 0..SESSIONS {
+            let command = ["sleep".to_owned(), "1000".to_owned()];
+            self.launch_one(host, self.run.name(number), &command, &[self.run.tag()]);
+        }
     }
 
     fn launch_one(&self, host: Host, name: String, command: &[String], tags: &[String]) {
@@ -125,14 +137,14 @@ impl<'a> Driver<'a> {
         let world = self.run.world;
         match fault {
             Fault::KillNode(host) => {
-                let _ = world.home(host).wait_for(Part::Node, None);
-                let before = world.home(host).kill(Part::Node);
-                let _ = world.home(host).wait_for(Part::Node, Some(before));
+                self.runs(host, Part::Node);
+                // It may have to wait for room on its disk.
+                let _ = world.home(host).kill(Part::Node);
             }
             Fault::KillKeeper(host) => {
                 self.answers(host);
-                let before = world.home(host).kill(Part::Keeper);
-                let _ = world.home(host).wait_for(Part::Keeper, Some(before));
+                let _ = world.home(host).kill(Part::Keeper);
+                self.runs(host, Part::Keeper);
             }
             Fault::Crash(host) => self.crash(host, true),
             Fault::KillRelay => {
@@ -197,13 +209,32 @@ impl<'a> Driver<'a> {
     /// The machine of a node crashes and comes back, with or without the sessions.
     pub(super) fn crash(&self, host: Host, sessions: bool) {
         let world = self.run.world;
-        let _ = world.home(host).wait_for(Part::Node, None);
-        let _ = world.home(host).wait_for(Part::Keeper, None);
+        self.runs(host, Part::Node);
+        self.runs(host, Part::Keeper);
         world.home(host).kill_both();
-        let _ = world.cw(host).run(&["start"]).ok();
+        self.start(host);
         if sessions {
             self.launch(host);
         }
+    }
+
+    /// Waits until a part of a node runs.
+    fn runs(&self, host: Host, part: Part) {
+        let home = self.run.world.home(host);
+        wait_until(&format!("a {part:?} runs"), LONG, || {
+            home.pid(part).map(drop).ok_or_else(|| home.log())
+        });
+    }
+
+    /// Starts a node, also on a machine that is slower than a command has patience for.
+    pub(super) fn start(&self, host: Host) {
+        let cw = self.run.world.cw(host);
+        wait_until("the node is started", LONG, || {
+            let done = cw.run(&["start"]);
+            (done.status == Some(0))
+                .then_some(())
+                .ok_or_else(|| done.to_string())
+        });
     }
 
     /// A command that may be killed before it knows what became of its message.

@@ -96,7 +96,7 @@ pub fn with_a_bug(world: &World, bug: impl FnOnce(&Path)) -> Outcome {
             send_some(run, 5);
             world.home(Host::Dev1).kill_both();
             bug(&world.home(Host::Dev1).dir().join("outbox.jsonl"));
-            let _ = world.cw(Host::Dev1).run(&["start"]).ok();
+            driver.start(Host::Dev1);
             driver.launch(Host::Dev1);
             world.relay().start();
             collect::drain(run)?;
@@ -108,7 +108,8 @@ pub fn with_a_bug(world: &World, bug: impl FnOnce(&Path)) -> Outcome {
     })
 }
 
-fn judged<'a>(
+/// Plays a run by `through`, and judges it.
+pub(super) fn judged<'a>(
     run: &'a Run<'a>,
     through: impl FnOnce(&'a Run<'a>, &mut Driver<'a>, &[Listener; 2]) -> Result<(), String>,
 ) -> Outcome {
@@ -139,7 +140,7 @@ fn judged<'a>(
 }
 
 /// Ends everybody also when somebody panics.
-struct Ends<'a>(&'a Run<'a>, &'a [Listener; 2]);
+pub(super) struct Ends<'a>(pub(super) &'a Run<'a>, pub(super) &'a [Listener; 2]);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
@@ -150,7 +151,7 @@ impl Drop for Ends<'_> {
 }
 
 /// Both listeners listen when this returns.
-fn listen<'scope>(
+pub(super) fn listen<'scope>(
     run: &'scope Run<'_>,
     scope: &'scope thread::Scope<'scope, '_>,
     listeners: &'scope [Listener; 2],
@@ -203,7 +204,7 @@ fn through<'a>(
 
 /// Plays many, side by side, each seed in the next kind of world.
 #[must_use]
-pub fn many(campaign: &Campaign, each: impl Fn(&Outcome, &World) + Sync) -> Summary {
+pub fn many(campaign: &Campaign, each: impl Fn(&Outcome, &World, &Summary) + Sync) -> Summary {
     let summary = Mutex::new(Summary::default());
     let next = AtomicU64::new(0);
     let begun = Instant::now();
@@ -239,7 +240,7 @@ fn in_one_world(
     kind: Kind,
     seeds: &mut std::ops::Range<u64>,
     summary: &Mutex<Summary>,
-    each: &impl Fn(&Outcome, &World),
+    each: &impl Fn(&Outcome, &World, &Summary),
 ) {
     let world = catch_unwind(|| World::new(&campaign.programs, kind));
     let world = match world {
@@ -257,7 +258,6 @@ fn in_one_world(
     };
     for seed in seeds.by_ref() {
         let outcome = play(&world, seed, campaign.quota);
-        each(&outcome, &world);
         let mut summary = lock(summary);
         summary.runs += 1;
         summary.tally.add(&outcome.tally);
@@ -268,6 +268,7 @@ fn in_one_world(
         let broken = outcome.broken.iter();
         let broken = broken.map(|why| format!("seed {seed} ({kind:?}): {why}"));
         summary.broken.extend(broken);
+        each(&outcome, &world, &summary);
         if !outcome.broken.is_empty() {
             return;
         }

@@ -172,7 +172,6 @@ impl<'a> Run<'a> {
 pub(super) fn send_some(run: &Run<'_>, count: usize) {
     let mut sender = Sender::new(run, Host::Dev1, 0);
     for _ in 0..count {
-        sender.sent += 1;
         let _ = sender.message_to((Host::Dev2, 0));
     }
 }
@@ -193,7 +192,8 @@ pub(super) fn send(run: &Run<'_>, host: Host, number: usize) {
     run.changed.1.notify_all();
 }
 
-struct Sender<'a> {
+/// See [`send`].
+pub(super) struct Sender<'a> {
     run: &'a Run<'a>,
     host: Host,
     number: usize,
@@ -203,7 +203,7 @@ struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    fn new(run: &'a Run<'a>, host: Host, number: usize) -> Self {
+    pub(super) fn new(run: &'a Run<'a>, host: Host, number: usize) -> Self {
         let part = 10 + number as u64 + 100 * u64::from(host == Host::Dev2);
         Self {
             run,
@@ -216,7 +216,6 @@ impl<'a> Sender<'a> {
     }
 
     fn one(&mut self) -> bool {
-        self.sent += 1;
         match self.rng.below(100) {
             0..=59 => self.message(),
             60..=79 => self.request(),
@@ -229,7 +228,8 @@ impl<'a> Sender<'a> {
         self.run.label(self.host, self.number)
     }
 
-    fn body(&self) -> String {
+    fn body(&mut self) -> String {
+        self.sent += 1;
         format!("{}#{}", self.me(), self.sent)
     }
 
@@ -242,7 +242,7 @@ impl<'a> Sender<'a> {
         self.message_to(to)
     }
 
-    fn message_to(&mut self, to: (Host, usize)) -> bool {
+    pub(super) fn message_to(&mut self, to: (Host, usize)) -> bool {
         let (label, body) = (self.run.label(to.0, to.1), self.body());
         let (name, node) = self.run.to(self.host, to);
         let frame = json!({
@@ -265,6 +265,10 @@ impl<'a> Sender<'a> {
 
     fn broadcast(&mut self) -> bool {
         let host = *self.rng.pick(&Host::ALL);
+        self.broadcast_to(host)
+    }
+
+    pub(super) fn broadcast_to(&mut self, host: Host) -> bool {
         let node = (host != self.host).then(|| host.name());
         let body = self.body();
         let frame = json!({
@@ -297,6 +301,10 @@ impl<'a> Sender<'a> {
         if to == (self.host, self.number) {
             to.1 = (to.1 + 1) % SESSIONS;
         }
+        self.request_to(to)
+    }
+
+    pub(super) fn request_to(&mut self, to: (Host, usize)) -> bool {
         let (label, body) = (self.run.label(to.0, to.1), self.body());
         let (name, node) = self.run.to(self.host, to);
         let id = id("req", &mut self.rng);
@@ -337,6 +345,7 @@ impl<'a> Sender<'a> {
         let Some((request, ..)) = other else {
             return self.message();
         };
+        self.sent += 1;
         let body = format!("{me}/wrong#{}", self.sent);
         let _ = reply(
             self.run,

@@ -42,6 +42,8 @@ pub enum Kind {
     Direct,
     /// As `Relayed`, and the second node's disk is small. Needs root.
     Disk,
+    /// As `Relayed`, and the nodes have one thread for their tasks, for who counts system calls.
+    Stepped,
     /// Network namespaces that lose datagrams. Needs root, iproute2 and nftables.
     Lossy,
 }
@@ -65,7 +67,7 @@ enum Base {
 }
 
 impl Kind {
-    /// All.
+    /// Those in which everybody talks.
     pub const ALL: [Self; 4] = [Self::Relayed, Self::Direct, Self::Disk, Self::Lossy];
 }
 
@@ -272,7 +274,10 @@ fn processes(programs: &Programs, kind: Kind, clocks: bool) -> Processes {
         _ => (Way::Relayed, "0"),
     };
     Processes::build(&programs.cw, way, "127.0.0.1:0", |host, cw| {
-        let cw = cw.env("CODEWIRE_DIRECT", direct);
+        let mut cw = cw.env("CODEWIRE_DIRECT", direct);
+        if kind == Kind::Stepped {
+            cw = cw.env("TOKIO_WORKER_THREADS", "1");
+        }
         if host.is_none() || !clocks {
             return cw;
         }
