@@ -235,3 +235,31 @@ fn garbage_on_the_local_socket() {
         works(cw);
     });
 }
+
+/// One line that is too much or no message does not end the server for agents.
+#[test]
+fn u21_a_line_that_is_no_message_does_not_end_the_mcp_server() {
+    case(&Local::new(CW), |local| {
+        let hello = concat!(
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"#,
+            r#""2025-06-18","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#
+        );
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let prompts = r#"{"jsonrpc":"2.0","id":2,"method":"prompts/list"}"#;
+        let long = "x".repeat(2 << 20);
+        let lines = [
+            hello,
+            "garbage",
+            initialized,
+            &long,
+            &format!("{long:?}"),
+            prompts,
+            "",
+        ];
+        let server = local
+            .cw()
+            .start_with(&["mcp-server"], lines.join("\n").as_bytes());
+        let _ = server.stdout.line("\"id\":1", PATIENCE);
+        let _ = server.stdout.line("\"id\":2", PATIENCE);
+    });
+}

@@ -61,7 +61,7 @@ fn another_secret(invite: &str) -> String {
 }
 
 #[test]
-fn names_that_a_node_cannot_have() {
+fn b19_names_that_a_node_cannot_have() {
     case(
         &Processes::new(CW, Way::Relayed) as &dyn Substrate,
         |substrate| {

@@ -9,7 +9,7 @@ use e2e::{PATIENCE, case, wait_until};
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
 #[test]
-fn a_guest_may_write_and_not_touch() {
+fn b03_u01_s24_a_guest_may_write_and_not_touch() {
     case(
         &Processes::new(CW, Way::Relayed) as &dyn Substrate,
         |substrate| {
@@ -57,7 +57,7 @@ fn a_guest_may_write_and_not_touch() {
 }
 
 #[test]
-fn a_guest_replies_to_what_it_was_asked() {
+fn b15_s06_a_guest_replies_to_what_it_was_asked() {
     case(
         &Processes::new(CW, Way::Relayed) as &dyn Substrate,
         |substrate| {
@@ -83,7 +83,7 @@ fn a_guest_replies_to_what_it_was_asked() {
 }
 
 #[test]
-fn who_was_put_out_is_out_at_once() {
+fn b11_s26_who_was_put_out_is_out_at_once() {
     case(
         &Processes::new(CW, Way::Direct) as &dyn Substrate,
         |substrate| {

@@ -37,7 +37,7 @@ fn speak(substrate: &dyn Substrate, body: &str) {
 }
 
 #[test]
-fn the_relay_is_killed_and_started_again() {
+fn s21_the_relay_is_killed_and_started_again() {
     case(
         &Processes::new(CW, Way::Relayed) as &dyn Substrate,
         |substrate| {
@@ -96,7 +96,7 @@ fn a_path_between_nodes_outlives_the_relay() {
 }
 
 #[test]
-fn a_node_is_killed_ten_times_in_a_row() {
+fn s21_a_node_is_killed_ten_times_in_a_row() {
     let processes = Processes::new(CW, Way::Relayed);
     case(&processes as &dyn Substrate, |substrate| {
         ready(substrate);
@@ -119,7 +119,7 @@ fn a_node_is_killed_ten_times_in_a_row() {
 }
 
 #[test]
-fn a_node_that_is_gone_is_seen_as_gone_and_seen_again() {
+fn s20_a_node_that_is_gone_is_seen_as_gone_and_seen_again() {
     let processes = Processes::new(CW, Way::Direct);
     case(&processes as &dyn Substrate, |substrate| {
         ready(substrate);

@@ -2,6 +2,8 @@
 //! act upon, and no line of a message passes for one of ours. The characters themselves are tried
 //! one by one where they are made harmless; here is every place where they come out.
 
+use e2e::processes::Processes;
+use e2e::substrate::{Host, Substrate, Way};
 use e2e::{Cw, Local, PATIENCE, case, steps, wait_until};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
@@ -81,7 +83,7 @@ fn forges_nothing(what: &str, text: &str) {
 }
 
 #[test]
-fn messages_are_text() {
+fn u16_messages_are_text() {
     case(&Local::new(CW), |local| {
         let cw = local.cw();
         steps::launch(cw, "victim", &steps::SLEEPER);
@@ -209,4 +211,61 @@ fn refusals_are_text() {
             }
         }
     });
+}
+
+/// What members of a network write down for each other.
+#[test]
+fn u16_what_is_shared_is_text() {
+    case(
+        &Processes::new(CW, Way::Relayed) as &dyn Substrate,
+        |substrate| {
+            steps::join_both(substrate);
+            let (here, there) = (substrate.cw(Host::Dev1), substrate.cw(Host::Dev2));
+            steps::launch(&here, "victim", &steps::SLEEPER);
+            let _ = here.run(&["group", "create", "mesh"]).ok();
+            let watch = here.start(&["kv", "watch"]);
+            let _ = watch.stderr.line("watching from", PATIENCE);
+            let vectors = vectors();
+            let value = vectors.join("\n");
+            let _ = there
+                .run_with(&["kv", "set", "all", "-"], value.as_bytes(), PATIENCE)
+                .ok();
+            for (at, vector) in vectors.iter().enumerate().step_by(50) {
+                let _ = there.run(&["kv", "set", &format!("one/{at}"), vector]).ok();
+            }
+            let _ = there.run(&["kv", "set", "last", "last"]).ok();
+            let _ = watch.stdout.line("last", PATIENCE);
+            is_harmless("kv watch", &watch.stdout.text());
+            let listed = here.ok(&["kv", "list"]);
+            assert!(listed.contains("one/50"), "{listed}");
+            is_harmless("kv list", &listed);
+            // For programs it is what it was.
+            assert_eq!(here.ok(&["kv", "get", "all"]), value);
+
+            for vector in vectors.iter().step_by(40) {
+                for words in [
+                    &["group", "create", vector][..],
+                    &["group", "list", vector],
+                    &["group", "add", "mesh", vector],
+                    &["group", "delete", vector],
+                    &["launch", "--group", vector, "--", "true"],
+                    &["access", "grant", "victim", "--to", vector],
+                    &["access", "grant", vector, "--to", "dev-2"],
+                    &["access", "accept", vector],
+                    &["access", "inspect", vector],
+                    &["access", "revoke", vector],
+                    &["kv", "set", vector, "x"],
+                    &["kv", "get", vector, "--ns", vector],
+                    &["kv", "delete", vector],
+                    &["network", "remove", vector],
+                    &["network", "promote", vector],
+                    &["node", "ping", vector],
+                ] {
+                    let done = here.run_with(words, b"", PATIENCE);
+                    is_harmless(&words.join(" "), &done.stderr);
+                    is_harmless(&words.join(" "), &done.stdout);
+                }
+            }
+        },
+    );
 }

@@ -62,7 +62,7 @@ fn arguments(dirs: &[&Path]) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn nothing_tells_a_secret() {
+fn b13_u18_u23_nothing_tells_a_secret() {
     let processes = Processes::traced(CW);
     case(&processes as &dyn Substrate, |substrate| {
         steps::network(substrate);
@@ -83,6 +83,20 @@ fn nothing_tells_a_secret() {
             .run(&["msg", "-f", "planner", "dev-2:coder", "hello"])
             .ok();
         let _ = here.run(&["kv", "set", "a", "b"]).ok();
+        // The secret of a grant that nobody has accepted is nowhere but in this answer.
+        let granted = here.ok(&["access", "grant", "planner", "--to", "dev-2", "--json"]);
+        let granted: serde_json::Value = serde_json::from_str(&granted).unwrap_or_default();
+        let token = granted["delegation"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(token.len() > 30, "{granted}");
+        let id = granted["grant_id"].as_str().unwrap_or_default();
+        told.push(here.run(&["access", "inspect", id]).ok());
+        told.push(here.run(&["access", "list"]).ok());
+        told.push(there.run(&["access", "list", "--mine"]).ok());
+        told.push(there.run(&["access", "accept", &format!("{token}x")]));
+        secrets.push(token);
         // What goes wrong is told without what it went wrong with.
         let canary = "canary-of-a-token-that-is-wrong";
         let wrong = substrate.admin().env("CODEWIRE_RELAY_AUTH_TOKEN", canary);
@@ -140,7 +154,7 @@ fn nothing_tells_a_secret() {
 /// Only what the modes of our own files say keeps others out: everything above them is open, and
 /// everything was started with a mask that takes nothing away.
 #[test]
-fn another_user_gets_nowhere() {
+fn u17_another_user_gets_nowhere() {
     let root = rustix::process::geteuid().is_root();
     let why = "another user can be tried by root alone".to_owned();
     if or_skip(root.then_some(()).ok_or(why)).is_none() {

@@ -59,7 +59,7 @@ fn number(cw: &Cw, session: &str) -> String {
 }
 
 #[test]
-fn s7_b9_a_group_is_closed_by_name_and_number_from_here_and_afar() {
+fn s07_b09_a_group_is_closed_by_name_and_number_from_here_and_afar() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (here, there) = mesh(substrate);
         let id = number(&here, "agent-1");
@@ -114,7 +114,7 @@ fn s7_b9_a_group_is_closed_by_name_and_number_from_here_and_afar() {
 }
 
 #[test]
-fn s7_b9_a_session_outside_looks_and_does_not_touch() {
+fn s07_b09_a_session_outside_looks_and_does_not_touch() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (here, there) = mesh(substrate);
         let tries = format!(
@@ -169,7 +169,7 @@ fn s7_b9_a_session_outside_looks_and_does_not_touch() {
 }
 
 #[test]
-fn s7_members_keep_their_place_by_another_name_and_lose_it_with_their_end() {
+fn s07_members_keep_their_place_by_another_name_and_lose_it_with_their_end() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (here, _there) = mesh(substrate);
         let members = || -> Vec<String> {
@@ -215,7 +215,7 @@ fn s7_members_keep_their_place_by_another_name_and_lose_it_with_their_end() {
 }
 
 #[test]
-fn w33_s27_b9_without_the_relay_a_group_stays_closed() {
+fn w33_s27_b09_without_the_relay_a_group_stays_closed() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (here, there) = mesh(substrate);
         substrate.stop_relay();
@@ -262,7 +262,7 @@ fn owner_and_guest(substrate: &dyn Substrate) -> (Cw, Cw) {
 }
 
 #[test]
-fn s8_a_grant_lets_one_look_at_one_session_for_a_while() {
+fn s08_a_grant_lets_one_look_at_one_session_for_a_while() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (owner, guest) = owner_and_guest(substrate);
         let _ = owner.run(&["msg", "planner", "for your eyes"]).ok();
@@ -337,7 +337,7 @@ fn cut(command: Running) {
 }
 
 #[test]
-fn s26_b8_u24_a_revoked_grant_ends_what_goes_on_by_it_and_stays_revoked() {
+fn s26_b08_u24_a_revoked_grant_ends_what_goes_on_by_it_and_stays_revoked() {
     case(&processes() as &dyn Substrate, |substrate| {
         let (owner, guest) = owner_and_guest(substrate);
         let given = owner
@@ -392,7 +392,7 @@ fn s26_b8_u24_a_revoked_grant_ends_what_goes_on_by_it_and_stays_revoked() {
 }
 
 #[test]
-fn b6_s23_an_enrolment_brings_one_node_of_one_name() {
+fn s03_b06_s23_an_enrolment_brings_one_node_of_one_name() {
     case(&processes() as &dyn Substrate, |substrate| {
         steps::network(substrate);
         let (admin, url) = (substrate.admin(), substrate.relay_url());

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_peers_own_address_is_accepted() {
+    fn b05_b12_u07_only_the_peers_own_address_is_accepted() {
         let mut out = [0; 256];
         let len = pair().build(Port::Quic, b"hi", &mut out);
         assert_eq!(pair().parse(&out[..len]), None, "our own address as source");
@@ -195,6 +195,30 @@ mod tests {
         forged[43] ^= 0x40;
         assert_eq!(other_side(pair()).parse(&forged[..len]), None, "port");
         assert_eq!(other_side(pair()).parse(&out[..len - 1]), None, "length");
+    }
+
+    /// What listens on this machine is out of reach: there are two ports, and one protocol.
+    #[test]
+    fn b05_s24_no_other_port_or_protocol_is_there() {
+        let mut out = [0; 256];
+        let len = pair().build(Port::Quic, b"hi", &mut out);
+        let listed = |packet: &[u8]| other_side(pair()).parse(packet);
+        let open: Vec<u16> = (0..=u16::MAX)
+            .filter(|port| {
+                let mut packet = out;
+                packet[42..44].copy_from_slice(&port.to_be_bytes());
+                listed(&packet[..len]).is_some()
+            })
+            .collect();
+        assert_eq!(open, [PORT_QUIC, PORT_CONTROL]);
+        let spoken: Vec<u8> = (0..=u8::MAX)
+            .filter(|protocol| {
+                let mut packet = out;
+                packet[6] = *protocol;
+                listed(&packet[..len]).is_some()
+            })
+            .collect();
+        assert_eq!(spoken, [NEXT_HEADER_UDP]);
     }
 
     #[test]

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_a_shell_can_hold() {
+    fn b19_names_are_what_a_shell_can_hold() {
         for good in ["a", "dev-1", "A_b", "9", &"x".repeat(63)] {
             assert_eq!(good.parse::<NodeName>().unwrap().as_str(), good);
         }

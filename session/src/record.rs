@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_torn_at_any_byte_costs_that_line_only() {
+    fn u04_a_last_line_torn_at_any_byte_costs_that_line_only() {
         let events = one_of_each();
         let lines: Vec<_> = events.iter().map(encode).collect();
         let file = lines.concat();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_body_fits_in_a_line() {
+    fn u05_the_largest_body_fits_in_a_line() {
         let worst = "\u{1}".repeat(crate::MAX_BODY);
         let line = encode(&event(1, EventKind::Message(message(&worst))));
         assert!(line.len() <= MAX_LINE, "{}", line.len());

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_good_for_one_request_alone() {
+    fn b04_s25_it_is_good_for_one_request_alone() {
         let (credential, me) = signed();
         let key = me.verifying_key();
         let other_issuer = SignKey::from_bytes([8; 32]);

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_itself_whatever_it_claims() {
+    fn u02_a_session_is_itself_whatever_it_claims() {
         let caller = Caller::Session(SessionId(1), "planner".parse().ok());
         assert_eq!(acting(&caller, None), Ok("planner".into()));
         assert_eq!(acting(&caller, Some("1")), Ok("planner".into()));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn another_node_speaks_for_its_own_sessions() {
+    fn b14_another_node_speaks_for_its_own_sessions() {
         assert_eq!(acting(&peer(true, Some(3)), None), Ok("dev-2:3".into()));
         assert_eq!(acting(&peer(false, None), None), Ok("dev-2".into()));
         // Its owner is ours and stands in no session: these are its sessions too.

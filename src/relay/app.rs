@@ -402,3 +402,30 @@ async fn in_task<T: Send + 'static>(
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b18_u22_a_guesser_has_to_wait() {
+        let guards = Guards::new();
+        let (guesser, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        for _ in 0..1_000 {
+            guards.wrong_token(guesser);
+        }
+        assert!(guards.may_show_token(guesser).is_err());
+        assert!(guards.may_show_token(other).is_ok());
+    }
+
+    #[test]
+    fn b18_a_token_is_right_as_a_whole_or_wrong() {
+        let token = TokenHash::of("a token");
+        assert!(token.is("a token"));
+        for wrong in [
+            "", "a", "a toke", "a token ", "A token", "a tokens", "b token",
+        ] {
+            assert!(!token.is(wrong), "{wrong:?}");
+        }
+    }
+}

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_rested_addresses_make_room() {
+    fn b16_memory_is_bounded_and_rested_addresses_make_room() {
         let (now, mut limiter) = (Instant::now(), Limiter::new(1, 1.0));
         let address = |n: usize| IpAddr::from(Ipv4Addr::from(u32::try_from(n).unwrap()));
         for n in 0..MAX_ADDRESSES {

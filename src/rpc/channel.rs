@@ -157,7 +157,7 @@ impl Receiver {
                 self.room = (self.room * 2).min(ROOM.1);
             }
             if read == 0 {
-                return if self.buffer.len() < frame::HEADER {
+                return if self.buffer.is_empty() {
                     Ok(None)
                 } else {
                     Err(lost())
@@ -376,15 +376,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_inside_a_frame_is_an_error() {
-        let (mut here, there) = tokio::io::duplex(64);
-        here.write_all(&[1, 0, 0, 0, 9, 1, 2]).await.unwrap();
-        drop(here);
-        let (reader, writer) = tokio::io::split(there);
-        let mut channel = Channel::new(reader, writer, Coding::Json);
-        assert_eq!(
-            channel.receiver.next::<String>().await.unwrap_err().code,
-            "connection_lost"
-        );
+    async fn u14_an_end_inside_a_frame_is_an_error() {
+        let whole = [1, 0, 0, 0, 9, 1, 2];
+        for cut in 0..=whole.len() {
+            let (mut here, there) = tokio::io::duplex(64);
+            here.write_all(&whole[..cut]).await.unwrap();
+            drop(here);
+            let (reader, writer) = tokio::io::split(there);
+            let mut channel = Channel::new(reader, writer, Coding::Json);
+            let end = channel.receiver.next::<String>().await;
+            let end = end.map(|next| next.is_none()).map_err(|error| error.code);
+            let lost = Err("connection_lost".to_owned());
+            assert_eq!(end, if cut == 0 { Ok(true) } else { lost }, "{cut}");
+        }
     }
 }

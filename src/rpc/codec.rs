@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_message_cannot_ask_for_much_memory() {
+    fn u14_a_short_message_cannot_ask_for_much_memory() {
         // A string of 2^36 bytes, announced in nine.
         let hostile = [253, 0, 0, 0, 0, 16, 0, 0, 0];
         assert_eq!(

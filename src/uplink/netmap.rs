@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_cannot_make_up_a_peer() {
+    fn b12_u07_a_relay_cannot_make_up_a_peer() {
         let good = record(2, "dev-2");
         let mut foreign = record(3, "dev-3");
         foreign.network = "work".parse().unwrap();

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn b9_s27_an_old_or_forged_paper_opens_nothing() {
+    fn b09_s27_an_old_or_forged_paper_opens_nothing() {
         let mut papers = papers();
         assert!(!papers.rules().known);
         assert_eq!(hear(&mut papers, &group(5, 2, false), 1), 0);

@@ -4,6 +4,8 @@
 //! one stream, the same through the relay, and whole commands of the program `<cw>`. Printed are
 //! medians over the rounds, the ratio and the machine's load. Nothing here passes or fails.
 //!
+//! `cw-bench relay <cw> [nodes [networks]]`: the relay under that many simulated nodes.
+//!
 //! `cw-bench session <cw> [part …]`: sessions beside those of the terminal multiplexers that are
 //! on the `PATH`.
 //!
@@ -14,6 +16,7 @@ mod commands;
 mod far;
 mod message;
 mod raw;
+mod relay;
 mod report;
 mod session;
 mod tunnel;
@@ -26,8 +29,9 @@ fn main() -> Result<()> {
         (Some("rpc"), Some(program)) => rpc(&program),
         (Some("session"), Some(program)) => session::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("message"), Some(program)) => message::run(&program),
+        (Some("relay"), Some(program)) => relay::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc|session|message <path of cw>"),
+        _ => bail!("usage: cw-bench rpc|session|message|relay <path of cw>"),
     }
 }
 

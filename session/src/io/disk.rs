@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_files_are_whole_and_private() {
+    fn u06_u17_replaced_files_are_whole_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("a/b");
         create_dir(&home).unwrap();

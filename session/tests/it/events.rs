@@ -75,7 +75,7 @@ async fn all_events_have_one_order_that_outlives_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn w36_a_slow_subscriber_misses_nothing() {
+async fn w36_u13_a_slow_subscriber_misses_nothing() {
     timed(async {
         const MANY: u64 = 20_000;
         let home = Home::new();

@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_was_asked_may_answer_and_once() {
+    fn b15_only_who_was_asked_may_answer_and_once() {
         let mut world = World::default();
         let asked = letter(1, MessageKind::Request, "dev-2");
         let (id, key) = (asked.id, NodeKey::from_bytes([1; 32]));

@@ -15,12 +15,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{MethodRouter, get};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mesh::NetworkId;
@@ -48,15 +48,15 @@ const MAX_WAIT: u64 = 10;
 /// How the name of a writer's session is told, letters.
 const MAX_SESSION: usize = 64;
 
-/// The routes; their bodies may be longer than others'.
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v1/kv/{space}", get(list))
-        .route(
-            "/api/v1/kv/{space}/{*key}",
-            get(read).put(write).delete(remove),
-        )
-        .layer(DefaultBodyLimit::max(MAX_VALUE))
+/// What there is to do with a namespace.
+pub(super) fn of_space() -> MethodRouter<Arc<App>> {
+    get(list)
+}
+
+/// What there is to do with a key; the body may be longer than others'.
+pub(super) fn of_key() -> MethodRouter<Arc<App>> {
+    let methods = get(read).put(write).delete(remove);
+    methods.layer(DefaultBodyLimit::max(MAX_VALUE))
 }
 
 /// What a query may say.

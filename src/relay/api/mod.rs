@@ -22,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 
 pub(crate) use body::network_of;
 
@@ -37,9 +37,38 @@ const MAX_BODY: usize = 64 * 1024;
 /// included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 
+/// Routes, and their paths for the test that goes through all of them.
+#[derive(Default)]
+pub(crate) struct Routes {
+    router: Router<Arc<App>>,
+    #[cfg(test)]
+    pub(crate) paths: Vec<&'static str>,
+}
+
+impl Routes {
+    /// Adds what is answered at `path`.
+    fn route(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
+        self.router = self.router.route(path, methods);
+        #[cfg(test)]
+        self.paths.push(path);
+        self
+    }
+}
+
 /// Everything the relay answers over HTTP.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
+    routes()
+        .router
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(guard))
+        .with_state(app)
+}
+
+/// The table of routes.
+pub(crate) fn routes() -> Routes {
+    Routes::default()
         .route("/healthz", get(account::healthz))
         .route("/readyz", get(account::readyz))
         .route("/metrics", get(metrics::metrics))
@@ -87,15 +116,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/ssh-passwords", post(ssh::password))
         .route("/api/v1/back/{ticket}", get(visits::back))
         .route("/join", get(page::join))
-        .merge(kv::router())
+        .route("/api/v1/kv/{space}", kv::of_space())
+        .route("/api/v1/kv/{space}/{*key}", kv::of_key())
         .route("/derp", get(derp::upgrade))
         .route("/derp/probe", get(derp::probe))
         .route("/derp/latency-check", get(derp::probe))
-        .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(guard))
-        .with_state(app)
 }
 
 /// A deadline, and headers that every answer has.

@@ -34,7 +34,7 @@ macro_rules! for_each_test {
         $run!(issuers_hand_over);
         $run!(a_deleted_network_leaves_an_obituary);
         $run!(shared_values_are_kept);
-        $run!(shared_values_expire);
+        $run!(u15_shared_values_expire);
         $run!(shared_values_change_on_condition);
         $run!(shared_changes_are_told);
         $run!(shared_values_are_limited);
@@ -47,7 +47,7 @@ pub(super) use for_each_test;
 pub(super) use issuers::{a_deleted_network_leaves_an_obituary, issuers_hand_over};
 pub(super) use shared::{
     shared_changes_are_told, shared_values_are_kept, shared_values_are_limited,
-    shared_values_change_on_condition, shared_values_expire,
+    shared_values_change_on_condition, u15_shared_values_expire,
 };
 
 const NOW: u64 = 1_800_000_000;

@@ -43,7 +43,7 @@ async fn a_node_joins_and_may_join_again() {
 }
 
 #[tokio::test]
-async fn invites_that_are_not_good() {
+async fn s03_s04_invites_that_are_not_good() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -96,7 +96,7 @@ async fn invites_that_are_not_good() {
 }
 
 #[tokio::test]
-async fn a_taken_name_burns_no_use() {
+async fn b06_s23_a_taken_name_burns_no_use() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -110,7 +110,7 @@ async fn a_taken_name_burns_no_use() {
 }
 
 #[tokio::test]
-async fn of_64_that_race_for_one_use_one_wins() {
+async fn u12_s04_of_64_that_race_for_one_use_one_wins() {
     limited(async {
         let rig = Arc::new(Rig::new().await);
         let network = rig.network("home").await;
@@ -162,7 +162,7 @@ async fn whose_a_node_is() {
 }
 
 #[tokio::test]
-async fn networks_are_made_once() {
+async fn b07_s23_networks_are_made_once() {
     limited(async {
         let rig = Rig::new().await;
         let id = "home".parse().unwrap();
@@ -181,7 +181,7 @@ async fn networks_are_made_once() {
 }
 
 #[tokio::test]
-async fn without_the_token_nothing_is_said() {
+async fn b18_u22_s04_without_the_token_nothing_is_said() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;

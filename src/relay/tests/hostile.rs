@@ -49,7 +49,7 @@ fn join_request(invite: &str, name: &str, who: &Identity) -> JoinRequest {
 }
 
 #[tokio::test]
-async fn a_join_with_a_forged_proof_is_refused() {
+async fn b12_u07_a_join_with_a_forged_proof_is_refused() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -109,7 +109,7 @@ pub(super) async fn hello(rig: &Rig, make: impl Fn(Nonce) -> ToRelay) -> ToNode 
 }
 
 #[tokio::test]
-async fn a_hello_with_a_forged_signature_is_refused() {
+async fn b12_s05_a_hello_with_a_forged_signature_is_refused() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -179,7 +179,7 @@ async fn derp(
 }
 
 #[tokio::test]
-async fn packets_go_between_members_and_nobody_else() {
+async fn b17_u08_packets_go_between_members_and_nobody_else() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -241,7 +241,7 @@ async fn raw(rig: &Rig, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn garbage_is_answered_and_harms_nobody() {
+async fn u09_u10_garbage_is_answered_and_harms_nobody() {
     limited(async {
         let rig = Rig::new().await;
         let long_header = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(200_000));
@@ -285,7 +285,7 @@ async fn garbage_is_answered_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn bodies_have_a_limit_and_a_shape() {
+async fn b16_u10_bodies_have_a_limit_and_a_shape() {
     limited(async {
         let rig = Rig::new().await;
         let http = Http::new(rig.url(), Some(TOKEN)).unwrap();
@@ -340,7 +340,7 @@ async fn bodies_have_a_limit_and_a_shape() {
 }
 
 #[tokio::test]
-async fn the_join_page_shows_an_invite_and_nothing_else() {
+async fn s04_u23_the_join_page_shows_an_invite_and_nothing_else() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -389,7 +389,7 @@ async fn stun_tells_where_one_is() {
 }
 
 #[tokio::test]
-async fn those_who_connect_and_say_nothing_do_not_keep_others_out() {
+async fn b16_u10_those_who_connect_and_say_nothing_do_not_keep_others_out() {
     limited(async {
         let rig = Rig::new().await;
         let mut idle = Vec::new();

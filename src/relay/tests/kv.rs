@@ -77,7 +77,7 @@ async fn what_one_node_stores_another_reads() {
 
 /// Hole B1: no member reaches what the relay keeps for itself; prefixes are literal (D7).
 #[tokio::test]
-async fn b1_namespaces_of_the_relay_are_out_of_reach() {
+async fn b01_s22_namespaces_of_the_relay_are_out_of_reach() {
     limited(async {
         let rig = Rig::new().await;
         let (_, one, _) = two(&rig).await;
@@ -108,7 +108,7 @@ async fn b1_namespaces_of_the_relay_are_out_of_reach() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_revoked_shares_no_more() {
+async fn b11_u24_s26_a_node_that_was_revoked_shares_no_more() {
     limited(async {
         let mut rig = Rig::new().await;
         let (network, one, other) = two(&rig).await;
@@ -154,7 +154,7 @@ async fn who_follows_hears_of_changes() {
 
 /// A signature is good for one request, once, for as long as clocks may differ.
 #[tokio::test]
-async fn a_request_that_was_not_signed_so_is_refused() {
+async fn b04_u11_s05_s25_a_request_that_was_not_signed_so_is_refused() {
     limited(async {
         let rig = Rig::new().await;
         let (network, one, _) = two(&rig).await;

@@ -51,7 +51,7 @@ async fn two_nodes_see_each_other_join_leave_and_come_back() {
 }
 
 #[tokio::test]
-async fn after_a_restart_of_the_relay_nodes_come_back_and_go_on() {
+async fn s21_after_a_restart_of_the_relay_nodes_come_back_and_go_on() {
     limited(async {
         let mut rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -117,7 +117,7 @@ async fn a_node_knows_its_peers_while_the_relay_is_away() {
 }
 
 #[tokio::test]
-async fn networks_do_not_see_each_other() {
+async fn s02_networks_do_not_see_each_other() {
     limited(async {
         let rig = Rig::new().await;
         let (home, work) = (rig.network("home").await, rig.network("work").await);
@@ -136,7 +136,7 @@ async fn networks_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn a_revoked_node_is_cut_withdrawn_and_stays_out() {
+async fn b11_u24_s26_a_revoked_node_is_cut_withdrawn_and_stays_out() {
     limited(async {
         let mut rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -181,7 +181,7 @@ async fn a_revoked_node_is_cut_withdrawn_and_stays_out() {
 }
 
 #[tokio::test]
-async fn a_newer_connection_of_a_node_takes_the_place_of_the_old_one() {
+async fn s21_s30_a_newer_connection_of_a_node_takes_the_place_of_the_old_one() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -238,7 +238,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn a_half_open_connection_is_noticed_at_both_ends() {
+async fn s20_a_half_open_connection_is_noticed_at_both_ends() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;

@@ -1,11 +1,13 @@
 //! The relay and its nodes together, over loopback.
 
+mod churn;
 mod enrol;
 mod evil;
 mod hostile;
 mod kv;
 mod lies;
 mod live;
+mod matrix;
 mod rig;
 mod rotate;
 mod ssh;

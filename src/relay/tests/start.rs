@@ -7,7 +7,7 @@ use crate::relay::server::{Relay, start_in_turn};
 use crate::uplink::api::Api;
 
 #[tokio::test]
-async fn what_is_not_built_is_said() {
+async fn b10_what_is_not_built_is_said() {
     limited(async {
         let dir = tempfile::tempdir().unwrap();
         let good = config(dir.path().join("relay"), "127.0.0.1:0");

@@ -307,7 +307,7 @@ mod tests {
     suite::for_each_test!(on_sqlite);
 
     #[tokio::test]
-    async fn the_files_are_for_their_owner_alone() {
+    async fn u17_the_files_are_for_their_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
         suite::networks_have_owners(Arc::new(store)).await;

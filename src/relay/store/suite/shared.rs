@@ -115,7 +115,7 @@ pub(in super::super) async fn shared_values_are_kept(store: Arc<dyn Store>) {
 
 /// A value whose time is over is gone for every reader, swept out or not; one that was set again
 /// has its new time.
-pub(in super::super) async fn shared_values_expire(store: Arc<dyn Store>) {
+pub(in super::super) async fn u15_shared_values_expire(store: Arc<dyn Store>) {
     let home = network(&*store, "home").await;
     let short = |expires| Put {
         expires: Some(expires),
