@@ -283,8 +283,9 @@ impl Keys {
                         return Ok(Some(End::Detached));
                     }
                     if !self.read_only {
-                        // For a node that lives again.
+                        // For a node that lives again, or a program that reads again.
                         self.pending.extend(typed.bytes);
+                        self.send(sender).await?;
                     }
                 }
             }

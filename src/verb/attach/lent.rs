@@ -72,14 +72,15 @@ pub(super) async fn serve(
     (terminal, read_only): (Lent, bool),
 ) -> Result<Reply> {
     let seat = attachment.seat.clone();
+    let (input, inputs) = mpsc::channel(16);
     // Ended with this call, however that ends.
     let mut playing = JoinSet::new();
     playing.spawn_on(
-        play(attachment, terminal, read_only),
+        play(attachment, terminal, read_only, (input.clone(), inputs)),
         context.host.sessions.runtime(),
     );
     let ended = tokio::select! {
-        let_go = follow(&seat, read_only, &mut context.channel.receiver) => {
+        let_go = follow(&seat, (read_only, input), &mut context.channel.receiver) => {
             let_go.map(|()| End::Detached)
         }
         ended = playing.join_next() => match ended {
@@ -93,7 +94,11 @@ pub(super) async fn serve(
 }
 
 /// Hears the client until it lets go or is gone.
-async fn follow(seat: &Seat, read_only: bool, receiver: &mut Receiver) -> Result<()> {
+async fn follow(
+    seat: &Seat,
+    (read_only, input): (bool, mpsc::Sender<Bytes>),
+    receiver: &mut Receiver,
+) -> Result<()> {
     loop {
         match receiver.next::<Call>().await? {
             None | Some(Incoming::Control(Call::Detach)) => return Ok(()),
@@ -102,16 +107,22 @@ async fn follow(seat: &Seat, read_only: bool, receiver: &mut Receiver) -> Result
                 drop(seat.propose(size.into()));
             }
             Some(Incoming::Control(Call::Resize(_))) => {}
+            // Keys that were not read in time, so that the client has read them.
+            Some(Incoming::Data(bytes)) if !read_only => drop(input.send(bytes).await),
             Some(_) => return Err(Error::bad_request("the terminal was lent")),
         }
     }
 }
 
 /// Reads and shows until the session ends, the chord is typed, or the terminal is gone.
-async fn play(attachment: Attachment, terminal: Lent, read_only: bool) -> Result<End> {
+async fn play(
+    attachment: Attachment,
+    terminal: Lent,
+    read_only: bool,
+    (input, inputs): (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>),
+) -> Result<End> {
     let terminal = terminal.watch()?;
     let seat = attachment.seat.clone();
-    let (input, inputs) = mpsc::channel(16);
     tokio::select! {
         // News for the screen first; what is typed is on its way within the same turn.
         biased;
