@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::home::Part;
 use e2e::steps::{self, SLEEPER};
-use e2e::{Local, case};
+use e2e::{Local, PATIENCE, case, wait_until};
 use serde_json::Value;
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
@@ -135,5 +135,34 @@ fn other_files_that_are_damaged_keep_no_node_from_starting() {
             }
             let _ = std::fs::remove_file(dir.join(name));
         }
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_written_keeps_nobody_from_working() {
+    case(&Local::new(CW), |local| {
+        // What is said goes to a disk that is full.
+        let words = ["/bin/sh", "-c", "exec \"$@\" 2>/dev/full", "sh"];
+        let cw = local.cw().clone().behind(&words);
+        let _keeper = cw.env("CODEWIRE_LOG", "trace").start(&["keeper"]);
+        wait_until("the node answers", PATIENCE, || {
+            local
+                .home()
+                .socket()
+                .exists()
+                .then_some(())
+                .ok_or("no socket".to_owned())
+        });
+        steps::launch(local.cw(), "coder", &SLEEPER);
+        for body in BODIES {
+            let _ = local.cw().run(&["msg", "coder", body]).ok();
+        }
+        assert_eq!(bodies(local, 1), BODIES);
+        let node = local.home().wait_for(Part::Node, None);
+        assert_eq!(
+            local.home().pid(Part::Node),
+            Some(node),
+            "it has not died of it"
+        );
     });
 }

@@ -152,6 +152,9 @@ pub(crate) fn start_log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // What cannot be written, because the disk is full, is left out: to say so in the same place
+        // would end the task that had something to say.
+        .log_internal_errors(false)
         .try_init();
 }
 
