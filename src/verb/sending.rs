@@ -276,12 +276,16 @@ pub(super) fn letter(
     if context.from_afar() {
         return Err(Error::bad_request("a call for another node"));
     }
-    let key = key_of(&*context.host.network()?, node)?;
+    // One that is asked for again is here, whatever the network looks like now.
+    let key = match context.host.post.get(id) {
+        Some(known) => known.letter.key,
+        None => Some(key_of(&*context.host.network()?, node)?),
+    };
     let from = context.party().session;
     Ok(Letter {
         id,
         node: node.to_owned(),
-        key: Some(key),
+        key,
         from: from.map(|(id, name)| (id.0, name.map(|name| name.to_string()))),
         to: Some(to),
         body: body.to_owned(),
