@@ -18,5 +18,6 @@ mod listener;
 mod plan;
 mod rng;
 mod shim;
+pub mod syscalls;
 mod traffic;
 pub mod world;

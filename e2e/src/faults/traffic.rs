@@ -107,7 +107,10 @@ impl<'a> Run<'a> {
                 op,
                 receipts: receipts(&answer),
             },
-            End::Refused(code, true) if several => Line::Info { op, why: code },
+            // So may a sender be: another session has the name, and the id is not that one's.
+            End::Refused(code, true) if several || code == "id_taken" => {
+                Line::Info { op, why: code }
+            }
             End::Refused(code, _) => Line::Fail { op, code },
             End::Lost(why) => Line::Info { op, why },
         };
