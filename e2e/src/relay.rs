@@ -50,9 +50,12 @@ impl Relay {
             tls: None,
             state: Mutex::new(State {
                 listen: listen.to_owned(),
-                ssh: listen
-                    .rsplit_once(':')
-                    .map_or("127.0.0.1:0".to_owned(), |(host, _)| format!("{host}:0")),
+                ssh: format!(
+                    "{}:0",
+                    listen
+                        .rsplit_once(':')
+                        .map_or("127.0.0.1", |(host, _)| host)
+                ),
                 running: None,
                 log: String::new(),
             }),

@@ -13,7 +13,7 @@ use e2e::case::or_skip;
 use e2e::processes::Processes;
 use e2e::steps::{self, SLEEPER};
 use e2e::substrate::{Host, Substrate};
-use e2e::{case, relay};
+use e2e::{Cw, Done, case, relay};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
@@ -61,6 +61,23 @@ fn arguments(dirs: &[&Path]) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// A grant that nobody has accepted: its secret is nowhere but in the answer that made it.
+fn grant(here: &Cw, there: &Cw, told: &mut Vec<Done>) -> String {
+    let granted = here.ok(&["access", "grant", "planner", "--to", "dev-2", "--json"]);
+    let granted: serde_json::Value = serde_json::from_str(&granted).unwrap_or_default();
+    let token = granted["delegation"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(token.len() > 30, "{granted}");
+    let id = granted["grant_id"].as_str().unwrap_or_default();
+    told.push(here.run(&["access", "inspect", id]).ok());
+    told.push(here.run(&["access", "list"]).ok());
+    told.push(there.run(&["access", "list", "--mine"]).ok());
+    told.push(there.run(&["access", "accept", &format!("{token}x")]));
+    token
+}
+
 #[test]
 fn b13_u18_u23_nothing_tells_a_secret() {
     let processes = Processes::traced(CW);
@@ -83,20 +100,7 @@ fn b13_u18_u23_nothing_tells_a_secret() {
             .run(&["msg", "-f", "planner", "dev-2:coder", "hello"])
             .ok();
         let _ = here.run(&["kv", "set", "a", "b"]).ok();
-        // The secret of a grant that nobody has accepted is nowhere but in this answer.
-        let granted = here.ok(&["access", "grant", "planner", "--to", "dev-2", "--json"]);
-        let granted: serde_json::Value = serde_json::from_str(&granted).unwrap_or_default();
-        let token = granted["delegation"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        assert!(token.len() > 30, "{granted}");
-        let id = granted["grant_id"].as_str().unwrap_or_default();
-        told.push(here.run(&["access", "inspect", id]).ok());
-        told.push(here.run(&["access", "list"]).ok());
-        told.push(there.run(&["access", "list", "--mine"]).ok());
-        told.push(there.run(&["access", "accept", &format!("{token}x")]));
-        secrets.push(token);
+        secrets.push(grant(&here, &there, &mut told));
         // What goes wrong is told without what it went wrong with.
         let canary = "canary-of-a-token-that-is-wrong";
         let wrong = substrate.admin().env("CODEWIRE_RELAY_AUTH_TOKEN", canary);

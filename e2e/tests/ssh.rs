@@ -39,10 +39,13 @@ impl Stage {
             return None;
         }
         let processes = Processes::new(CW, Way::Relayed);
-        let dir = processes.dirs()[2].parent().unwrap().to_owned();
+        let dir = processes.dirs()[2]
+            .parent()
+            .expect("the stage is set")
+            .to_owned();
         Some(Self { processes, dir }).inspect(|stage| {
             let config = stage.processes.home(Host::Dev1).dir().join("config.toml");
-            std::fs::write(config, settings).unwrap();
+            std::fs::write(config, settings).expect("the stage is set");
         })
     }
 
@@ -85,7 +88,7 @@ impl Stage {
 
     fn port(&self) -> String {
         let ssh = self.processes.relay().ssh();
-        ssh.rsplit_once(':').unwrap().1.to_owned()
+        ssh.rsplit_once(':').expect("the stage is set").1.to_owned()
     }
 
     /// OpenSSH with the key `key`, and nothing of this machine's settings.
@@ -104,7 +107,7 @@ impl Stage {
             file(key),
         );
         let config = file(&format!("config-{key}"));
-        std::fs::write(&config, settings).unwrap();
+        std::fs::write(&config, settings).expect("the stage is set");
         let mut command = Command::new("ssh");
         command.args(["-F", &config]).args(arguments);
         command

@@ -155,11 +155,7 @@ impl From<store::Error> for ApiError {
             ),
             Refusal::KeyTaken => (StatusCode::CONFLICT, "key_taken", None),
             Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken", None),
-            Refusal::GroupUnknown => (
-                StatusCode::NOT_FOUND,
-                "group_unknown",
-                Some("'cw group list' shows the groups"),
-            ),
+            Refusal::GroupUnknown => (StatusCode::NOT_FOUND, "group_unknown", Some(GROUPS)),
             Refusal::NotInGroup => (StatusCode::NOT_FOUND, "not_in_group", None),
             Refusal::GrantUnknown => (StatusCode::NOT_FOUND, "grant_unknown", None),
             Refusal::NetworkTaken => (
@@ -186,6 +182,8 @@ impl From<store::Error> for ApiError {
         }
     }
 }
+
+const GROUPS: &str = "'cw group list' shows the groups";
 
 const NEW_INVITE: &str = "ask for a new invite";
 

@@ -7,6 +7,7 @@
 //! not in memory.
 
 pub(crate) mod doors;
+mod refusal;
 pub(crate) mod shared;
 mod sqlite;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::coord::handover::{Issuers, SignedHandover, SignedObituary};
 use crate::coord::{InviteHash, Mark, Revision};
 use crate::paper::Paper;
 
+pub(crate) use refusal::Refusal;
 pub(crate) use sqlite::Sqlite;
 
 use doors::{SshKey, SshPassword};
@@ -95,6 +97,25 @@ pub(crate) trait Store: Send + Sync {
     /// Who belongs to a network, owners first.
     fn members(&self, network: NetworkId) -> Answer<'_, Vec<MemberInfo>>;
 
+    /// Lets a person in with a key; whether that is new. A key that is somebody else's is
+    /// [`Refusal::KeyTaken`].
+    fn add_ssh_key(&self, key: SshKey) -> Answer<'_, bool>;
+
+    /// The keys of a person, oldest first.
+    fn ssh_keys(&self, subject: Subject) -> Answer<'_, Vec<SshKey>>;
+
+    /// Takes a key of a person away; whether there was one.
+    fn remove_ssh_key(&self, subject: Subject, fingerprint: String) -> Answer<'_, bool>;
+
+    /// Whose a key is.
+    fn ssh_key(&self, fingerprint: String) -> Answer<'_, Option<SshKey>>;
+
+    /// Adds a password. This and below: `now` is unix seconds.
+    fn add_ssh_password(&self, password: SshPassword, now: u64) -> Answer<'_, ()>;
+
+    /// Uses a password up; `None` if there is none, or its time is over.
+    fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>>;
+
     /// Gives a member another role, or none at all; whether there was such a
     /// member. The last owner stays: [`Refusal::LastOwner`].
     fn set_role(
@@ -146,25 +167,6 @@ pub(crate) trait Store: Send + Sync {
 
     /// Forgets deletions older than [`shared::DELETIONS_KEPT`].
     fn forget_shared(&self, now: u64) -> Answer<'_, ()>;
-
-    /// Lets a person in with a key; whether that is new. A key that is somebody else's is
-    /// [`Refusal::KeyTaken`].
-    fn add_ssh_key(&self, key: SshKey) -> Answer<'_, bool>;
-
-    /// The keys of a person, oldest first.
-    fn ssh_keys(&self, subject: Subject) -> Answer<'_, Vec<SshKey>>;
-
-    /// Takes a key of a person away; whether there was one.
-    fn remove_ssh_key(&self, subject: Subject, fingerprint: String) -> Answer<'_, bool>;
-
-    /// Whose a key is.
-    fn ssh_key(&self, fingerprint: String) -> Answer<'_, Option<SshKey>>;
-
-    /// Adds a password. This and below: `now` is unix seconds.
-    fn add_ssh_password(&self, password: SshPassword, now: u64) -> Answer<'_, ()>;
-
-    /// Uses a password up; `None` if there is none, or its time is over.
-    fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>>;
 }
 
 /// Who acts or owns: `admin`, `guest:<invite>`.
@@ -437,75 +439,4 @@ pub(crate) enum Error {
         /// Why.
         source: std::io::Error,
     },
-}
-
-/// The rules of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// Never was, was withdrawn, or expired long ago.
-    #[error("this invite is not valid")]
-    InviteInvalid,
-    /// All its uses were taken.
-    #[error("this invite has been used up")]
-    InviteUsedUp,
-    /// Its time is over.
-    #[error("this invite has expired")]
-    InviteExpired,
-    /// Another key has the name.
-    #[error("another node of this network has this name")]
-    NameTaken,
-    /// The key has another name.
-    #[error("this node is in the network already, under another name")]
-    AlreadyJoined,
-    /// The key was revoked.
-    #[error("this node was revoked from the network")]
-    Revoked,
-    /// [`MAX_NODES`].
-    #[error("this network has as many nodes as it may have")]
-    NetworkFull,
-    /// [`MAX_INVITES`].
-    #[error("this network has as many open invites as it may have")]
-    TooManyInvites,
-    /// Somebody else's.
-    #[error("this network exists and you are not a member")]
-    NetworkTaken,
-    /// [`shared::MAX_KEYS`], [`shared::MAX_BYTES`].
-    #[error("this network shares as much as it may: 10000 keys and 64 MiB")]
-    SharedFull,
-    /// A condition was not met.
-    #[error("somebody else has changed this key")]
-    SharedChanged,
-    /// The invite is for another name.
-    #[error("this invite is for a node of another name")]
-    NameBound,
-    /// A network without an owner could not be ruled.
-    #[error("this is the last owner of the network")]
-    LastOwner,
-    /// There is one of that name.
-    #[error("this group exists already")]
-    GroupTaken,
-    /// There is none.
-    #[error("there is no such group in this network")]
-    GroupUnknown,
-    /// `MAX_MEMBERS`.
-    #[error("this group has as many sessions as it may have")]
-    GroupFull,
-    /// Nothing to take out.
-    #[error("this session is not in the group")]
-    NotInGroup,
-    /// There is none.
-    #[error("there is no such grant")]
-    GrantUnknown,
-    /// `MAX_HANDOVERS`.
-    #[error("the issuer of this network has handed over as often as it may")]
-    TooManyHandovers,
-    /// Somebody else's.
-    #[error("this key belongs to somebody else")]
-    KeyTaken,
-    /// [`doors::MAX_SSH_KEYS`], [`doors::MAX_SSH_PASSWORDS`].
-    #[error("you have as many of these as you may have: 100")]
-    TooManyKeys,
-    /// `MAX_GROUPS`, `MAX_GRANTS`.
-    #[error("this network has as many of these as it may have")]
-    TooManyPapers,
 }

@@ -81,6 +81,42 @@ const ROWS: &[Row] = &[
         "",
         "-------o",
     ),
+    (
+        "GET",
+        "/api/v1/ssh-keys",
+        "/api/v1/ssh-keys",
+        "",
+        "-------.",
+    ),
+    (
+        "POST",
+        "/api/v1/ssh-keys",
+        "/api/v1/ssh-keys",
+        r#"{"key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBTHsMMC1QwAwG9fMVmDnDGvzxE5Tm5i0fzSbgnd1xZB a"}"#,
+        "-------.",
+    ),
+    (
+        "DELETE",
+        "/api/v1/ssh-keys",
+        "/api/v1/ssh-keys?fingerprint=none",
+        "",
+        "-------o",
+    ),
+    (
+        "POST",
+        "/api/v1/ssh-passwords",
+        "/api/v1/ssh-passwords",
+        r#"{"network_id":"home","node":"owners"}"#,
+        "--xxoo..",
+    ),
+    // What opens this door is the ticket, and only a WebSocket goes through it.
+    (
+        "GET",
+        "/api/v1/back/{ticket}",
+        "/api/v1/back/none",
+        "",
+        "????????",
+    ),
     // What opens this door is in the body.
     ("POST", "/api/v1/join", "/api/v1/join", "{}", "????????"),
     (
@@ -272,7 +308,7 @@ const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
 enum Proof {
     Nothing,
     Token,
-    Key(Node),
+    Key(Box<Node>),
 }
 
 struct World {
@@ -322,12 +358,12 @@ async fn world() -> World {
         grant: made["grant_id"].as_str().unwrap().to_owned(),
         callers: vec![
             ("nobody", Proof::Nothing),
-            ("a stranger", Proof::Key(stranger)),
-            ("another network's node", Proof::Key(other)),
-            ("a revoked node", Proof::Key(revoked)),
-            ("a guest's node", Proof::Key(guest)),
-            ("a member's node", Proof::Key(member)),
-            ("the owner's node", Proof::Key(owner)),
+            ("a stranger", Proof::Key(Box::new(stranger))),
+            ("another network's node", Proof::Key(Box::new(other))),
+            ("a revoked node", Proof::Key(Box::new(revoked))),
+            ("a guest's node", Proof::Key(Box::new(guest))),
+            ("a member's node", Proof::Key(Box::new(member))),
+            ("the owner's node", Proof::Key(Box::new(owner))),
             ("the admin", Proof::Token),
         ],
     }

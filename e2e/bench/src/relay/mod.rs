@@ -125,12 +125,19 @@ async fn measure(program: &Path, nodes: usize, networks: usize) -> Result<()> {
         "",
     );
 
+    come_back(&mut relay, &crowd, networks).await?;
+    living.shutdown().await;
+    Ok(())
+}
+
+/// Kills the relay, and waits until everybody is back.
+async fn come_back(relay: &mut Relay, crowd: &Arc<Crowd>, networks: usize) -> Result<()> {
     let start = Instant::now();
     relay.kill()?;
     crowd.forget();
     relay.start().await?;
     let listens = start.elapsed();
-    within(&crowd, "everybody is back").await?;
+    within(crowd, "everybody is back").await?;
     let goal = if networks == 1 { "<= 3 s" } else { "reported" };
     single("killed relay listens again", "s", listens.as_secs_f64(), "");
     single(
@@ -139,7 +146,6 @@ async fn measure(program: &Path, nodes: usize, networks: usize) -> Result<()> {
         start.elapsed().as_secs_f64(),
         goal,
     );
-    living.shutdown().await;
     Ok(())
 }
 
