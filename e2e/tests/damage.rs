@@ -151,7 +151,7 @@ fn a_log_that_cannot_be_written_keeps_nobody_from_working() {
                 .socket()
                 .exists()
                 .then_some(())
-                .ok_or("no socket".to_owned())
+                .ok_or_else(|| "no socket".to_owned())
         });
         steps::launch(local.cw(), "coder", &SLEEPER);
         for body in BODIES {
