@@ -93,7 +93,7 @@ pub async fn ask(home: &Home, call: &Call) -> Result<Reply> {
     let answer = match greeted.await {
         Ok((mut channel, Some(Incoming::Control(welcome)))) => {
             greeted_by(welcome)?;
-            channel.receiver.next().await?
+            channel.answer().await?
         }
         Ok((_, Some(Incoming::Data(_)))) => {
             return Err(Error::bad_request("raw bytes for a greeting"));
@@ -101,14 +101,12 @@ pub async fn ask(home: &Home, call: &Call) -> Result<Reply> {
         Err(error) if !is_absent(&error) => return Err(error),
         Ok((_, None)) | Err(_) => {
             let mut channel = start(home).await?;
-            Some(Incoming::Control(channel.call(call).await?))
+            channel.call(call).await?
         }
     };
     match answer {
-        Some(Incoming::Control(Reply::Error(failure))) => Err(failure.into()),
-        Some(Incoming::Control(reply)) => Ok(reply),
-        Some(Incoming::Data(_)) => Err(Error::bad_request("raw bytes where an answer was due")),
-        None => Err(Error::new("connection_lost", "connection lost")),
+        Reply::Error(failure) => Err(failure.into()),
+        reply => Ok(reply),
     }
 }
 

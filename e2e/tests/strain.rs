@@ -45,11 +45,12 @@ fn a_node_that_hangs_is_told_and_replaced() {
             let told = asked.wait(PATIENCE * 2).fails("node_unresponsive");
             assert_eq!(told.hints("cw node restart").status, Some(5));
         }
-        assert_eq!(terminal.ends(PATIENCE), 0, "the user has the terminal back");
+        // The user has the terminal back; the node that hangs has it open as well.
+        terminal.shows("detached from coder", PATIENCE);
         terminal.restored().expect("the terminal is as it was");
-
         let restarted = cw.start(&["node", "restart"]).wait(PATIENCE * 2).ok();
         assert!(restarted.stderr.contains("was replaced"), "{restarted}");
+        assert_eq!(terminal.ends(PATIENCE), 0);
         answers(cw, "coder", "one");
         stop();
         let stopped = cw.start(&["stop", "--grace", "0"]).wait(PATIENCE * 3).ok();
@@ -180,6 +181,19 @@ fn a_node_without_descriptors_says_so_and_goes_on() {
             .expect("a limit");
         let refused = refused.fails("too_many_files").hints("ulimit -n");
         assert_eq!(refused.status, Some(7));
+        // What was refused does not run.
+        wait_until("as many run as are listed", PATIENCE, || {
+            let list = cw.ok(&["list", "--tag", "many", "--status", "running"]);
+            let listed = list.lines().count() - 1;
+            let sleepers = local.home().processes().into_iter().filter(|pid| {
+                let words = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+                words.is_ok_and(|words| words == b"sleep\x001000\0")
+            });
+            let running = sleepers.count();
+            (running == listed)
+                .then_some(())
+                .ok_or_else(|| format!("{running} run, listed:\n{list}"))
+        });
         answers(cw, "coder", "one");
         // Many callers at once are served one after the other.
         let callers: Vec<Running> = (0..30).map(|_| cw.start(&["list"])).collect();

@@ -113,6 +113,15 @@ impl Channel {
     /// `version` for an answer that nobody here knows.
     pub async fn call<Q: Wire, A: Wire>(&mut self, question: &Q) -> Result<A> {
         self.sender.send(question).await?;
+        self.answer().await
+    }
+
+    /// Waits for the answer to what was asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub async fn answer<A: Wire>(&mut self) -> Result<A> {
         let Some(frame) = self.receiver.next_frame().await? else {
             return Err(lost());
         };

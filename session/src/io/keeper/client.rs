@@ -239,9 +239,11 @@ impl Listener {
     fn handle(&self, message: ToNode, fds: Vec<OwnedFd>) {
         match message {
             ToNode::Spawned { id, pid } => {
+                // The system drops descriptors that find no place in this process.
                 let answer = Fds::from_received(fds)
                     .map(|fds| (pid, fds))
-                    .ok_or_else(|| Error::Protocol("a session without descriptors".into()));
+                    .ok_or(Error::TooManyFiles);
+                let lost = answer.is_err();
                 let mut state = self.shared.state.lock();
                 if let Ok((pid, fds)) = &answer {
                     state.held.insert(id, (*pid, fds.clone()));
@@ -249,7 +251,7 @@ impl Listener {
                 let waiting = state.spawning.remove(&id);
                 let unwanted = waiting.is_none_or(|waiting| waiting.send(answer).is_err());
                 drop(state);
-                if unwanted {
+                if unwanted || lost {
                     self.discard(id, pid);
                 }
             }
@@ -287,7 +289,7 @@ impl Listener {
 
     /// A program was started for a launch that has already failed.
     fn discard(&self, id: u32, pid: u32) {
-        tracing::warn!(id, pid, "a program started too late; ending it");
+        tracing::warn!(id, pid, "a program started that nobody has; ending it");
         if let Some(pid) = platform::pid(pid) {
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
