@@ -96,12 +96,22 @@ impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
+        if is_out_of_files(&error) {
+            return Self::new("too_many_files", error.to_string());
+        }
         match error.kind() {
             std::io::ErrorKind::StorageFull => Self::new("disk_full", error.to_string()),
             std::io::ErrorKind::PermissionDenied => Self::new("permission", error.to_string()),
             _ => Self::internal(error),
         }
     }
+}
+
+/// Whether this process, or the system, may open no more files.
+pub(crate) fn is_out_of_files(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl From<session::Error> for Error {

@@ -1,5 +1,5 @@
 //! What clients did and what was found in the end, one JSON object a line, and whether that is what
-//! was promised ([`check`]).
+//! was promised ([`check()`]).
 //!
 //! | line | says |
 //! |---|---|

@@ -97,7 +97,7 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::ssh_key::SshKey,
     },
-    /// Write a block into ~/.ssh/config with which 'ssh <node>.cw' reaches your nodes.
+    /// Write a block into ~/.ssh/config with which 'ssh NODE.cw' reaches your nodes.
     ConfigSsh(verb::config_ssh::ConfigSsh),
     /// Values that all machines of the network share.
     Kv {

@@ -2,7 +2,7 @@
 //!
 //! A node is an SSH server, but it listens nowhere. Somebody asks the relay for a way to the node;
 //! the relay tells the node over their coordination connection, the node connects back to the relay
-//! (`/api/v1/back/<ticket>`, a WebSocket taken as a stream of bytes, see [`pipe`]), and both ends
+//! (`/api/v1/back/<ticket>`, a WebSocket taken as a stream of bytes, see [`pipe()`]), and both ends
 //! splice. What runs over that way is SSH, in one of two forms ([`Door`]):
 //!
 //! - **jump** (`ssh -J relay dev-1`): end to end. The user's client speaks with this node's server,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::network::At;
+use super::network::{Access, At};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::home::write_private;
@@ -17,7 +17,7 @@ use crate::home::write_private;
 const BEGIN: &str = "# >>> cw >>>";
 const END: &str = "# <<< cw <<<";
 
-/// Write a block into ~/.ssh/config with which 'ssh <node>.cw' reaches your nodes.
+/// Write a block into ~/.ssh/config with which 'ssh NODE.cw' reaches your nodes.
 #[derive(Args, Clone, Debug)]
 pub struct ConfigSsh {
     /// Another file than ~/.ssh/config.
@@ -29,9 +29,12 @@ pub struct ConfigSsh {
     /// Take the block out again.
     #[arg(long, conflicts_with = "print")]
     pub remove: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would print it as help")]
-    pub at: At,
+    /// The network; the selected one if left out, else the one that this machine has joined.
+    #[arg(long, add = super::complete::networks())]
+    pub network: Option<mesh::NetworkId>,
+    /// The relay's URL; else CODEWIRE_RELAY_URL, else the configuration.
+    #[arg(long, value_name = "URL")]
+    pub relay_url: Option<String>,
 }
 
 impl ConfigSsh {
@@ -63,8 +66,16 @@ impl ConfigSsh {
     }
 
     async fn block(&self, cli: &Cli) -> Result<String> {
-        let (api, network) = self.at.open(cli).await?;
-        let relay = self.at.relay(cli)?;
+        // The option for a token file is one of all verbs.
+        let at = At {
+            network: self.network.clone(),
+            access: Access {
+                relay_url: self.relay_url.clone(),
+                token_file: cli.token_file.clone(),
+            },
+        };
+        let (api, network) = at.open(cli).await?;
+        let relay = at.relay(cli)?;
         let port = api.about().await?.ssh_port.ok_or_else(no_door)?;
         let host = host_of(&relay)?;
         let mut block = format!(

@@ -272,6 +272,8 @@ fn shared_variables(home: &Home) -> Result<std::collections::BTreeMap<String, St
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Default::default()),
+        // The file is not at fault.
+        Err(error) if crate::error::is_out_of_files(&error) => Err(error.into()),
         Err(error) => Err(invalid(error.to_string())),
     }
 }
