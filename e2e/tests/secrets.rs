@@ -112,13 +112,8 @@ fn b13_u18_u23_nothing_tells_a_secret() {
         told.push(here.run(&["network", "join", "--relay-url", &url, &secrets[1]]));
         let spoilt = unused.replacen("CW-INV-", "CW-INV-x", 1);
         told.push(here.run(&["network", "join", "--relay-url", &url, &spoilt]));
-        told.push(here.run(&[
-            "network",
-            "join",
-            "--relay-url",
-            "http://127.0.0.1:1",
-            &unused,
-        ]));
+        let absent = "http://127.0.0.1:1";
+        told.push(here.run(&["network", "join", "--relay-url", absent, &unused]));
         told.push(here.run(&["doctor", "--json"]));
         told.push(substrate.admin().run(&["doctor"]));
         told.push(here.run(&["node", "list", "--json"]));
