@@ -46,8 +46,12 @@ impl ConfigSsh {
                 .join(".ssh/config"),
         };
         if self.remove {
-            let text = without(&read(&file)?);
-            write(&file, &text)?;
+            let before = read(&file)?;
+            let after = without(&before);
+            // A file that is not there, or has no block, is left as it is.
+            if after != before {
+                write(&file, &after)?;
+            }
             cli.note(&format!("{} has no block of cw's any more", file.display()));
             return Ok(());
         }

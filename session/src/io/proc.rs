@@ -81,7 +81,10 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_behind_the_name() {
         let numbers: Vec<_> = (8..52).map(|field| field.to_string()).collect();
-        let text = format!("42 (a) b (c) Z 7 8 9 34816 {} 10752\n", numbers[..44].join(" "));
+        let text = format!(
+            "42 (a) b (c) Z 7 8 9 34816 {} 10752\n",
+            numbers[..44].join(" ")
+        );
         let stat = Stat::parse(&text).unwrap();
         let expected = Stat {
             state: 'Z',
