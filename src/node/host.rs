@@ -85,7 +85,7 @@ impl Host {
             joining: tokio::sync::Mutex::new(()),
             ended: watch::Sender::new(None),
         });
-        host.post.start(&host);
+        host.post.start(&host).await;
         Ok(host)
     }
 

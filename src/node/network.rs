@@ -240,7 +240,6 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         tasks,
         _uplink: uplink,
     }));
-    host.post.recover_replies(host);
     host.post.handle_news();
     Ok(())
 }

@@ -3,6 +3,9 @@
 //! What is put in is on disk before its sender is told ([`journal`]), is carried in order
 //! ([`lane`]), and what became of it can be asked for as long as the outbox remembers it
 //! ([`outbox`]). A message may go out more than once and is kept once: its id tells.
+//!
+//! A reply is settled before it is put in, and cannot be taken back when the disk has no room for
+//! it here. It is late then: it is put in before any other letter to that node.
 
 pub(crate) mod journal;
 mod lane;
@@ -59,6 +62,24 @@ pub struct Post {
 struct Books {
     journal: Journal,
     outbox: Outbox,
+    /// Letters that have to go out and are not in the outbox yet, in their order.
+    late: Vec<Letter>,
+}
+
+impl Books {
+    /// What puts the late letters to a node in.
+    fn late_for(&self, node: &str) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for letter in self.late.iter().filter(|letter| letter.node == node) {
+            match self.outbox.handle_letter(letter.clone()) {
+                Ok(change) => changes.extend(change),
+                // It never will be.
+                Err(error) if error.code == "id_taken" => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(changes)
+    }
 }
 
 impl Post {
@@ -68,7 +89,11 @@ impl Post {
         let dirty = Arc::new((Mutex::new(None), Notify::new()));
         tokio::spawn(flush(Arc::downgrade(&dirty)));
         Ok(Self {
-            books: Mutex::new(Books { journal, outbox }),
+            books: Mutex::new(Books {
+                journal,
+                outbox,
+                late: Vec::new(),
+            }),
             changed: watch::Sender::new(()),
             lanes: Mutex::default(),
             dirty,
@@ -78,8 +103,9 @@ impl Post {
         })
     }
 
-    /// Begins to carry what was left.
-    pub(super) fn start(&self, host: &Arc<Host>) {
+    /// Takes up what was left. Before anybody can put more in.
+    pub(super) async fn start(&self, host: &Arc<Host>) {
+        self.recover_replies(host).await;
         let nodes: BTreeSet<String> = {
             let books = self.books.lock();
             let waiting = books.outbox.iter().filter(|record| record.state.waits());
@@ -91,35 +117,40 @@ impl Post {
     }
 
     /// Takes replies up that a crash has kept from the outbox.
-    pub(super) fn recover_replies(&self, host: &Arc<Host>) {
+    async fn recover_replies(&self, host: &Arc<Host>) {
         let since = show::now_ms().saturating_sub(outbox::KEEP);
         for reply in host.sessions.foreign_replies(since) {
             if self.get(reply.id).is_some() {
                 continue;
             }
             if let Some(letter) = letter_of(&reply) {
-                Self::put_later(host, letter);
+                self.put_surely(host, letter).await;
             }
         }
     }
 
-    /// Puts a letter in that has to go out and that the disk has no room for, as soon as it has;
-    /// should this node end before, the next start makes up for it.
-    pub fn put_later(host: &Arc<Host>, letter: Letter) {
-        let host = Arc::downgrade(host);
-        tokio::spawn(async move {
-            while let Some(host) = host.upgrade() {
-                let Err(error) = host.post.put(&host, letter.clone()).await else {
-                    return;
-                };
-                tracing::warn!(%error, "a reply is not in the outbox yet");
-                if error.code == "id_taken" {
-                    return;
-                }
-                drop(host);
-                tokio::time::sleep(ROOM).await;
+    /// Puts a letter in that has to go out; as soon as the disk has room for it, should it have none.
+    /// If this node ends before, the next start makes up for it.
+    pub async fn put_surely(&self, host: &Arc<Host>, letter: Letter) {
+        let Err(error) = self.put(host, letter.clone()).await else {
+            return;
+        };
+        tracing::warn!(%error, "a reply is not in the outbox yet");
+        if error.code == "id_taken" {
+            return;
+        }
+        let node = letter.node.clone();
+        let first = {
+            let late = &mut self.books.lock().late;
+            let first = late.iter().all(|letter| letter.node != node);
+            if late.iter().all(|other| other.id != letter.id) {
+                late.push(letter);
             }
-        });
+            first
+        };
+        if first {
+            tokio::spawn(put_late(Arc::downgrade(host), node));
+        }
     }
 
     /// The network has changed: now may be the time.
@@ -137,8 +168,14 @@ impl Post {
     /// `outbox_full`, `body_too_large`, `id_taken`, `disk_full`.
     pub async fn put(&self, host: &Arc<Host>, letter: Letter) -> Result<()> {
         let node = letter.node.clone();
-        self.change(|outbox| Ok(outbox.handle_letter(letter)?.into_iter().collect()))
-            .await?;
+        self.change_books(|books| {
+            let mut changes = books.late_for(&node)?;
+            if books.late.iter().all(|late| late.id != letter.id) {
+                changes.extend(books.outbox.handle_letter(letter)?);
+            }
+            Ok(changes)
+        })
+        .await?;
         self.wake(host, &node);
         Ok(())
     }
@@ -150,7 +187,12 @@ impl Post {
     /// `node_down` also when others wait for that node; why it is refused.
     pub async fn send_now(&self, host: &Arc<Host>, letter: Letter) -> Result<Record> {
         let node = letter.node.clone();
-        if !self.books.lock().outbox.next_for(&node, 1, 1).is_empty() {
+        let others = {
+            let books = self.books.lock();
+            !books.outbox.next_for(&node, 1, 1).is_empty()
+                || books.late.iter().any(|late| late.node == node)
+        };
+        if others {
             return Err(Error::new(
                 "node_down",
                 format!("messages wait for {node} already"),
@@ -318,9 +360,14 @@ impl Post {
 
     /// Decides, writes down and makes true.
     async fn change(&self, decide: impl FnOnce(&Outbox) -> Result<Vec<Change>>) -> Result<()> {
+        self.change_books(|books| decide(&books.outbox)).await
+    }
+
+    /// As [`Self::change`], with what is late in sight.
+    async fn change_books(&self, decide: impl FnOnce(&Books) -> Result<Vec<Change>>) -> Result<()> {
         let file = {
             let mut books = self.books.lock();
-            let changes = decide(&books.outbox)?;
+            let changes = decide(&books)?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -332,7 +379,12 @@ impl Post {
                     self.tell(books.outbox.get(id), step, reason);
                 }
             }
-            let Books { journal, outbox } = &mut *books;
+            let Books {
+                journal,
+                outbox,
+                late,
+            } = &mut *books;
+            late.retain(|letter| outbox.get(letter.id).is_none());
             if let Err(error) = journal.compact(outbox) {
                 tracing::warn!(%error, "the outbox stays long");
             }
@@ -354,6 +406,19 @@ impl Post {
 fn not_ahead(now_ms: u64, opened_ms: u64, since: Duration) -> u64 {
     let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     now_ms.min(opened_ms.saturating_add(since))
+}
+
+/// Puts the late letters to a node in, when there is room.
+async fn put_late(host: std::sync::Weak<Host>, node: String) {
+    loop {
+        tokio::time::sleep(ROOM).await;
+        let Some(host) = host.upgrade() else { return };
+        let put = host.post.change_books(|books| books.late_for(&node)).await;
+        match put {
+            Ok(()) => return host.post.wake(&host, &node),
+            Err(error) => tracing::debug!(%error, %node, "replies are not in the outbox yet"),
+        }
+    }
 }
 
 /// Brings what was written to the disk, a little later.

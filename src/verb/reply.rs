@@ -10,7 +10,7 @@ use super::{Call, again, sending};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::post::{Post, State, letter_of};
+use crate::node::post::{State, letter_of};
 use crate::node::{Action, Context};
 
 /// How long the requester's node may take before the one who replies is told that it is away.
@@ -98,9 +98,7 @@ impl Reply {
         if let Some(letter) = letter_of(&message) {
             // It is settled, and nobody else can reply any more: that there is no room for it on its
             // way is no failure.
-            if host.post.put(host, letter.clone()).await.is_err() {
-                Post::put_later(host, letter);
-            }
+            host.post.put_surely(host, letter).await;
             let carried = host
                 .post
                 .until(id, |record| record.state != State::Accepted);

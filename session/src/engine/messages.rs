@@ -211,7 +211,8 @@ impl Engine {
     }
 
     /// Replies that are in the log of who gave them and not in that of the
-    /// local session that asked: a crash came between the two writes.
+    /// local session that asked: a crash came between the two writes. Those of
+    /// one session are in the order in which it gave them.
     #[must_use]
     pub fn missing_replies(&self) -> Vec<(SessionId, SessionId, MessageId)> {
         let mut missing = Vec::new();
@@ -223,6 +224,12 @@ impl Engine {
                 missing.push((ask.to, asker, reply));
             }
         }
+        missing.sort_by_key(|&(replier, _, reply)| {
+            let replier = self.sessions.get(&replier);
+            replier
+                .and_then(|replier| replier.inbox.find(reply))
+                .map(|place| place.offset)
+        });
         missing
     }
 

@@ -15,7 +15,7 @@ use super::desk::Desk;
 use super::disk::Flusher;
 use super::keeper::fds::Fds;
 use super::keeper::{Client, FromKeeper};
-use super::messages::Waiters;
+use super::messages::{Owed, Waiters};
 use super::news::{News, Pointer};
 use super::runtime::Runtime;
 use super::segments::Segment;
@@ -40,6 +40,8 @@ pub(super) struct Inner {
     pub(super) flusher: Flusher,
     pub(super) runtime: Runtime,
     pub(super) waiters: Waiters,
+    /// Replies that the disk had no room for; only with the engine locked.
+    pub(super) owed: Mutex<Vec<Owed>>,
     pub(super) news: News,
     /// Something has become of a message.
     pub(super) progressed: watch::Sender<()>,
@@ -76,6 +78,7 @@ impl Inner {
             flusher,
             runtime: Runtime::start()?,
             waiters: Waiters::default(),
+            owed: Mutex::default(),
             news,
             progressed: watch::Sender::new(()),
             changed: Arc::default(),

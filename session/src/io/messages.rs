@@ -1,25 +1,42 @@
 //! Sending, asking and replying: from the engine's decision to the disk, and to
 //! whoever waits for a reply.
+//!
+//! A reply is written twice: to the log of who gives it, which settles the
+//! request, and to that of who asked. When the disk takes the first only, the
+//! second is [`Owed`]: it is written before anything else that somebody says to
+//! that session, so that it is where it belongs, and as soon as there is room.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::inner::Inner;
 use super::unix_ms_now;
-use crate::engine::{Delivery, Draft};
+use crate::engine::{Delivery, Draft, Engine};
 use crate::record::{self, Place};
 use crate::{
     Error, Event, EventKind, InboxItem, Message, MessageId, MessageKind, RequestState, SessionId,
     SessionRef,
 };
 
+/// How long to wait before a full disk is asked again to take what is owed.
+const RETRY: Duration = Duration::from_secs(1);
+
 type Reply = Result<Message, Error>;
+
+/// A reply that is in the log of `replier` and has to get into that of `asker`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    replier: SessionId,
+    asker: SessionId,
+    reply: MessageId,
+}
 
 /// Those who wait for replies, here and now. Losing one loses no reply: it is
 /// in the logs.
@@ -114,6 +131,7 @@ impl Inner {
             Delivery::New(events) => {
                 let mut events = events.into_iter();
                 let event = events.next().ok_or(Error::ShuttingDown)?;
+                self.pay(&mut engine, Some(event.session))?;
                 let (mut flush, event) = self.write(&mut engine, event)?;
                 for copy in events {
                     match self.write(&mut engine, copy) {
@@ -153,7 +171,7 @@ impl Inner {
 
     /// Replies as session `by`.
     pub(super) async fn answer(
-        &self,
+        self: &Arc<Self>,
         reply: MessageId,
         request: &str,
         by: Option<SessionId>,
@@ -172,12 +190,24 @@ impl Inner {
             let events = engine.handle_reply(request, by, reply, body, unix_ms_now())?;
             let mut events = events.into_iter();
             let event = events.next().ok_or(Error::ShuttingDown)?;
+            let replier = event.session;
+            for copy in events.as_slice() {
+                self.pay(&mut engine, Some(copy.session))?;
+            }
             let (mut flush, event) = self.write(&mut engine, event)?;
-            for event in events {
-                match self.write(&mut engine, event) {
+            for copy in events {
+                let asker = copy.session;
+                match self.write(&mut engine, copy) {
                     Ok((later, _)) => flush = later,
-                    // It counts; what is missing is written at the next start.
-                    Err(error) => tracing::error!(%error, "a reply is not in the inbox yet"),
+                    Err(error) => {
+                        tracing::warn!(%error, "a reply is not in the inbox yet");
+                        let owed = Owed {
+                            replier,
+                            asker,
+                            reply,
+                        };
+                        self.owe(vec![owed]);
+                    }
                 }
             }
             (message_of(event)?, flush)
@@ -269,6 +299,7 @@ impl Inner {
         self.check_open()?;
         let flush = {
             let mut engine = self.engine.lock();
+            self.pay(&mut engine, Some(asker))?;
             match engine.handle_foreign_reply(asker, message, unix_ms_now())? {
                 Some(event) => self.write(&mut engine, event)?.0,
                 None => return Ok(()),
@@ -288,13 +319,71 @@ impl Inner {
             };
             engine.foreign_replies().filter_map(place).collect()
         };
-        let mut replies: Vec<_> = places
+        let read = |(session, place)| self.read_event(session, place).ok();
+        let mut events: Vec<_> = places.into_iter().filter_map(read).collect();
+        // As they were given, whatever the clock said.
+        events.sort_by_key(|event| event.cursor);
+        events
             .into_iter()
-            .filter_map(|(session, place)| self.read_message(session, place).ok())
+            .filter_map(|event| message_of(event).ok())
             .filter(|message| message.at_ms >= since_ms)
-            .collect();
-        replies.sort_by_key(|message| message.at_ms);
-        replies
+            .collect()
+    }
+
+    /// Takes note of replies that have to be written, and goes on trying.
+    fn owe(self: &Arc<Self>, owed: Vec<Owed>) {
+        if owed.is_empty() {
+            return;
+        }
+        let mut all = self.owed.lock();
+        let idle = all.is_empty();
+        all.extend(owed);
+        drop(all);
+        if idle {
+            self.runtime.spawn(pay_all(Arc::downgrade(self)));
+        }
+    }
+
+    /// Writes what is owed to a session, or to all, the oldest first. Nothing else
+    /// may be said to a session before this is done.
+    fn pay(&self, engine: &mut Engine, asker: Option<SessionId>) -> Result<(), Error> {
+        let mut all = self.owed.lock();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let mut failed = None;
+        let mut kept = Vec::new();
+        for owed in std::mem::take(&mut *all) {
+            let is_due = asker.is_none_or(|asker| asker == owed.asker);
+            let stuck = kept.iter().any(|other: &Owed| other.asker == owed.asker);
+            if !is_due || stuck {
+                kept.push(owed);
+                continue;
+            }
+            match self.pay_one(engine, owed) {
+                Ok(()) => {}
+                // One of the two is no more: nobody is there to be owed anything.
+                Err(Error::SessionNotFound(_) | Error::RequestNotFound(_)) => {}
+                Err(error) => {
+                    failed = Some(error);
+                    kept.push(owed);
+                }
+            }
+        }
+        *all = kept;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn pay_one(&self, engine: &mut Engine, owed: Owed) -> Result<(), Error> {
+        if engine.get(owed.asker)?.inbox.find(owed.reply).is_some() {
+            return Ok(());
+        }
+        let place = engine.get(owed.replier)?.inbox.find(owed.reply);
+        let place = place.ok_or_else(|| Error::RequestNotFound(owed.reply.to_string()))?;
+        let message = self.read_message(owed.replier, place)?;
+        let kind = EventKind::Message(message);
+        let event = engine.handle_happened(owed.asker, kind, unix_ms_now())?;
+        self.write(engine, event).map(drop)
     }
 
     fn read_message(&self, session: SessionId, place: Place) -> Result<Message, Error> {
@@ -333,21 +422,30 @@ fn message_of(event: Event) -> Result<Message, Error> {
     }
 }
 
+/// Tries until nothing is owed.
+async fn pay_all(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let mut engine = inner.engine.lock();
+        if inner.pay(&mut engine, None).is_ok() {
+            return;
+        }
+    }
+}
+
 /// Writes what a crash has kept from being written: see
 /// [`missing_replies`](crate::engine::Engine::missing_replies).
 pub(super) fn repair_replies(inner: &Arc<Inner>) {
     let mut engine = inner.engine.lock();
-    for (replier, asker, reply) in engine.missing_replies() {
-        let repaired = (|| {
-            let place = engine.get(replier)?.inbox.find(reply);
-            let place = place.ok_or_else(|| Error::RequestNotFound(reply.to_string()))?;
-            let message = inner.read_message(replier, place)?;
-            let kind = EventKind::Message(message);
-            let event = engine.handle_happened(asker, kind, unix_ms_now())?;
-            inner.write(&mut engine, event)
-        })();
-        if let Err(error) = repaired {
-            tracing::error!(%error, session = %asker, "a reply is not in the inbox");
-        }
+    let owed = engine.missing_replies().into_iter();
+    let owed = owed.map(|(replier, asker, reply)| Owed {
+        replier,
+        asker,
+        reply,
+    });
+    inner.owe(owed.collect());
+    if let Err(error) = inner.pay(&mut engine, None) {
+        tracing::error!(%error, "a reply is not in the inbox yet");
     }
 }
