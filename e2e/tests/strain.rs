@@ -15,6 +15,9 @@ use rustix::process::{Signal, kill_process};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
+/// What a file takes of a disk that is held in memory, bytes.
+const PAGE: u64 = 4096;
+
 /// A session answers.
 #[track_caller]
 fn answers(cw: &Cw, session: &str, word: &str) {
@@ -132,6 +135,73 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
         let log = std::fs::read_to_string(disk.path("node.log")).expect("a log");
         assert!(log.contains("output waits for the disk"), "{log}");
         assert!(!log.contains("panicked"), "{log}");
+        let _ = cw.run(&["stop", "--grace", "0"]).ok();
+    });
+}
+
+/// Sends messages so that the journal of a session ends so many bytes into a page.
+fn end_in_page(cw: &Cw, disk: &Disk, (id, name): (u32, &str), at: u64) {
+    let len = || {
+        let file = disk.path(&format!("sessions/{id}/events.jsonl"));
+        std::fs::metadata(file).expect("a journal").len()
+    };
+    let send = |bytes: u64| {
+        let body = "x".repeat(usize::try_from(bytes).expect("it is small"));
+        let before = len();
+        let _ = cw.run(&["msg", "--delivery", "inbox", name, &body]).ok();
+        len() - before
+    };
+    // An event is so much longer than what it says.
+    let more = send(10) - 10;
+    let missing = (at + 2 * PAGE - len() % PAGE) % PAGE;
+    let missing = if missing > more {
+        missing
+    } else {
+        missing + PAGE
+    };
+    let _ = send(missing - more);
+    assert_eq!(len() % PAGE, at);
+}
+
+#[test]
+fn a_reply_that_a_full_disk_keeps_back_stays_before_what_is_said_later() {
+    case(&Local::new(CW), |local| {
+        let Some(disk) = or_skip(Disk::mount(local.home().dir(), "8m")) else {
+            return;
+        };
+        let cw = disk.on(local.cw());
+        steps::launch(&cw, "asker", &SLEEPER);
+        steps::launch(&cw, "asked", &SLEEPER);
+        let ask = [
+            "request",
+            "--async",
+            "--delivery",
+            "inbox",
+            "-f",
+            "asker",
+            "asked",
+            "?",
+        ];
+        let _ = cw.run(&ask).ok();
+        let request = steps::wait_for_request(&cw, "asked");
+        // There is room for the reply in the log of who gives it, and none in that of who asked.
+        end_in_page(&cw, &disk, (1, "asker"), PAGE - 100);
+        end_in_page(&cw, &disk, (2, "asked"), 100);
+        let ballast = std::fs::File::create(disk.path("ballast"));
+        let mut ballast = ballast.expect("there is room");
+        while std::io::Write::write(&mut ballast, &[7; 4096]).is_ok() {}
+        drop(ballast);
+        let answer = "a".repeat(600);
+        let _ = cw.run(&["reply", "-f", "asked", &request, &answer]).ok();
+        let next = ["msg", "--delivery", "inbox", "-f", "asked", "asker", "next"];
+        let _ = cw.run(&next).fails("disk_full");
+
+        std::fs::remove_file(disk.path("ballast")).expect("it is there");
+        let _ = cw.run(&next).ok();
+        let inbox = steps::inbox(&cw, "asker");
+        let said = inbox.iter().filter(|one| one["from_name"] == "asked");
+        let said: Vec<_> = said.map(|one| one["body"].as_str().unwrap_or("")).collect();
+        assert_eq!(said, [answer.as_str(), "next"]);
         let _ = cw.run(&["stop", "--grace", "0"]).ok();
     });
 }
