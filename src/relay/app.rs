@@ -21,6 +21,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
 use super::clock::unix_now;
+use super::coordinate::Pace;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
@@ -48,6 +49,7 @@ pub(crate) struct App {
     pub(crate) shared: Shared,
     pub(crate) nonces: Mutex<Nonces>,
     pub(crate) visits: Visits,
+    pub(crate) pace: Pace,
     /// Becomes true when the relay stops.
     pub(crate) stop: watch::Receiver<bool>,
     token: TokenHash,
@@ -160,6 +162,7 @@ impl App {
             shared: Shared::new(),
             nonces: Mutex::new(parts.nonces),
             visits: Visits::default(),
+            pace: Pace::start(),
             stop: parts.stop,
             token: parts.token,
             commit: tokio::sync::Mutex::new(()),

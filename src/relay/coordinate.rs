@@ -3,8 +3,8 @@
 //!
 //! A connection has a reader and a writer that do not wait for each other:
 //! while a large snapshot goes out over a slow link, the node's pings still
-//! count as life. The writer takes news from the hub when its bell rings and
-//! at most every [`PACE`]; what happens meanwhile is merged there.
+//! count as life. The writer takes news from the hub when its bell rings, and
+//! what happens in one [`PACE`] is told together there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use super::app::{App, random};
 use super::auth::Remote;
 use super::clock::unix_now;
-use super::directory::{ConnectionId, Cursor};
+use super::directory::{ConnectionId, Cursor, Line, Slot, line};
 use super::error::ApiError;
 use super::hub::{Cut, Opened};
 use super::papers::Has;
@@ -42,14 +42,37 @@ const READ_BUFFER: usize = 1024;
 /// How long a node may take for its hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
-/// The shortest time between two deltas on one connection. The first change
+/// Changes of one network are told at most this often. The first change
 /// after a quiet time goes out at once; when a thousand nodes come back
 /// together, each hears of them in twenty frames a second and not in a
-/// thousand.
+/// thousand, and all hear the same, which is written once.
 const PACE: Duration = Duration::from_millis(50);
 
 /// How long the relay tries to say why it ends a connection.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The clock of the slots in which changes are told together.
+pub(crate) struct Pace {
+    start: Instant,
+}
+
+impl Pace {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+
+    /// The present slot, and when the next one begins.
+    fn now(&self) -> (Slot, Instant) {
+        let passed = self.start.elapsed().as_millis() / PACE.as_millis();
+        let slot = u32::try_from(passed).unwrap_or(u32::MAX);
+        (
+            Slot(slot.into()),
+            self.start + PACE * slot.saturating_add(1),
+        )
+    }
+}
 
 type Sink = SplitSink<WebSocket, Message>;
 type Stream = SplitStream<WebSocket>;
@@ -239,7 +262,10 @@ async fn open(app: &Arc<App>, node: Node, has: Has) -> Result<(Node, Opened), Re
     if let Err(error) = app.renew_if_due(&node.network, &node.key).await {
         tracing::warn!(code = error.code(), "could not renew a record");
     }
-    match app.hub.open(&node.network, &node.key, has) {
+    match app
+        .hub
+        .open(&node.network, &node.key, has, app.pace.now().0)
+    {
         Ok(opened) => Ok((node, opened)),
         Err(_) => Err(Refused::Told("revoked", "this node was revoked".to_owned())),
     }
@@ -267,18 +293,18 @@ async fn run(
         greeting,
         ..
     } = opened;
-    let mut first = vec![ToNode::Welcome {
+    let welcome = ToNode::Welcome {
         record: greeting.record,
         stun_port: app.info.stun_port,
         keepalive_ms: millis(KEEPALIVE),
         dead_after_ms: millis(DEAD_AFTER),
         handovers: greeting.handovers,
         issuer: greeting.issuer,
-    }];
-    first.extend(greeting.frames);
+    };
+    let first = [line(&welcome)].into_iter().chain(greeting.frames);
     let end = tokio::select! {
         () = listen(&mut stream) => End::Lost,
-        () = tell(app, node, first, greeting.cursor, (bell, told), &mut sink) => End::Lost,
+        () = tell(app, node, first.collect(), greeting.cursor, (bell, told), &mut sink) => End::Lost,
         why = cut_or_stop(cut, app.stop.clone()) => why,
     };
     let (code, message) = match end {
@@ -314,21 +340,22 @@ async fn listen(stream: &mut Stream) {
 async fn tell(
     app: &Arc<App>,
     node: &Node,
-    first: Vec<ToNode>,
+    first: Vec<Line>,
     mut cursor: Cursor,
     (mut bell, mut told): (watch::Receiver<()>, mpsc::Receiver<ToNode>),
     sink: &mut Sink,
 ) {
-    for frame in first {
-        if sink.send(text(&frame)).await.is_err() {
+    for line in first {
+        if sink.send(Message::Text(line)).await.is_err() {
             return;
         }
     }
     let mut ping = interval(KEEPALIVE);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next = Instant::now();
-    // Kept apart from the waiting, so that a ping in between loses nothing.
-    let mut rung = false;
+    // Kept apart from the waiting, so that a ping in between loses nothing. And what came after
+    // the round of the greeting has rung already.
+    let mut rung = true;
     loop {
         let messages = tokio::select! {
             _ = ping.tick() => vec![Message::Ping(Vec::new().into())],
@@ -341,14 +368,18 @@ async fn tell(
                 continue;
             }
             () = sleep_until(next), if rung => {
-                rung = false;
-                let news = app.hub.news(&node.network, &node.key, cursor);
-                let Some((news, after)) = news else {
+                let (slot, after) = app.pace.now();
+                let news = app.hub.news(&node.network, &node.key, cursor, slot);
+                let Some(news) = news else {
+                    rung = false;
                     continue;
                 };
-                cursor = after;
-                next = Instant::now() + PACE;
-                news.iter().map(text).collect()
+                cursor = news.cursor;
+                rung = news.more;
+                if rung {
+                    next = after;
+                }
+                news.frames.into_iter().map(Message::Text).collect()
             }
         };
         for message in messages {
@@ -384,8 +415,7 @@ async fn farewell((mut sink, mut stream): (Sink, Stream), last: &ToNode) {
 }
 
 fn text(frame: &ToNode) -> Message {
-    let json = serde_json::to_string(frame).expect("frames are strings and numbers");
-    Message::Text(json.into())
+    Message::Text(line(frame))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,16 +8,21 @@
 //! last change, so the news are as long as the number of nodes that changed,
 //! whatever happened to them in between, and a slow reader costs nothing but
 //! gets the sum of what it missed.
+//!
+//! Time is cut into slots, and in each at most one *round* begins: everybody
+//! is told what happened up to its start, in the same words, which are written
+//! once. What happens in a slot after its round waits for the next slot.
 
 mod find;
 mod network;
 
 use std::collections::HashMap;
 
+use axum::extract::ws::Utf8Bytes;
 use derp::NodeKey;
 use mesh::{NetworkId, NodeName, NodeRecord, SignKey, SignedRecord};
 
-use self::network::Network;
+use self::network::{Network, Since};
 use super::papers::{Has, Papers};
 use super::store::{Change, NetworkState, Rotated};
 use crate::coord::ToNode;
@@ -31,8 +36,21 @@ pub(crate) use find::Found;
 pub(crate) struct ConnectionId(pub(crate) u64);
 
 /// A place in the order of what happened in a network since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Tick(u64);
+
+/// Which of the slots of time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) u64);
+
+/// A frame as it travels; many may have it, and it is there once.
+pub(crate) type Line = Utf8Bytes;
+
+/// Writes a frame down.
+pub(crate) fn line(frame: &ToNode) -> Line {
+    let json = serde_json::to_string(frame).expect("frames are strings and numbers");
+    json.into()
+}
 
 /// See the module.
 #[derive(Default)]
@@ -71,12 +89,21 @@ pub(crate) struct Census {
 /// The first frames of a connection and the cursor to go on from.
 pub(crate) struct Greeting {
     pub(crate) record: SignedRecord,
-    pub(crate) frames: Vec<ToNode>,
+    pub(crate) frames: Vec<Line>,
     /// Those that the node does not know.
     pub(crate) handovers: Vec<SignedHandover>,
     /// How many there were in all.
     pub(crate) issuer: u32,
     pub(crate) cursor: Cursor,
+}
+
+/// What a connection that is behind has to be told.
+pub(crate) struct News {
+    pub(crate) frames: Vec<Line>,
+    /// Where it is then.
+    pub(crate) cursor: Cursor,
+    /// There is more, in the next slot.
+    pub(crate) more: bool,
 }
 
 /// Up to where a connection has been told what happens.
@@ -124,7 +151,11 @@ impl Directory {
         network.put(change.node);
         match (was_live, is_live) {
             (false, true) => *self.enrolled.entry(key).or_default() += 1,
-            (true, false) => self.withdraw(&key),
+            (true, false) => {
+                // That waits for nobody.
+                network.hurry();
+                self.withdraw(&key);
+            }
             (true, true) | (false, false) => {}
         }
     }
@@ -241,21 +272,24 @@ impl Directory {
     /// What a node that has something already is told first. The papers come
     /// before the peers: who hears of a peer knows what it may do.
     pub(crate) fn greeting(
-        &self,
+        &mut self,
         network: &NetworkId,
         key: &NodeKey,
         has: Has,
+        slot: Slot,
     ) -> Option<Greeting> {
-        let network = self.networks.get(network)?;
+        let network = self.networks.get_mut(network)?;
+        let record = network.nodes.get(key)?.signed.clone();
+        network.begin(slot);
         // Papers from after the last one are another database's.
         let known = has.papers.filter(|known| *known <= network.papers.serial());
-        let mut frames = network.papers.since(key, known.unwrap_or(0), true);
-        match has.revision.filter(|revision| network.knows(revision)) {
-            Some(revision) => frames.extend(network.resume(revision.number)),
-            None => frames.extend(network.snapshot()),
-        }
+        let papers = network.papers.since(key, known.unwrap_or(0), true);
+        let mut frames: Vec<Line> = papers.iter().map(line).collect();
+        let known = has.revision.filter(|revision| network.knows(revision));
+        let since = known.map_or(Since::Nothing, |revision| Since::Revision(revision.number));
+        frames.extend(network.tell(since));
         Some(Greeting {
-            record: network.nodes.get(key)?.signed.clone(),
+            record,
             frames,
             handovers: network.issuers.after(has.handovers),
             issuer: network.issuers.count(),
@@ -263,25 +297,30 @@ impl Directory {
         })
     }
 
-    /// What happened since `cursor` as far as it concerns the node `key`, and
-    /// the cursor after it; `None` when nothing did.
+    /// What happened since `cursor` as far as it concerns the node `key`, up to the round of this
+    /// slot; `None` when there is no such network.
     pub(crate) fn news(
-        &self,
+        &mut self,
         network: &NetworkId,
         key: &NodeKey,
         cursor: Cursor,
-    ) -> Option<(Vec<ToNode>, Cursor)> {
-        let network = self.networks.get(network)?;
-        let mut news = Vec::new();
+        slot: Slot,
+    ) -> Option<News> {
+        let network = self.networks.get_mut(network)?;
+        let is_all = network.begin(slot);
+        let mut frames = Vec::new();
         let handovers = network.issuers.after(cursor.handovers);
         if !handovers.is_empty() {
-            news.push(ToNode::Handovers { handovers });
+            frames.push(line(&ToNode::Handovers { handovers }));
         }
-        news.extend(network.papers.since(key, cursor.papers, false));
-        if network.tick > cursor.nodes {
-            news.extend(network.news(cursor.nodes));
-        }
-        (!news.is_empty()).then(|| (news, network.cursor()))
+        let papers = network.papers.since(key, cursor.papers, false);
+        frames.extend(papers.iter().map(line));
+        frames.extend(network.tell(Since::Tick(cursor.nodes)));
+        Some(News {
+            frames,
+            cursor: network.cursor(),
+            more: !is_all,
+        })
     }
 
     /// The live nodes of a network, by name.
@@ -422,8 +461,19 @@ mod tests {
         }
     }
 
-    fn delta(frame: ToNode) -> Delta {
-        match frame {
+    /// A slot that was not there before.
+    fn slot() -> Slot {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static SLOTS: AtomicU64 = AtomicU64::new(0);
+        Slot(SLOTS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn read(line: &Line) -> ToNode {
+        serde_json::from_str(line).unwrap()
+    }
+
+    fn delta(line: &Line) -> Delta {
+        match read(line) {
             ToNode::Delta(delta) => delta,
             other => panic!("no delta: {other:?}"),
         }
@@ -468,10 +518,11 @@ mod tests {
         let me = ConnectionId(1);
         directory.connect(&network(), &key(0), me).unwrap();
         let cursor = directory
-            .greeting(&network(), &key(0), Has::default())
+            .greeting(&network(), &key(0), Has::default(), slot())
             .unwrap()
             .cursor;
-        assert!(directory.news(&network(), &key(0), cursor).is_none());
+        let news = directory.news(&network(), &key(0), cursor, slot()).unwrap();
+        assert!(news.frames.is_empty() && !news.more);
 
         for n in 0..100 {
             let id = ConnectionId(10 + n);
@@ -482,14 +533,121 @@ mod tests {
         directory.connect(&network(), &key(1), last).unwrap();
         directory.apply(change(2, 4, true));
         directory.apply(change(3, 5, false));
-        let (mut news, after) = directory.news(&network(), &key(0), cursor).unwrap();
-        let news = delta(news.remove(0));
+        let News { frames, cursor, .. } =
+            directory.news(&network(), &key(0), cursor, slot()).unwrap();
+        let news = delta(&frames[0]);
         assert_eq!(news.online, [key(1)]);
         assert_eq!(news.removed, [key(2)]);
         assert_eq!(news.upsert.len(), 1);
         assert!(news.offline.is_empty());
         assert_eq!(news.revision, revision(5));
-        assert!(directory.news(&network(), &key(0), after).is_none());
+        let news = directory.news(&network(), &key(0), cursor, slot()).unwrap();
+        assert!(news.frames.is_empty());
+    }
+
+    #[test]
+    fn in_one_slot_all_are_told_the_same_and_the_rest_later() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2), (2, 3)] {
+            directory.apply(change(n, number, false));
+        }
+        let first = slot();
+        let greet = |directory: &mut Directory, n, slot| {
+            let id = ConnectionId(u64::from(n) + 1);
+            directory.connect(&network(), &key(n), id).unwrap();
+            directory
+                .greeting(&network(), &key(n), Has::default(), slot)
+                .unwrap()
+                .cursor
+        };
+        let one = greet(&mut directory, 0, first);
+        let other = greet(&mut directory, 1, first);
+        assert_eq!(one, other, "the second begins where the round is");
+        directory.apply(change(3, 4, false));
+        let now = directory.news(&network(), &key(0), one, first).unwrap();
+        assert!(now.frames.is_empty() && now.more, "one round in a slot");
+
+        let next = slot();
+        let told = [0, 1].map(|n| directory.news(&network(), &key(n), one, next).unwrap());
+        assert!(told.iter().all(|news| !news.more));
+        let cursor = told[0].cursor;
+        let [one, other] = told.map(|mut news| news.frames.remove(0));
+        assert_eq!(one.as_ptr(), other.as_ptr(), "written once");
+        assert_eq!(delta(&one).upsert.len(), 1);
+        assert_eq!(delta(&one).revision, revision(4));
+
+        // Who is revoked is so at once.
+        directory.apply(change(2, 5, true));
+        let news = directory.news(&network(), &key(0), cursor, next).unwrap();
+        assert!(!news.more);
+        assert_eq!(delta(&news.frames[0]).removed, [key(2)]);
+    }
+
+    #[test]
+    fn who_comes_twice_in_a_slot_is_told_of_no_less() {
+        let mut directory = empty();
+        directory.apply(change(0, 1, false));
+        directory.apply(change(1, 2, false));
+        let now = slot();
+        let greet = |directory: &mut Directory, known| {
+            let has = Has {
+                revision: known,
+                ..Has::default()
+            };
+            let greeting = directory.greeting(&network(), &key(0), has, now).unwrap();
+            greeting.frames[1].clone()
+        };
+        let ToNode::Snapshot { peers, .. } = read(&greet(&mut directory, None)) else {
+            panic!("no snapshot");
+        };
+        assert_eq!(peers.len(), 2);
+        directory.apply(change(2, 3, false));
+        // The snapshot is written down; this is not.
+        let resumed = delta(&greet(&mut directory, Some(revision(1))));
+        assert_eq!(
+            resumed.upsert.len(),
+            1,
+            "who joined is told in the next round"
+        );
+        assert_eq!(resumed.revision, revision(2));
+        directory.apply(change(1, 4, true));
+        let ToNode::Snapshot { peers, .. } = read(&greet(&mut directory, None)) else {
+            panic!("no snapshot");
+        };
+        assert_eq!(
+            peers.len(),
+            2,
+            "who was revoked is out, and who joined is in"
+        );
+    }
+
+    /// What is told says no later revision than what is in it: who goes on from there would
+    /// never hear of what came in between.
+    #[test]
+    fn a_revision_is_told_with_what_belongs_to_it() {
+        let mut directory = empty();
+        directory.apply(change(0, 1, false));
+        let first = slot();
+        directory
+            .connect(&network(), &key(0), ConnectionId(1))
+            .unwrap();
+        let cursor = directory
+            .greeting(&network(), &key(0), Has::default(), slot())
+            .unwrap()
+            .cursor;
+        directory.apply(change(1, 2, false));
+        let news = |directory: &mut Directory, cursor, slot| {
+            directory.news(&network(), &key(0), cursor, slot).unwrap()
+        };
+        let told = news(&mut directory, cursor, slot());
+        assert_eq!(delta(&told.frames[0]).revision, revision(2));
+        // Another who is as far back asks when there is more already.
+        directory.apply(change(2, 3, false));
+        let late = news(&mut directory, Cursor::default(), first);
+        assert!(late.more);
+        let late = delta(&late.frames[0]);
+        assert_eq!(late.revision, revision(2));
+        assert_eq!(late.upsert.len(), 2);
     }
 
     #[test]
@@ -497,25 +655,26 @@ mod tests {
         let mut directory = empty();
         directory.apply(change(0, 1, false));
         directory.apply(change(1, 2, false));
-        let first = |revision| {
+        let mut first = |revision| {
             let has = Has {
                 revision,
                 ..Has::default()
             };
-            let greeting = directory.greeting(&network(), &key(0), has);
+            let greeting = directory.greeting(&network(), &key(0), has, slot());
             greeting.unwrap().frames.remove(1)
         };
-        assert!(matches!(first(None), ToNode::Snapshot { .. }));
-        assert!(matches!(first(Some(revision(3))), ToNode::Snapshot { .. }));
+        let is_snapshot = |line: &Line| matches!(read(line), ToNode::Snapshot { .. });
+        assert!(is_snapshot(&first(None)));
+        assert!(is_snapshot(&first(Some(revision(3)))));
         let forged = Revision {
             number: 1,
             mark: Mark([0; 8]),
         };
-        assert!(matches!(first(Some(forged)), ToNode::Snapshot { .. }));
-        let resumed = delta(first(Some(revision(1))));
+        assert!(is_snapshot(&first(Some(forged))));
+        let resumed = delta(&first(Some(revision(1))));
         assert!(resumed.resumed);
         assert_eq!(resumed.upsert.len(), 1);
-        assert!(delta(first(Some(revision(2)))).upsert.is_empty());
+        assert!(delta(&first(Some(revision(2)))).upsert.is_empty());
     }
 
     #[test]
@@ -533,14 +692,14 @@ mod tests {
         bytes[..8].copy_from_slice(&0_u64.to_be_bytes());
         let me = NodeKey::from_bytes(bytes);
         let frames = directory
-            .greeting(&network(), &me, Has::default())
+            .greeting(&network(), &me, Has::default(), slot())
             .unwrap()
             .frames;
         let parts: Vec<_> = frames
             .iter()
             .skip(1)
-            .map(|frame| match frame {
-                ToNode::Snapshot { peers, more, .. } => (peers.len(), *more),
+            .map(|line| match read(line) {
+                ToNode::Snapshot { peers, more, .. } => (peers.len(), more),
                 other => panic!("no snapshot: {other:?}"),
             })
             .collect();
@@ -589,32 +748,31 @@ mod tests {
             }
         }
 
-        fn greet(&mut self, directory: &Directory, revision: Option<Revision>) {
+        fn greet(&mut self, directory: &mut Directory, revision: Option<Revision>, slot: Slot) {
             self.netmap.handle_connected();
             let has = Has {
                 revision,
                 papers: None,
                 handovers: self.netmap.issuers().count(),
             };
-            let greeting = directory.greeting(&network(), &key(0), has).unwrap();
+            let greeting = directory.greeting(&network(), &key(0), has, slot).unwrap();
             self.cursor = greeting.cursor;
             self.netmap.handle_handovers(&greeting.handovers).unwrap();
             assert_eq!(self.netmap.issuers().count(), greeting.issuer);
             self.netmap
                 .handle_own(greeting.record, NOW + 1_000)
                 .unwrap();
-            for frame in greeting.frames {
-                self.take(frame);
+            for line in &greeting.frames {
+                self.take(read(line));
             }
         }
 
-        fn catch_up(&mut self, directory: &Directory) {
-            let news = directory.news(&network(), &key(0), self.cursor);
-            if let Some((news, cursor)) = news {
-                self.cursor = cursor;
-                for frame in news {
-                    self.take(frame);
-                }
+        fn catch_up(&mut self, directory: &mut Directory, slot: Slot) {
+            let news = directory.news(&network(), &key(0), self.cursor, slot);
+            let news = news.unwrap();
+            self.cursor = news.cursor;
+            for line in &news.frames {
+                self.take(read(line));
             }
         }
     }
@@ -664,10 +822,12 @@ mod tests {
             netmap: Netmap::new(issuers, signed, row(0, 1).record),
             cursor: Cursor::default(),
         };
-        me.greet(&directory, None);
+        let mut slot = Slot(0);
+        me.greet(&mut directory, None, slot);
         let mut connections = 0;
         for _ in 0..200 {
             let n = 1 + u8::try_from(dice.roll(5)).unwrap();
+            slot.0 += u64::from(dice.roll(4) == 0);
             let standing = directory.standing(&network(), &key(n));
             let may_change = standing.is_none_or(|standing| !standing.revoked);
             match dice.roll(7) {
@@ -684,18 +844,18 @@ mod tests {
                         directory.disconnect(&network(), &key(n), id, NOW);
                     }
                 }
-                4 => me.catch_up(&directory),
+                4 => me.catch_up(&mut directory, slot),
                 5 if dice.roll(4) == 0 => {
                     number += 1;
                     rotate(&mut directory, number);
                 }
                 _ => {
                     let known = me.netmap.revision().filter(|_| dice.roll(3) > 0);
-                    me.greet(&directory, known);
+                    me.greet(&mut directory, known, slot);
                 }
             }
         }
-        me.catch_up(&directory);
+        me.catch_up(&mut directory, Slot(u64::MAX));
         let seen = me.netmap.peers(NOW).into_iter();
         let seen: Vec<_> = seen.map(|(name, peer)| (name, peer.online)).collect();
         let listed = directory.list(&network()).into_iter();

@@ -14,11 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::directory::{
-    Census, ConnectionId, Cursor, Directory, Found, Greeting, Listed, NotLive, Standing,
+    Census, ConnectionId, Cursor, Directory, Found, Greeting, Listed, News, NotLive, Slot, Standing,
 };
 use super::papers::{Has, Papers};
 use super::store::{Change, Death, NetworkState, Rotated};
-use crate::coord::ToNode;
 use crate::coord::handover::Issuers;
 use crate::paper::Paper;
 
@@ -84,6 +83,7 @@ impl Hub {
         network: &NetworkId,
         key: &NodeKey,
         has: Has,
+        slot: Slot,
     ) -> Result<Opened, NotLive> {
         let mut inner = self.inner.lock();
         inner.connections += 1;
@@ -91,7 +91,7 @@ impl Hub {
         if let Some(before) = inner.directory.connect(network, key, id)? {
             inner.cut(before, Cut::Replaced);
         }
-        let greeting = inner.directory.greeting(network, key, has);
+        let greeting = inner.directory.greeting(network, key, has, slot);
         let (sender, cut) = oneshot::channel();
         inner.cuts.insert(id, sender);
         inner.ring(network);
@@ -118,8 +118,10 @@ impl Hub {
         network: &NetworkId,
         key: &NodeKey,
         cursor: Cursor,
-    ) -> Option<(Vec<ToNode>, Cursor)> {
-        self.inner.lock().directory.news(network, key, cursor)
+        slot: Slot,
+    ) -> Option<News> {
+        let mut inner = self.inner.lock();
+        inner.directory.news(network, key, cursor, slot)
     }
 
     /// Takes in a paper that the store has changed, and tells who listens.

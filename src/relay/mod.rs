@@ -17,6 +17,7 @@ mod directory;
 pub(crate) mod error;
 mod hub;
 mod limiter;
+mod listen;
 mod nonces;
 mod papers;
 mod policy;

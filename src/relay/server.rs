@@ -1,7 +1,7 @@
 //! Sockets: the HTTP listener, TLS in front of it, STUN, start and stop.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ use super::config::{Checked, Config, DataDir};
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
+use super::listen::{bind, bind_udp};
 use super::nonces::Nonces;
 use super::store::{Sqlite, Store};
 use super::{ssh, stun};
@@ -39,7 +40,7 @@ use crate::error::{Error, Result};
 
 /// Connections at one time, at most; further ones wait to be accepted. A node
 /// needs two. Fewer if the process may open fewer files.
-const MAX_CONNECTIONS: usize = 8_192;
+const MAX_CONNECTIONS: usize = 32_768;
 
 /// Descriptors kept for everything that is no connection.
 const RESERVED_FILES: usize = 64;
@@ -125,7 +126,7 @@ impl Relay {
     /// Opens the store, binds the sockets and starts to serve.
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         let checked = config.check()?;
-        let listener = bind("HTTP", checked.listen).await?;
+        let listener = bind("HTTP", checked.listen)?;
         let http = listener.local_addr()?;
         let udp = match checked.stun_listen {
             Some(address) => Some(bind_udp(address).await?),
@@ -134,7 +135,7 @@ impl Relay {
         let stun = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
         let door = match checked.ssh_listen {
             Some(address) => Some((
-                bind("SSH", address).await?,
+                bind("SSH", address)?,
                 crate::ssh::host_key(&checked.data.path("ssh_host_ed25519"))?,
             )),
             None => None,
@@ -429,41 +430,6 @@ async fn until_stopped(mut stop: watch::Receiver<bool>, work: impl Future<Output
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-}
-
-async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener> {
-    let listener = match TcpListener::bind(address).await {
-        Err(error) if is_without_v6(address, &error) => TcpListener::bind(v4_of(address)).await,
-        listener => listener,
-    };
-    listener.map_err(|error| taken(what, address, &error))
-}
-
-async fn bind_udp(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = match UdpSocket::bind(address).await {
-        Err(error) if is_without_v6(address, &error) => UdpSocket::bind(v4_of(address)).await,
-        socket => socket,
-    };
-    socket.map_err(|error| taken("STUN", address, &error))
-}
-
-/// "Every interface" was meant, on a system without IPv6.
-fn is_without_v6(address: SocketAddr, error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    let no_v6 = matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL));
-    address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_v6
-}
-
-fn v4_of(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())
-}
-
-fn taken(what: &str, address: SocketAddr, error: &std::io::Error) -> Error {
-    Error::new(
-        "config_invalid",
-        format!("cannot listen for {what} on {address}: {error}"),
-    )
 }
 
 /// As many as the limit on open files allows, after raising it to what the

@@ -1,13 +1,13 @@
 //! One network in the directory: its nodes, in the order of their last changes, and what is
 //! signed for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use derp::NodeKey;
 use ed25519_dalek::SigningKey;
 use mesh::SignedRecord;
 
-use super::{ConnectionId, Cursor, Tick};
+use super::{ConnectionId, Cursor, Line, Slot, Tick, line};
 use crate::coord::handover::Issuers;
 use crate::coord::{Delta, Mark, Peer, Revision, SNAPSHOT_PEERS, ToNode};
 use crate::relay::papers::Papers;
@@ -24,7 +24,32 @@ pub(super) struct Network {
     /// Which node changed at which tick, each node once.
     pub(super) order: BTreeMap<Tick, NodeKey>,
     pub(super) papers: Papers,
+    round: Round,
 }
+
+/// Up to where everybody is told at the same time. Whoever keeps up is told the same, so it is
+/// written once and not once for each.
+struct Round {
+    /// None when the next one has to come at once.
+    slot: Option<Slot>,
+    tick: Tick,
+    revision: Revision,
+    written: HashMap<Since, Vec<Line>>,
+}
+
+/// What somebody has who is told what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Since {
+    /// Nothing that can be built on.
+    Nothing,
+    /// The revision of this number, and no notion of who is there.
+    Revision(u64),
+    /// Everything up to here.
+    Tick(Tick),
+}
+
+/// Different things that are kept written in one round; who needs yet another gets its own.
+const MAX_WRITTEN: usize = 16;
 
 pub(super) struct Node {
     pub(super) row: NodeRow,
@@ -34,12 +59,21 @@ pub(super) struct Node {
     pub(super) touched: Tick,
     /// The last change of the record.
     pub(super) recorded: Tick,
+    /// The first record.
+    joined: Tick,
 }
 
 impl Network {
     /// As the store has it.
     pub(super) fn new(state: NetworkState) -> Self {
+        let round = Round {
+            slot: None,
+            tick: Tick::default(),
+            revision: state.revision,
+            written: HashMap::new(),
+        };
         let mut network = Self {
+            round,
             issuer: state.issuer,
             issuers: state.issuers,
             revision: state.revision,
@@ -73,6 +107,48 @@ impl Network {
         for row in rotated.nodes {
             self.put(row);
         }
+        // What is written down was signed by the one before.
+        self.hurry();
+    }
+
+    /// The next round begins with the next word, and nothing that is written down is said again.
+    pub(super) fn hurry(&mut self) {
+        self.round.slot = None;
+    }
+
+    /// Begins the next round if it is time, and there is something for one. Whether everything
+    /// is in the present one.
+    pub(super) fn begin(&mut self, slot: Slot) -> bool {
+        let is_time = self.round.slot.is_none_or(|before| before < slot);
+        if is_time && (self.round.slot.is_none() || self.tick > self.round.tick) {
+            self.round = Round {
+                slot: Some(slot),
+                tick: self.tick,
+                revision: self.revision,
+                written: HashMap::new(),
+            };
+        }
+        self.round.tick == self.tick
+    }
+
+    /// What somebody who has `since` has to be told to be where the present round is. Of a node
+    /// that was in it then, it may say what is later, and that is said again in the next round;
+    /// who joined later is not in it. So nobody who comes twice in one round is told of less.
+    pub(super) fn tell(&mut self, since: Since) -> Vec<Line> {
+        if let Some(written) = self.round.written.get(&since) {
+            return written.clone();
+        }
+        let frames = match since {
+            Since::Nothing => self.snapshot(),
+            Since::Revision(number) => self.resume(number),
+            Since::Tick(tick) if tick < self.round.tick => self.news(tick),
+            Since::Tick(_) => Vec::new(),
+        };
+        let lines: Vec<Line> = frames.iter().map(line).collect();
+        if self.round.written.len() < MAX_WRITTEN {
+            self.round.written.insert(since, lines.clone());
+        }
+        lines
     }
 
     /// Notes a state, and forgets the oldest when there are too many.
@@ -83,9 +159,10 @@ impl Network {
         }
     }
 
+    /// Where somebody is who was told everything up to the present round.
     pub(super) fn cursor(&self) -> Cursor {
         Cursor {
-            nodes: self.tick,
+            nodes: self.round.tick,
             papers: self.papers.serial(),
             handovers: self.issuers.count(),
         }
@@ -106,10 +183,12 @@ impl Network {
         let signed = SignedRecord::sign(&row.record, &self.issuer);
         let before = self.nodes.remove(&key);
         let connection = before.as_ref().and_then(|node| node.connection);
+        let recorded = self.tick.next();
         let node = Node {
             connection: connection.filter(|_| row.revoked.is_none()),
+            joined: before.as_ref().map_or(recorded, |node| node.joined),
             touched: before.map(|node| node.touched).unwrap_or_default(),
-            recorded: self.tick.next(),
+            recorded,
             signed,
             row,
         };
@@ -128,16 +207,22 @@ impl Network {
         node.touched = self.tick;
     }
 
-    pub(super) fn snapshot(&self) -> Vec<ToNode> {
-        let live = self
-            .nodes
-            .values()
-            .filter(|node| node.row.revoked.is_none());
+    /// The nodes that were there when the round began.
+    fn there(&self) -> impl Iterator<Item = (&NodeKey, &Node)> {
+        let round = self.round.tick;
+        self.nodes
+            .iter()
+            .filter(move |(_, node)| node.joined <= round)
+    }
+
+    fn snapshot(&self) -> Vec<ToNode> {
+        let there = self.there().map(|(_, node)| node);
+        let live = there.filter(|node| node.row.revoked.is_none());
         let peers: Vec<Peer> = live.map(Node::peer).collect();
         let parts = peers.len().div_ceil(SNAPSHOT_PEERS).max(1);
         let mut frames: Vec<ToNode> = (1..=parts)
             .map(|part| ToNode::Snapshot {
-                revision: self.revision,
+                revision: self.round.revision,
                 peers: Vec::new(),
                 more: part < parts,
             })
@@ -152,10 +237,10 @@ impl Network {
 
     /// What a node that has the state of this number does not know; as much as a snapshot when
     /// much has changed, since a delta has no parts.
-    pub(super) fn resume(&self, number: u64) -> Vec<ToNode> {
+    fn resume(&self, number: u64) -> Vec<ToNode> {
         let mut delta = self.empty_delta();
         delta.resumed = true;
-        for (key, node) in &self.nodes {
+        for (key, node) in self.there() {
             let changed = node.row.changed > number;
             match (node.row.revoked.is_some(), changed) {
                 (true, true) => delta.removed.push(*key),
@@ -167,9 +252,11 @@ impl Network {
         self.told(delta)
     }
 
-    pub(super) fn news(&self, cursor: Tick) -> Vec<ToNode> {
+    /// Who has changed since. A node that changed again after the round is in a later one.
+    fn news(&self, cursor: Tick) -> Vec<ToNode> {
         let mut delta = self.empty_delta();
-        for key in self.order.range(cursor.next()..).map(|(_, key)| key) {
+        let changed = self.order.range(cursor.next()..=self.round.tick);
+        for key in changed.map(|(_, key)| key) {
             let Some(node) = self.nodes.get(key) else {
                 continue;
             };
@@ -194,9 +281,9 @@ impl Network {
         }
     }
 
-    pub(super) fn empty_delta(&self) -> Delta {
+    fn empty_delta(&self) -> Delta {
         Delta {
-            revision: self.revision,
+            revision: self.round.revision,
             upsert: Vec::new(),
             removed: Vec::new(),
             online: Vec::new(),
@@ -207,7 +294,7 @@ impl Network {
 }
 
 impl Node {
-    pub(super) fn peer(&self) -> Peer {
+    fn peer(&self) -> Peer {
         Peer {
             record: self.signed.clone(),
             online: self.connection.is_some(),
