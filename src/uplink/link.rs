@@ -270,7 +270,7 @@ impl Link {
     fn welcome(&mut self, record: SignedRecord) -> Result<(), End> {
         self.netmap.handle_connected();
         let known = self.netmap.handle_own(record, unix_now());
-        known.map_err(|bad| End::Refused(format!("the relay has no record of ours: {}", bad.0)))
+        known.map_err(|bad| End::Refused(format!("the relay has no record of ours: {bad}")))
     }
 
     /// The issuer has handed over, if its key says so. It is kept before anything that the new
@@ -392,7 +392,7 @@ impl Link {
             ToNode::Error { code, message } => return Err(refusal(&code, message)),
         };
         for bad in bad {
-            tracing::warn!(relay = %self.url, error = %bad.0, "a record is not believed");
+            tracing::warn!(relay = %self.url, error = %bad, "a record is not believed");
         }
         if complete {
             self.publish(None);

@@ -5,6 +5,10 @@
 //! records for one key the one issued later counts, so that an old one cannot
 //! be played back. What a later issuer has signed counts before what an earlier
 //! one has ([`crate::coord::handover`]).
+//!
+//! Who was taken out stays out, whatever the relay says later: its database may
+//! have been put back to before, and the record in it is as well signed as ever
+//! ([`Gone`]).
 
 use std::collections::BTreeMap;
 
@@ -24,6 +28,18 @@ pub(crate) struct Netmap {
     peers: BTreeMap<NodeKey, Entry>,
     /// The parts of a snapshot whose last part is not there yet.
     staged: Vec<Peer>,
+    gone: BTreeMap<NodeKey, Gone>,
+}
+
+/// What is no longer believed of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Gone {
+    /// What was issued until then, unix seconds: it was in no snapshot any more. It may have
+    /// joined again since.
+    Until(u64),
+    /// Anything: it was revoked, and a key that was is so for ever.
+    Revoked,
 }
 
 #[derive(Clone)]
@@ -40,14 +56,27 @@ struct Entry {
 pub(crate) struct Saved {
     revision: Option<Revision>,
     records: Vec<SignedRecord>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gone: BTreeMap<NodeKey, Gone>,
 }
 
 /// Peers in one snapshot, in all its parts; a relay that sends more is not kept in memory.
 const MAX_PEERS: usize = 100_000;
 
-/// A record that did not verify.
-#[derive(Debug)]
-pub(crate) struct Unbelievable(pub(crate) mesh::Error);
+/// Keys that are remembered because they were taken out.
+const MAX_GONE: usize = 20_000;
+
+/// Why a record is not believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unbelievable {
+    #[error("{0}")]
+    Unsigned(#[from] mesh::Error),
+    #[error(
+        "node {0} was taken out of the network, and the relay knows nothing of it: its database \
+         was put back; revoke the node again"
+    )]
+    Gone(NodeName),
+}
 
 impl Netmap {
     /// Knows nothing but this node itself, whose record was verified.
@@ -64,6 +93,7 @@ impl Netmap {
             revision: None,
             peers: BTreeMap::new(),
             staged: Vec::new(),
+            gone: BTreeMap::new(),
         }
     }
 
@@ -71,6 +101,7 @@ impl Netmap {
     /// right are left out, and then a snapshot will be needed.
     pub(crate) fn restore(&mut self, saved: Saved, now: u64) {
         self.revision = saved.revision;
+        self.gone = saved.gone;
         for signed in saved.records {
             let peer = Peer {
                 record: signed,
@@ -86,12 +117,14 @@ impl Netmap {
         Saved {
             revision: self.revision,
             records: entries.map(|entry| entry.signed.clone()).collect(),
+            gone: self.gone.clone(),
         }
     }
 
     /// Forgets everybody else: the network is no more.
     pub(crate) fn forget_peers(&mut self) {
         self.peers.clear();
+        self.gone.clear();
         self.revision = None;
     }
 
@@ -156,7 +189,7 @@ impl Netmap {
         if more {
             return (false, Vec::new());
         }
-        self.revision = Some(revision);
+        let known = self.revision.replace(revision);
         let before = std::mem::take(&mut self.peers);
         let mut bad = Vec::new();
         for peer in std::mem::take(&mut self.staged) {
@@ -168,6 +201,16 @@ impl Netmap {
                 entry.keep_newer(known);
             }
         }
+        // What cannot be read may be any of them. And in an earlier state than ours, those are
+        // missing who have joined since.
+        let is_later = known.is_some_and(|known| known.number <= revision.number);
+        if is_later && self.revision.is_some() {
+            for (key, entry) in before {
+                if !self.peers.contains_key(&key) {
+                    self.take_out(key, Gone::Until(entry.record.issued));
+                }
+            }
+        }
         (true, bad)
     }
 
@@ -175,6 +218,7 @@ impl Netmap {
     pub(crate) fn handle_delta(&mut self, delta: Delta, now: u64) -> Vec<Unbelievable> {
         for key in &delta.removed {
             self.peers.remove(key);
+            self.take_out(*key, Gone::Revoked);
         }
         if delta.resumed {
             for entry in self.peers.values_mut() {
@@ -211,20 +255,30 @@ impl Netmap {
         self.put(peer, now)
     }
 
+    fn take_out(&mut self, key: NodeKey, gone: Gone) {
+        let is_room = self.gone.len() < MAX_GONE;
+        match self.gone.get_mut(&key) {
+            Some(known) => *known = gone.max(*known),
+            None if is_room => {
+                self.gone.insert(key, gone);
+            }
+            None => {}
+        }
+    }
+
     /// Puts a peer in. One that cannot be believed leaves a hole: perhaps it
     /// is this machine's clock that is wrong, so the next connection asks for
     /// a snapshot.
     fn put_or_forget(&mut self, peer: Peer, now: u64) -> Option<Unbelievable> {
         let bad = self.put(peer, now).err();
-        if bad.is_some() {
+        if let Some(Unbelievable::Unsigned(_)) = bad {
             self.revision = None;
         }
         bad
     }
 
     fn put(&mut self, peer: Peer, now: u64) -> Result<(), Unbelievable> {
-        let verified = self.issuers.verify(&peer.record, now);
-        let (record, by) = verified.map_err(Unbelievable)?;
+        let (record, by) = self.issuers.verify(&peer.record, now)?;
         let mut entry = Entry {
             record,
             by,
@@ -235,6 +289,14 @@ impl Netmap {
             entry.keep_newer(&self.me);
             self.me = entry;
             return Ok(());
+        }
+        let record = &entry.record;
+        match self.gone.get(&record.key) {
+            Some(Gone::Until(last)) if record.issued > *last => {
+                self.gone.remove(&record.key);
+            }
+            Some(_) => return Err(Unbelievable::Gone(record.name.clone())),
+            None => {}
         }
         if let Some(known) = self.peers.get(&entry.record.key) {
             entry.keep_newer(known);
@@ -369,6 +431,73 @@ mod tests {
         map.handle_own(signed, NOW).unwrap();
         map.handle_own(peer(&record(1, "me")).record, NOW).unwrap();
         assert_eq!(map.me().issued, NOW + 50);
+    }
+
+    /// A database that was put back, or a relay that plays an old state back: the record is
+    /// signed as well as ever.
+    #[test]
+    fn b11_s26_who_was_taken_out_stays_out_after_a_roll_back() {
+        let snapshot = |map: &mut Netmap, number, records: &[&NodeRecord]| {
+            let peers = records.iter().map(|record| peer(record)).collect();
+            map.handle_snapshot(revision(number), peers, false, NOW).1
+        };
+        let (stays, revoked) = (record(2, "dev-2"), record(3, "dev-3"));
+        let mut map = new_map();
+        assert!(snapshot(&mut map, 7, &[&stays, &revoked]).is_empty());
+        let mut delta = upsert(peer(&stays));
+        delta.removed = vec![revoked.key];
+        map.handle_delta(delta, NOW);
+        assert_eq!(names(&map), ["dev-2"]);
+
+        let bad = snapshot(&mut map, 5, &[&stays, &revoked]);
+        assert!(matches!(&bad[..], [Unbelievable::Gone(name)] if *name == revoked.name));
+        assert_eq!(names(&map), ["dev-2"]);
+        // It is no hole: the next connection goes on from here.
+        assert_eq!(map.revision(), Some(revision(5)));
+        // A record that the relay renews is none of a key that was revoked either.
+        let mut renewed = revoked.clone();
+        renewed.issued += 500;
+        assert_eq!(map.handle_delta(upsert(peer(&renewed)), NOW).len(), 1);
+        assert_eq!(names(&map), ["dev-2"]);
+
+        // Nor does a restart make it forget.
+        let saved = serde_json::to_string(&map.save()).unwrap();
+        let mut fresh = new_map();
+        fresh.restore(serde_json::from_str(&saved).unwrap(), NOW);
+        assert_eq!(snapshot(&mut fresh, 5, &[&stays, &renewed]).len(), 1);
+        assert_eq!(names(&fresh), ["dev-2"]);
+    }
+
+    /// The same for one that was revoked while this node was away for so long that it gets a
+    /// snapshot.
+    #[test]
+    fn b11_s26_who_is_in_no_snapshot_is_in_by_a_newer_record_only() {
+        let (mut map, old) = (new_map(), record(3, "dev-3"));
+        map.handle_snapshot(revision(1), vec![peer(&old)], false, NOW);
+        map.handle_snapshot(revision(2), vec![], false, NOW);
+        let bad = map.handle_snapshot(revision(1), vec![peer(&old)], false, NOW);
+        assert_eq!(bad.1.len(), 1);
+        assert!(names(&map).is_empty());
+        let mut again = old;
+        again.issued += 1;
+        assert!(map.handle_delta(upsert(peer(&again)), NOW).is_empty());
+        assert_eq!(names(&map), ["dev-3"]);
+
+        // In a state of before it joined it is not, and that says nothing.
+        map.handle_snapshot(revision(1), vec![], false, NOW);
+        assert!(names(&map).is_empty());
+        assert!(map.handle_delta(upsert(peer(&again)), NOW).is_empty());
+        assert_eq!(names(&map), ["dev-3"]);
+
+        // A snapshot of which something cannot be read says nothing of who is missing.
+        let unsigned = Peer {
+            record: SignedRecord::sign(&again, &SigningKey::from_bytes(&[4; 32])),
+            online: true,
+        };
+        map.handle_snapshot(revision(3), vec![unsigned], false, NOW);
+        assert!(names(&map).is_empty());
+        assert!(map.handle_delta(upsert(peer(&again)), NOW).is_empty());
+        assert_eq!(names(&map), ["dev-3"]);
     }
 
     #[test]

@@ -181,6 +181,49 @@ async fn b11_u24_s26_a_revoked_node_is_cut_withdrawn_and_stays_out() {
 }
 
 #[tokio::test]
+async fn b11_s26_a_database_that_is_put_back_takes_no_revocation_back() {
+    limited(async {
+        let mut rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let invite = rig.invite(&network, 3).await;
+        let a_node = rig.join(&invite, "dev-1").await.unwrap();
+        let mut a = a_node.up();
+        let b_node = rig.join(&invite, "dev-2").await.unwrap();
+        a.until_sees("dev-2", Some(false)).await;
+        let copy = rig.backup().await;
+        let revoke = async |rig: &Rig| {
+            let revoked = rig.api().revoke(&network, &node_name("dev-2")).await;
+            revoked.unwrap();
+        };
+        revoke(&rig).await;
+        a.until_sees("dev-2", None).await;
+
+        rig.put_back(&copy).await;
+        // The relay has forgotten it, and nobody else has.
+        let mut b = b_node.up();
+        b.until_sees("dev-1", Some(true)).await;
+        rig.join(&invite, "dev-3").await.unwrap();
+        let view = a.until_sees("dev-3", Some(false)).await;
+        assert!(!view.peers.contains_key(&node_name("dev-2")));
+        // Nor does a node that starts again.
+        let kept = || std::fs::read_to_string(&a_node.cache).unwrap_or_default();
+        while !(kept().contains("revoked") && kept().matches("signature").count() == 2) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        drop(a);
+        let mut a = a_node.up();
+        let view = a.until_sees("dev-3", Some(false)).await;
+        assert!(!view.peers.contains_key(&node_name("dev-2")));
+
+        // Once more, and the relay knows it too.
+        revoke(&rig).await;
+        b.until("cut", |view| !view.connected).await;
+        assert_eq!(rig.api().nodes(&network).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn s21_s30_a_newer_connection_of_a_node_takes_the_place_of_the_old_one() {
     limited(async {
         let rig = Rig::new().await;
