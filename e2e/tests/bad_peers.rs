@@ -96,6 +96,53 @@ fn b19_names_that_a_node_cannot_have() {
 }
 
 #[test]
+fn networks_that_are_not_there() {
+    case(
+        &Processes::new(CW, Way::Relayed) as &dyn Substrate,
+        |substrate| {
+            let (network, second) = (substrate.network(), substrate.cw(Host::Dev2));
+            // Who knows nobody to ask is told so.
+            let done = second.run(&["network", "use", "home"]).ok();
+            assert!(done.stderr.contains("not known"), "{done}");
+            assert_eq!(second.ok(&["network", "current"]), "home\n");
+
+            let admin = steps::network(substrate);
+            let url = substrate.relay_url();
+            let url_of = ["--relay-url", &url];
+            let typo = [&["network", "use", "beta"][..], &url_of].concat();
+            let done = admin.run(&typo).fails("network_unknown");
+            assert!(
+                done.stderr.contains(&format!("there is {network}")),
+                "{done}"
+            );
+            let _ = admin
+                .run(&[&["network", "create", "work", "--no-use"][..], &url_of].concat())
+                .ok();
+            let done = admin.run(&typo).fails("network_unknown");
+            assert!(done.stderr.contains(&format!("{network}, work")), "{done}");
+            assert_eq!(admin.ok(&["network", "current"]), format!("{network}\n"));
+            let done = admin.run(&[&["network", "use", "work"][..], &url_of].concat());
+            assert!(!done.ok().stderr.contains("not known"));
+            assert_eq!(admin.ok(&["network", "current"]), "work\n");
+
+            let words = ["network", "invite", "--mine", "--network", &network];
+            let invite = admin.ok(&[&words[..], &url_of].concat()).trim().to_owned();
+            // A machine that has joined knows its own network without anybody's token.
+            let _ = second
+                .run(&["network", "join", "--relay-url", &url, &invite])
+                .ok();
+            second
+                .run(&["network", "use", "work"])
+                .fails("network_unknown")
+                .hints("CODEWIRE_RELAY_AUTH_TOKEN");
+            substrate.stop_relay();
+            let _ = second.run(&["network", "use", &network]).ok();
+            assert_eq!(second.ok(&["network", "current"]), format!("{network}\n"));
+        },
+    );
+}
+
+#[test]
 fn nodes_that_are_not_there() {
     case(
         &Processes::new(CW, Way::Relayed) as &dyn Substrate,

@@ -26,10 +26,7 @@ pub enum Network {
     /// Create a network on the relay and select it.
     Create(Create),
     /// Select a network for the commands that follow.
-    Use {
-        /// Its name.
-        name: NetworkId,
-    },
+    Use(Use),
     /// Select no network.
     Clear,
     /// Print the selected network.
@@ -81,6 +78,17 @@ pub struct At {
     /// The network; the selected one if left out, else the one that this machine has joined.
     #[arg(long, add = super::complete::networks())]
     pub network: Option<NetworkId>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub access: Access,
+}
+
+/// Select a network.
+#[derive(Args, Clone, Debug)]
+pub struct Use {
+    /// Its name.
+    #[arg(add = super::complete::networks())]
+    pub name: NetworkId,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print it as help")]
     pub access: Access,
@@ -154,11 +162,7 @@ impl Network {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
         match self {
             Self::Create(call) => call.run(cli).await,
-            Self::Use { name } => {
-                select(cli, &name)?;
-                cli.note(&format!("Selected network \"{name}\""));
-                Ok(())
-            }
+            Self::Use(call) => call.run(cli).await,
             Self::Current => {
                 let network = Config::load(&cli.home)?.network;
                 cli.print(&format!("{}\n", network.as_deref().unwrap_or("none")))
@@ -186,11 +190,7 @@ impl Network {
 impl Access {
     fn url(&self, cli: &Cli) -> Result<String> {
         let named = self.relay_url.clone();
-        let joined = || {
-            let bytes = std::fs::read(cli.home.membership()).ok()?;
-            let membership: Membership = serde_json::from_slice(&bytes).ok()?;
-            Some(membership.relay_url)
-        };
+        let joined = || Some(joined(cli)?.relay_url);
         named
             .or(Config::load(&cli.home)?.relay_url)
             .or_else(joined)
@@ -215,6 +215,12 @@ impl Access {
     }
 }
 
+/// The network that this machine is in.
+fn joined(cli: &Cli) -> Option<Membership> {
+    let bytes = std::fs::read(cli.home.membership()).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 fn no_relay() -> Error {
     Error::new("config_invalid", "relay not configured")
         .hint("pass --relay-url or set CODEWIRE_RELAY_URL")
@@ -233,6 +239,54 @@ fn chosen(cli: &Cli, network: Option<NetworkId>) -> Result<NetworkId> {
         Error::new("no_network", "no network selected").hint("'cw network use <name>' selects one")
     })?;
     Ok(selected.parse()?)
+}
+
+impl Use {
+    async fn run(self, cli: &Cli) -> Result<()> {
+        let name = &self.name;
+        let is_checked = self.check(cli).await?;
+        select(cli, name)?;
+        cli.note(&format!("Selected network \"{name}\""));
+        if !is_checked {
+            cli.note("[cw] whether there is such a network is not known here without your token");
+        }
+        Ok(())
+    }
+
+    /// Whether there is such a network; false if nobody can be asked.
+    async fn check(&self, cli: &Cli) -> Result<bool> {
+        let joined = joined(cli).map(|membership| membership.network);
+        if joined.as_ref() == Some(&self.name) {
+            return Ok(true);
+        }
+        if self.access.has_token() {
+            let networks = self.access.api(cli)?.networks().await?;
+            let names: Vec<_> = networks.into_iter().map(|network| network.id).collect();
+            return if names.contains(&self.name) {
+                Ok(true)
+            } else {
+                Err(self.unknown(&names))
+            };
+        }
+        let Some(joined) = joined else {
+            return Ok(false);
+        };
+        let unknown = self.unknown(&[joined]);
+        Err(unknown.hint("with CODEWIRE_RELAY_AUTH_TOKEN or --token-file you see all of yours"))
+    }
+
+    fn unknown(&self, names: &[NetworkId]) -> Error {
+        let shown: Vec<_> = names.iter().take(20).map(NetworkId::as_str).collect();
+        let there = match names.len() {
+            0 => "you are in none".to_owned(),
+            all if all > shown.len() => format!("there are {}, …", shown.join(", ")),
+            1 => format!("there is {}", shown.join(", ")),
+            _ => format!("there are {}", shown.join(", ")),
+        };
+        let text = format!("no network named \"{}\"; {there}", self.name);
+        Error::new("network_unknown", text)
+            .hint("'cw network list' shows them, 'cw network create <name>' makes one")
+    }
 }
 
 impl Create {
