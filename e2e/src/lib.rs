@@ -22,6 +22,7 @@ pub mod history;
 pub mod home;
 pub mod kind;
 pub mod local;
+pub mod member;
 pub mod namespaces;
 pub mod netns;
 pub mod processes;

@@ -17,6 +17,7 @@ mod network;
 mod policy;
 pub mod post;
 pub(crate) mod proxy;
+mod refusals;
 mod route;
 mod serve;
 mod visits;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::batch::Batch;
 use super::proxy::{self, Envelope};
+use super::refusals::Refusals;
 use super::route::{Route, route};
 use super::{Caller, Context, Host, Judge, grants};
 use crate::error::{Error, Result};
@@ -315,18 +316,21 @@ pub(super) fn mesh(mesh: Mesh, host: Weak<Host>) -> Pin<Box<dyn Future<Output = 
 }
 
 async fn visitors(mesh: &Mesh, host: &Weak<Host>) {
+    let refusals = Arc::new(Refusals::default());
     while let Some(arrival) = mesh.accept().await {
         let Some(host) = host.upgrade() else { return };
+        let refusals = Arc::clone(&refusals);
         tokio::spawn(async move {
-            if let Err(error) = visitor(&host, arrival).await {
+            if let Err(error) = visitor(&host, arrival, &refusals).await {
                 tracing::debug!(%error, "a call from another node ended");
             }
         });
     }
 }
 
-async fn visitor(host: &Arc<Host>, arrival: Arrival) -> Result<()> {
-    let peer = host.network()?.by_key(&arrival.peer);
+async fn visitor(host: &Arc<Host>, arrival: Arrival, refusals: &Refusals) -> Result<()> {
+    let key = arrival.peer;
+    let peer = host.network()?.by_key(&key);
     let mut channel = Channel::new(arrival.recv, arrival.send, Coding::Binary);
     let envelope = tokio::time::timeout(ENVELOPE_WAIT, channel.receiver.next::<Envelope>())
         .await
@@ -334,6 +338,7 @@ async fn visitor(host: &Arc<Host>, arrival: Arrival) -> Result<()> {
     let Some(Incoming::Control(envelope)) = envelope else {
         return Err(Error::bad_request("a stream without a call"));
     };
+    let name = peer.as_ref().map(|peer| peer.record.name.to_string());
     let reply = match peer {
         Some(peer) => serve_peer(host, &peer.record, envelope, &mut channel).await,
         None => Err(Error::new(
@@ -342,6 +347,7 @@ async fn visitor(host: &Arc<Host>, arrival: Arrival) -> Result<()> {
         )),
     };
     let reply = reply.unwrap_or_else(|error| Reply::Error(error.into()));
+    refusals.note(&key, name.as_deref(), &reply);
     channel.sender.send(&reply).await?;
     channel.sender.finish().await;
     // The stream may only be dropped once the peer has taken everything, or has gone.
