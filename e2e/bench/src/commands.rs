@@ -15,7 +15,7 @@ const ROUNDS: usize = 40;
 const TOKEN: &str = "bench-token";
 
 /// A relay and two nodes; ended when dropped.
-struct Rig {
+pub struct Rig {
     program: PathBuf,
     dir: tempfile::TempDir,
     url: String,
@@ -25,7 +25,7 @@ struct Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         for node in ["dev-1", "dev-2"] {
-            let _ = self.cw(node, &["stop", "--grace", "1"]).output();
+            self.stop(node);
         }
         let _ = self.relay.kill();
         let _ = self.relay.wait();
@@ -33,7 +33,7 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    fn start(program: &Path) -> Result<Self> {
+    pub fn start(program: &Path) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
@@ -66,7 +66,12 @@ impl Rig {
         Ok(rig)
     }
 
-    fn cw(&self, node: &str, arguments: &[&str]) -> Command {
+    /// Ends a node.
+    pub fn stop(&self, node: &str) {
+        let _ = self.cw(node, &["stop", "--grace", "1"]).output();
+    }
+
+    pub fn cw(&self, node: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
@@ -78,13 +83,13 @@ impl Rig {
         command
     }
 
-    fn ok(&self, node: &str, arguments: &[&str]) -> bool {
+    pub fn ok(&self, node: &str, arguments: &[&str]) -> bool {
         self.cw(node, arguments)
             .output()
             .is_ok_and(|output| output.status.success())
     }
 
-    fn out(&self, node: &str, arguments: &[&str]) -> Result<String> {
+    pub fn out(&self, node: &str, arguments: &[&str]) -> Result<String> {
         let output = self.cw(node, arguments).output()?;
         ensure!(
             output.status.success(),
@@ -94,7 +99,7 @@ impl Rig {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn wait(&self, done: impl Fn() -> bool) -> Result<()> {
+    pub fn wait(&self, done: impl Fn() -> bool) -> Result<()> {
         for _ in 0..200 {
             if done() {
                 return Ok(());

@@ -9,6 +9,8 @@
 //! `cw-bench session <cw> [part …]`: sessions beside those of the terminal multiplexers that are
 //! on the `PATH`.
 //!
+//! `cw-bench revoke <cw>`: how soon who was revoked is cut off.
+//!
 //! `cw-bench message <cw>`: messages and requests beside NATS JetStream and Redis streams.
 
 mod calls;
@@ -18,6 +20,7 @@ mod message;
 mod raw;
 mod relay;
 mod report;
+mod revoke;
 mod session;
 mod tunnel;
 
@@ -30,8 +33,9 @@ fn main() -> Result<()> {
         (Some("session"), Some(program)) => session::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("message"), Some(program)) => message::run(&program),
         (Some("relay"), Some(program)) => relay::run(&program, &arguments.collect::<Vec<_>>()),
+        (Some("revoke"), Some(program)) => revoke::run(&program),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc|session|message|relay <path of cw>"),
+        _ => bail!("usage: cw-bench rpc|session|message|relay|revoke <path of cw>"),
     }
 }
 

@@ -2,8 +2,9 @@
 //! newcomer.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
@@ -16,6 +17,8 @@ pub struct Crowd {
     /// Nodes of all networks, without newcomers.
     pub all: usize,
     numbers: RwLock<Numbers>,
+    /// What was read of late, by what it begins and ends with.
+    heard: RwLock<HashMap<u64, Arc<Heard>>>,
     state: Mutex<State>,
     complete: watch::Sender<usize>,
     first_sight: mpsc::UnboundedSender<(usize, Instant)>,
@@ -32,6 +35,32 @@ struct State {
     epoch: u64,
     complete: usize,
 }
+
+/// A frame, and what is in it for whoever gets it.
+pub struct Heard {
+    text: String,
+    pub news: News,
+}
+
+/// What a frame says of who is there.
+pub struct News {
+    /// Who is not named is offline.
+    pub resumed: bool,
+    pub sights: Vec<Sight>,
+    /// Where it leaves the node, once it is whole.
+    pub revision: Option<serde_json::Value>,
+}
+
+/// Somebody, online or not.
+#[derive(Clone, Copy)]
+pub enum Sight {
+    Known(usize, bool),
+    /// By a record that is of nobody who was introduced.
+    New,
+}
+
+/// Frames that are kept read.
+const MAX_HEARD: usize = 512;
 
 /// What one node sees on one connection.
 pub struct Seen<'a> {
@@ -57,6 +86,7 @@ impl Crowd {
             size,
             all,
             numbers: RwLock::default(),
+            heard: RwLock::default(),
             state: Mutex::default(),
             complete: watch::channel(0).0,
             first_sight,
@@ -69,6 +99,46 @@ impl Crowd {
         let mut numbers = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
         numbers.by_record.insert(record.to_owned(), number);
         numbers.by_key.insert(key.to_owned(), number);
+        drop(numbers);
+        self.heard
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Who has a record, or a key.
+    pub fn number(&self, record: Option<&str>, key: Option<&str>) -> Option<usize> {
+        let numbers = self.numbers.read();
+        let numbers = numbers.unwrap_or_else(PoisonError::into_inner);
+        let by_record = record.and_then(|record| numbers.by_record.get(record));
+        by_record
+            .or_else(|| key.and_then(|key| numbers.by_key.get(key)))
+            .copied()
+    }
+
+    /// Reads a frame, if nobody has read the same already. Each of these nodes stands for a machine
+    /// with a processor of its own; here they share the few that the relay has to get by with.
+    pub fn read<E>(
+        &self,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<News, E>,
+    ) -> Result<Arc<Heard>, E> {
+        let key = sketch(text.as_bytes());
+        let known = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&key).filter(|heard| heard.text == text).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let heard = Arc::new(Heard {
+            text: text.to_owned(),
+            news: read(text)?,
+        });
+        let mut kept = self.heard.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_HEARD {
+            kept.clear();
+        }
+        kept.insert(key, Arc::clone(&heard));
+        Ok(heard)
     }
 
     /// From now on only what is seen on new connections counts.
@@ -110,39 +180,29 @@ impl Crowd {
 }
 
 impl Seen<'_> {
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.online.fill(0);
         self.count = 0;
     }
 
-    /// A record with its presence.
-    pub fn record(&mut self, record: &str, online: bool, at: Instant) {
-        let numbers = self.crowd.numbers.read();
-        let numbers = numbers.unwrap_or_else(PoisonError::into_inner);
-        // Who has just joined is not introduced yet; its number comes later than its record.
-        let number = numbers.by_record.get(record).copied();
-        drop(numbers);
-        match number {
-            Some(number) if number < self.crowd.all => self.mark(number, online),
-            Some(_) => {}
-            None if self.me < self.crowd.all => {
-                let _ = self.crowd.first_sight.send((self.me, at));
-            }
-            None => {}
+    /// Takes in what a frame says; `at` is when it came.
+    pub fn take(&mut self, news: &News, at: Instant) {
+        if news.resumed {
+            self.clear();
         }
-    }
-
-    /// Keys with their presence.
-    pub fn keys(&mut self, keys: &[&str], online: bool) {
-        for key in keys {
-            let numbers = self.crowd.numbers.read();
-            let numbers = numbers.unwrap_or_else(PoisonError::into_inner);
-            let number = numbers.by_key.get(*key).copied();
-            drop(numbers);
-            if let Some(number) = number.filter(|number| *number < self.crowd.all) {
-                self.mark(number, online);
+        let all = self.crowd.all;
+        for sight in &news.sights {
+            match *sight {
+                Sight::Known(number, online) if number < all => self.mark(number, online),
+                // Who has just joined is not introduced yet; its number comes later than its
+                // record.
+                Sight::New if self.me < all => {
+                    let _ = self.crowd.first_sight.send((self.me, at));
+                }
+                Sight::Known(..) | Sight::New => {}
             }
         }
+        self.tell();
     }
 
     fn mark(&mut self, number: usize, online: bool) {
@@ -160,7 +220,7 @@ impl Seen<'_> {
     }
 
     /// Says whether everybody is seen now.
-    pub fn tell(&mut self) {
+    fn tell(&mut self) {
         let is_complete = self.count == self.crowd.size && self.me < self.crowd.all;
         if is_complete != self.is_complete {
             self.is_complete = is_complete;
@@ -188,4 +248,15 @@ impl Drop for Seen<'_> {
             self.count_in(false);
         }
     }
+}
+
+/// Tells texts apart that are not made to be taken for each other.
+fn sketch(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.len().hash(&mut hasher);
+    text[..text.len().min(512)].hash(&mut hasher);
+    for part in text.chunks(1024) {
+        part[..part.len().min(32)].hash(&mut hasher);
+    }
+    hasher.finish()
 }

@@ -19,11 +19,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::crowd::{Crowd, Seen};
+use super::crowd::{Crowd, News, Seen, Sight};
 
 /// The waits between attempts of a node of ours: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 const KEEPALIVE: Duration = Duration::from_secs(3);
+/// How frames begin that many get alike.
+const SHARED: [&str; 2] = ["{\"type\":\"snapshot\"", "{\"type\":\"delta\""];
 /// Letters of an invite before its secret, and of the secret.
 const PREFIX: usize = 7;
 const SECRET: usize = 24;
@@ -165,6 +167,14 @@ impl Light {
                 continue;
             };
             let at = Instant::now();
+            if SHARED.iter().any(|start| text.starts_with(start)) {
+                let heard = crowd.read(&text, |text| news(text, crowd))?;
+                seen.take(&heard.news, at);
+                if heard.news.revision.is_some() {
+                    revision.clone_from(&heard.news.revision);
+                }
+                continue;
+            }
             let frame: Frame = serde_json::from_str(&text)?;
             match frame.kind {
                 "challenge" => {
@@ -173,7 +183,7 @@ impl Light {
                 }
                 "welcome" => seen.is_welcome = true,
                 "error" => bail!("{text}"),
-                _ => take(&frame, seen, revision, at),
+                _ => {}
             }
         }
     }
@@ -199,19 +209,22 @@ impl Light {
     }
 }
 
-fn take(frame: &Frame<'_>, seen: &mut Seen<'_>, revision: &mut Option<Value>, at: Instant) {
-    if frame.resumed {
-        seen.clear();
-    }
+fn news(text: &str, crowd: &Crowd) -> Result<News> {
+    let frame: Frame = serde_json::from_str(text)?;
+    let mut sights = Vec::new();
     for peer in frame.peers.iter().chain(&frame.upsert) {
-        seen.record(peer.record.record, peer.online, at);
+        let number = crowd.number(Some(peer.record.record), None);
+        sights.push(number.map_or(Sight::New, |number| Sight::Known(number, peer.online)));
     }
-    seen.keys(&frame.online, true);
-    seen.keys(&frame.offline, false);
-    if !frame.more && frame.revision.is_some() {
-        revision.clone_from(&frame.revision);
+    for (keys, online) in [(&frame.online, true), (&frame.offline, false)] {
+        let numbers = keys.iter().filter_map(|key| crowd.number(None, Some(key)));
+        sights.extend(numbers.map(|number| Sight::Known(number, online)));
     }
-    seen.tell();
+    Ok(News {
+        resumed: frame.resumed,
+        sights,
+        revision: frame.revision.filter(|_| !frame.more),
+    })
 }
 
 /// The address of a machine of its own.
