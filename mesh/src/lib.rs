@@ -30,7 +30,7 @@ mod path;
 mod peer;
 mod record;
 mod reflect;
-mod stun;
+pub mod stun;
 mod wg;
 #[cfg(test)]
 #[path = "../tests/world/mod.rs"]

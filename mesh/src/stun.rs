@@ -17,10 +17,11 @@ const MAPPED: u16 = 0x0001;
 const XOR_MAPPED: u16 = 0x0020;
 
 /// Ties a response to its request; random, or anybody could answer.
-pub(crate) type Id = [u8; 12];
+pub type Id = [u8; 12];
 
 /// A binding request.
-pub(crate) fn request(id: &Id) -> [u8; HEADER_LEN] {
+#[must_use]
+pub fn request(id: &Id) -> [u8; HEADER_LEN] {
     let mut out = [0; HEADER_LEN];
     out[..2].copy_from_slice(&REQUEST);
     out[4..8].copy_from_slice(&COOKIE);
@@ -29,7 +30,8 @@ pub(crate) fn request(id: &Id) -> [u8; HEADER_LEN] {
 }
 
 /// The id and the address in a success response.
-pub(crate) fn parse_response(bytes: &[u8]) -> Option<(Id, SocketAddr)> {
+#[must_use]
+pub fn parse_response(bytes: &[u8]) -> Option<(Id, SocketAddr)> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
     if header[..2] != RESPONSE || header[4..8] != COOKIE {
         return None;
@@ -131,8 +133,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_attributes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            parse_response(&response(&bytes));
-            parse_response(&bytes);
+            let _ = parse_response(&response(&bytes));
+            let _ = parse_response(&bytes);
         }
     }
 }

@@ -179,7 +179,9 @@ impl CommandLine {
             Verb::Node {
                 verb: Some(Node::Serve),
             } => crate::node::serve_until_stopped(cli.home),
-            Verb::Relay { verb } => threads()?.block_on(verb.run()).map(|()| ExitCode::SUCCESS),
+            Verb::Relay { verb } => threads()?
+                .block_on(verb.run(&cli))
+                .map(|()| ExitCode::SUCCESS),
             verb => {
                 let runtime = one_thread()?;
                 let done = runtime.block_on(client(verb, &cli));

@@ -19,12 +19,15 @@ use super::app::{TokenHash, random};
 use crate::error::{Error, Result};
 use crate::home::Home;
 
+/// The token as the environment file of the service names it.
+const SERVICE_TOKEN: &str = "CW_AUTH_TOKEN";
+
 /// Runs the relay: introduces nodes to each other and forwards their sealed
 /// packets.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// The URL under which nodes reach this relay
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "CW_BASE_URL")]
     pub base_url: String,
 
     /// Address of the HTTP server; `:8080` is port 8080 on every interface
@@ -145,7 +148,11 @@ impl Config {
     }
 
     fn token(&self, data: &DataDir) -> Result<(TokenHash, Option<PathBuf>)> {
-        let (token, made) = match (&self.auth_token, &self.auth_token_file) {
+        let told = self.auth_token.clone().or_else(|| {
+            let told = std::env::var(SERVICE_TOKEN).ok()?;
+            (!told.is_empty() && self.auth_token_file.is_none()).then_some(Token(told))
+        });
+        let (token, made) = match (&told, &self.auth_token_file) {
             (Some(token), _) => (token.0.clone(), None),
             (None, Some(file)) => (read_text(file)?, None),
             (None, None) => {
@@ -187,6 +194,15 @@ impl Config {
     }
 }
 
+/// Where a relay keeps its files unless it is told.
+///
+/// # Errors
+///
+/// When there is no home of cw.
+pub fn default_dir() -> Result<PathBuf> {
+    Ok(Home::from_env()?.dir().join("relay"))
+}
+
 /// The directory of one relay; while this lives no other relay uses it.
 pub(crate) struct DataDir {
     dir: PathBuf,
@@ -194,11 +210,8 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    fn open(dir: Option<PathBuf>) -> Result<Self> {
-        let dir = match dir {
-            Some(dir) => dir,
-            None => Home::from_env()?.dir().join("relay"),
-        };
+    pub(crate) fn open(dir: Option<PathBuf>) -> Result<Self> {
+        let dir = dir.map_or_else(default_dir, Ok)?;
         let failed = |error: io::Error| {
             invalid(format!(
                 "the data directory {} is not usable: {error}",
@@ -242,6 +255,15 @@ impl DataDir {
             .map_err(|_| invalid(format!("{} is damaged", path.display())))?;
         Ok(NodeSecret::from_bytes(bytes))
     }
+}
+
+/// Whether a relay uses a directory now.
+pub(crate) fn is_in_use(dir: &Path) -> bool {
+    let Ok(lock) = fs::File::open(dir.join("lock")) else {
+        return false;
+    };
+    let flags = rustix::fs::FlockOperation::NonBlockingLockShared;
+    rustix::fs::flock(&lock, flags).is_err()
 }
 
 fn base_url(text: &str) -> Result<String> {

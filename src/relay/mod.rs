@@ -9,6 +9,7 @@
 pub(crate) mod api;
 mod app;
 mod auth;
+mod backup;
 mod clock;
 mod config;
 mod coordinate;
@@ -31,5 +32,8 @@ mod stun;
 mod tests;
 mod visits;
 
-pub use config::Config;
+pub(crate) use backup::{backup, check, restore};
+pub(crate) use config::is_in_use;
+pub use config::{Config, default_dir};
 pub use server::serve;
+pub(crate) use store::Contents;

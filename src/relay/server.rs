@@ -90,10 +90,19 @@ pub async fn serve(config: Config) -> Result<()> {
         () = told.as_mut() => return Ok(()),
     };
     relay.announce();
+    // To systemd, if it has started us and wants to know.
+    notify(&[sd_notify::NotifyState::Ready]);
     told.await;
     say("[relay] stopping");
+    notify(&[sd_notify::NotifyState::Stopping]);
     relay.stop().await;
     Ok(())
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
 }
 
 /// Starts, after whoever still has the data directory, if that is soon enough:
@@ -234,7 +243,7 @@ async fn app(
     ssh: Option<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> Result<Arc<App>> {
-    let store = Sqlite::open(&checked.data.path("relay.db")).await;
+    let store = Sqlite::open(&checked.data.path(super::backup::DATABASE)).await;
     let store = store.map_err(Error::internal)?;
     let hub = Arc::new(Hub::default());
     for network in store.load().await.map_err(Error::internal)? {

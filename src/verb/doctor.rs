@@ -24,13 +24,14 @@ pub struct Doctor {
 
 #[derive(Serialize)]
 struct Report {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<config::Setting>,
     checks: Vec<Check>,
 }
 
 /// One thing that was looked at.
 #[derive(Serialize)]
-struct Check {
+pub(crate) struct Check {
     what: &'static str,
     ok: bool,
     found: String,
@@ -39,7 +40,7 @@ struct Check {
 }
 
 impl Check {
-    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+    pub(crate) fn ok(what: &'static str, found: impl Into<String>) -> Self {
         Self {
             what,
             ok: true,
@@ -48,7 +49,11 @@ impl Check {
         }
     }
 
-    fn bad(what: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn bad(
+        what: &'static str,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             what,
             ok: false,
@@ -57,7 +62,7 @@ impl Check {
         }
     }
 
-    fn of(what: &'static str, result: Result<String>) -> Self {
+    pub(crate) fn of(what: &'static str, result: Result<String>) -> Self {
         match result {
             Ok(found) => Self::ok(what, found),
             Err(error) => Self {
@@ -70,27 +75,46 @@ impl Check {
     }
 }
 
+impl Check {
+    /// Whether nothing is wrong with it.
+    pub(crate) const fn is_ok(&self) -> bool {
+        self.ok
+    }
+}
+
 impl Doctor {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
         let mut checks = vec![home(cli), Check::of("config", configuration(cli))];
         checks.extend(node(cli).await);
         checks.push(terminal());
-        let report = Report {
-            // What is wrong with them is among the checks.
-            settings: config::settings(&cli.home).unwrap_or_default(),
-            checks,
-        };
-        let bad = report.checks.iter().filter(|check| !check.ok).count();
-        if self.json {
-            cli.print_json(&report)?;
-        } else {
-            cli.print(&text(&report))?;
-        }
-        match bad {
-            0 => Ok(()),
-            1 => Err(Error::new("unwell", "something is wrong")),
-            bad => Err(Error::new("unwell", format!("{bad} things are wrong"))),
-        }
+        // What is wrong with them is among the checks.
+        let settings = config::settings(&cli.home).unwrap_or_default();
+        conclude(cli, self.json, settings, checks)
+    }
+}
+
+/// Prints what was looked at.
+///
+/// # Errors
+///
+/// `unwell` when something is wrong.
+pub(crate) fn conclude(
+    cli: &Cli,
+    json: bool,
+    settings: Vec<config::Setting>,
+    checks: Vec<Check>,
+) -> Result<()> {
+    let report = Report { settings, checks };
+    let bad = report.checks.iter().filter(|check| !check.ok).count();
+    if json {
+        cli.print_json(&report)?;
+    } else {
+        cli.print(&text(&report))?;
+    }
+    match bad {
+        0 => Ok(()),
+        1 => Err(Error::new("unwell", "something is wrong")),
+        bad => Err(Error::new("unwell", format!("{bad} things are wrong"))),
     }
 }
 
@@ -208,7 +232,9 @@ fn text(report: &Report) -> String {
         let value = show::clean(setting.value.as_deref().unwrap_or("-"));
         out += &format!("{:<26} {value:<32} {}\n", setting.key, setting.source);
     }
-    out.push('\n');
+    if !out.is_empty() {
+        out.push('\n');
+    }
     for check in &report.checks {
         let mark = if check.ok { "ok " } else { "BAD" };
         out += &format!("{mark} {:<10} {}\n", check.what, show::clean(&check.found));

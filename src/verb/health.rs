@@ -38,7 +38,7 @@ impl Health {
         let limit = Duration::from_secs(self.timeout.into());
         let check = async {
             match self.url.as_deref().filter(|url| !url.is_empty()) {
-                Some(url) => relay(url, self.insecure).await,
+                Some(url) => answer(&health_url(url)?, self.insecure).await.map(drop),
                 None => crate::client::connect(&cli.home).await.map(drop),
             }
         };
@@ -49,9 +49,13 @@ impl Health {
     }
 }
 
-/// Asks a relay. Proxies and redirects are not followed: the answer of another says nothing.
-async fn relay(url: &str, insecure: bool) -> Result<()> {
-    let url = health_url(url)?;
+/// Asks a relay; the head of its answer. Proxies and redirects are not followed: the answer of
+/// another says nothing.
+///
+/// # Errors
+///
+/// `relay_unreachable`; `unhealthy` when it answers by an error.
+pub(crate) async fn answer(url: &Url, insecure: bool) -> Result<reqwest::header::HeaderMap> {
     let config = match url.scheme() {
         "https" if !insecure => crate::uplink::tls::client_config()?,
         _ => any_certificate()?,
@@ -71,7 +75,7 @@ async fn relay(url: &str, insecure: bool) -> Result<()> {
     };
     let mut answer = client.get(url.clone()).send().await.map_err(unreachable)?;
     if answer.status().is_success() {
-        return Ok(());
+        return Ok(answer.headers().clone());
     }
     // One piece is enough to see what it is; a whole answer may be of any length.
     let start = answer.chunk().await.ok().flatten().unwrap_or_default();
@@ -83,7 +87,12 @@ async fn relay(url: &str, insecure: bool) -> Result<()> {
     ))
 }
 
-fn health_url(text: &str) -> Result<Url> {
+/// Where to ask a relay: at /healthz, unless the URL has a path.
+///
+/// # Errors
+///
+/// `config_invalid`.
+pub(crate) fn health_url(text: &str) -> Result<Url> {
     let invalid = || {
         Error::new(
             "config_invalid",

@@ -25,7 +25,7 @@ use crate::coord::{InviteHash, Mark, Revision};
 use crate::paper::Paper;
 
 pub(crate) use refusal::Refusal;
-pub(crate) use sqlite::Sqlite;
+pub(crate) use sqlite::{Contents, Sqlite, check, copy, settle};
 
 use doors::{SshKey, SshPassword};
 use shared::{Changes, Entry, Place, Put, Query, Removal};

@@ -6,6 +6,7 @@
 //! IMMEDIATE`), so what they read still holds when they write. The file and
 //! its log are 0600.
 
+mod copy;
 mod doors;
 mod invites;
 mod issuers;
@@ -25,6 +26,7 @@ use mesh::NetworkId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{Sqlite as Engine, Transaction};
 
+pub(crate) use self::copy::{Contents, check, copy, settle};
 use self::row::signed;
 use super::doors::{SshKey, SshPassword};
 use super::{
