@@ -69,7 +69,7 @@ impl Error {
             "denied" | "not_typed" | "not_addressee" | "sender_forbidden" | "sender_required"
             | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
             | "invite_expired" | "revoked" | "proof_invalid" | "namespace_reserved"
-            | "group_forbids" | "grant_invalid" | "name_bound" => 4,
+            | "group_forbids" | "grant_invalid" | "name_bound" | "caller_unknown" => 4,
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
             | "relay_unreachable" | "no_network" | "not_joined" | "network_deleted"
             | "node_not_running" | "connection_lost" | "relay_untrusted" | "relay_invalid"
@@ -145,6 +145,7 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "group_unknown" => "'cw group list' shows the groups",
         "request_not_found" => "use 'cw inbox <session>' to see the pending requests",
         "sender_required" => "say which session replies with '-f <session>'",
+        "caller_unknown" => "call from a shell, or from a session that runs",
         "locked" => "another node runs in this directory; 'cw stop' ends it",
         "relay_unreachable" => "check the relay's URL and that it is running",
         "invite_malformed" => "copy all of it, from CW-INV- to the end",

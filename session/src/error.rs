@@ -82,6 +82,9 @@ pub enum Error {
     /// The process has as many files open as it may have.
     #[error("too many open files: no more sessions fit below the node's limit")]
     TooManyFiles,
+    /// It is not known whose process calls.
+    #[error("it cannot be told who calls: {0}")]
+    CallerUnknown(String),
     /// Another process works in this directory.
     #[error("the directory is in use by process {pid}")]
     Locked {
@@ -130,6 +133,7 @@ impl Error {
             Self::InboxFull(_) => "inbox_full",
             Self::DiskFull => "disk_full",
             Self::TooManyFiles => "too_many_files",
+            Self::CallerUnknown(_) => "caller_unknown",
             Self::Locked { .. } => "locked",
             Self::KeeperUnavailable(_) => "keeper_unavailable",
             Self::ShuttingDown => "shutting_down",

@@ -283,25 +283,28 @@ impl Post {
     /// A letter and what became of it.
     #[must_use]
     pub fn get(&self, id: MessageId) -> Option<Record> {
-        self.books.lock().outbox.get(id).cloned()
+        let books = self.books.lock();
+        let late = || books.late.iter().find(|letter| letter.id == id).map(shown);
+        books.outbox.get(id).cloned().or_else(late)
     }
 
     /// The last letters in order; of one session, or of all.
     #[must_use]
     pub fn list(&self, from: Option<u32>, tail: usize) -> Vec<Record> {
         let books = self.books.lock();
-        let of = |record: &&Record| {
-            let sender = record.letter.from.as_ref().map(|(id, _)| *id);
+        let of = |letter: &Letter| {
+            let sender = letter.from.as_ref().map(|(id, _)| *id);
             from.is_none() || sender == from
         };
-        let mut found: Vec<_> = books
-            .outbox
+        let late = books
+            .late
             .iter()
             .rev()
-            .filter(of)
-            .take(tail)
-            .cloned()
-            .collect();
+            .filter(|letter| of(letter))
+            .map(shown);
+        let kept = books.outbox.iter().rev();
+        let kept = kept.filter(|record| of(&record.letter)).cloned();
+        let mut found: Vec<_> = late.chain(kept).take(tail).collect();
         found.reverse();
         found
     }
@@ -406,6 +409,18 @@ impl Post {
 fn not_ahead(now_ms: u64, opened_ms: u64, since: Duration) -> u64 {
     let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     now_ms.min(opened_ms.saturating_add(since))
+}
+
+/// A letter that is not in the outbox yet, as those are shown that are.
+fn shown(letter: &Letter) -> Record {
+    Record {
+        letter: letter.clone(),
+        state: State::Queued,
+        code: Some("disk_full".to_owned()),
+        reason: Some("it waits for room on the disk of its own node".to_owned()),
+        got_by: None,
+        answer: None,
+    }
 }
 
 /// Puts the late letters to a node in, when there is room.

@@ -76,6 +76,10 @@ async fn client(host: &Arc<Host>, stream: UnixStream) {
         Ok(caller) => caller,
         Err(error) => {
             tracing::info!(%error, "a client was turned away");
+            let mut channel = Channel::local(stream);
+            // It may be gone.
+            let _ = channel.sender.send(&Reply::Error(error.into())).await;
+            channel.sender.finish().await;
             return;
         }
     };
@@ -159,7 +163,8 @@ fn identify(host: &Host, stream: &UnixStream) -> Result<Caller> {
         ));
     }
     let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-    let Some(id) = pid.and_then(|pid| host.sessions.session_of_pid(pid)) else {
+    let of = pid.map(|pid| host.sessions.session_of_pid(pid));
+    let Some(id) = of.transpose()?.flatten() else {
         return Ok(Caller::Owner);
     };
     let name = host

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::keeper::fds::Fds;
 use super::keeper::{Client, FromKeeper};
 use super::messages::{Owed, Waiters};
 use super::news::{News, Pointer};
+use super::proc::Stat;
 use super::runtime::Runtime;
 use super::segments::Segment;
 use super::terminal::Terminal;
@@ -52,6 +53,9 @@ pub(super) struct Inner {
     pub(super) closing: AtomicBool,
     /// Only what they say of limits.
     pub(super) limits: Options,
+    /// The parent of the programs that run, which gets their orphans; 0 until
+    /// there is one.
+    keeper: AtomicU32,
     /// Held by who removes sessions.
     pub(super) pruning: Mutex<()>,
 }
@@ -85,6 +89,7 @@ impl Inner {
             clients: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             limits,
+            keeper: AtomicU32::new(0),
             pruning: Mutex::default(),
         }))
     }
@@ -164,6 +169,12 @@ impl Inner {
         Ok(self.desk(id)?.info(engine.get(id)?))
     }
 
+    /// The process that has the orphans of all sessions.
+    pub(super) fn keeper_pid(&self) -> Option<u32> {
+        let pid = self.keeper.load(Ordering::Relaxed);
+        (pid > 1).then_some(pid)
+    }
+
     /// The terminal of a session that runs.
     pub(super) fn terminal(&self, id: SessionId) -> Result<(Arc<Desk>, Arc<Terminal>), Error> {
         let desk = self.desk(id)?;
@@ -180,6 +191,10 @@ impl Inner {
     ) -> Result<Arc<Terminal>, Error> {
         let file = desk.log.writer()?;
         let _within = self.runtime.handle().enter();
+        // The first process of the system has orphans of everybody's.
+        if let Some(stat) = Stat::read(pid).filter(|stat| stat.parent > 1) {
+            self.keeper.store(stat.parent, Ordering::Relaxed);
+        }
         let (terminal, typed) = Terminal::new(desk.id, pid, fds)?;
         desk.handle_terminal(&terminal);
         self.runtime.spawn(Arc::clone(&terminal).type_all(typed));

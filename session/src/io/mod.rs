@@ -32,6 +32,7 @@ mod look;
 mod messages;
 mod news;
 mod options;
+mod origin;
 mod platform;
 mod proc;
 mod prune;

@@ -15,8 +15,14 @@ pub(crate) struct Stat {
 impl Stat {
     /// Of one process; `None` when it is gone or there is no `/proc`.
     pub(crate) fn read(pid: u32) -> Option<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        Self::parse(&String::from_utf8_lossy(&text))
+        Self::of(pid).ok()
+    }
+
+    /// Of one process, or why that is not known.
+    pub(crate) fn of(pid: u32) -> std::io::Result<Self> {
+        let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+        let stat = Self::parse(&String::from_utf8_lossy(&text));
+        stat.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
     }
 
     fn parse(text: &str) -> Option<Self> {

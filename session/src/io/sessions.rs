@@ -14,17 +14,12 @@ pub use self::messages::Kept;
 use super::disk::Flusher;
 use super::inner::Inner;
 use super::keeper::{Client, Link};
-use super::proc::Stat;
 use super::{
     Attachment, Filter, From, How, LaunchSpec, Options, Reader, Recording, Subscription, prune,
     recover, snapshot, unix_ms_now,
 };
 use crate::engine::Engine;
 use crate::{Error, Event, EventKind, Info, Name, SessionId, SessionRef, Size, Tag};
-
-/// How far up the tree of processes to look for a session: nobody nests this
-/// many shells.
-const DEPTH: usize = 64;
 
 /// All sessions of one directory. Clones are handles on the same ones.
 ///
@@ -272,23 +267,14 @@ impl Sessions {
 
     /// The live session to whose process tree a process belongs: one of its
     /// ancestors leads the session, or the system says that it is of that
-    /// session. Always `None` where there is no `/proc`.
-    #[must_use]
-    pub fn session_of_pid(&self, pid: u32) -> Option<SessionId> {
-        let mut line = Vec::new();
-        let mut pid = pid;
-        while pid > 1 && line.len() < DEPTH {
-            let Some(stat) = Stat::read(pid) else { break };
-            line.push((pid, stat.leader));
-            pid = stat.parent;
-        }
-        let desks = self.inner.desks.read();
-        let near = desks.values().filter_map(|desk| {
-            let leader = desk.terminal()?.pid();
-            let is_of = |(pid, of): &(u32, u32)| *pid == leader || *of == leader;
-            Some((line.iter().position(is_of)?, desk.id))
-        });
-        near.min().map(|(_, id)| id)
+    /// session, or it was left to the keeper and its environment names the
+    /// session. `None` when it is outside of all; always where there is no `/proc`.
+    ///
+    /// # Errors
+    /// [`Error::CallerUnknown`] when the process is gone, or was started in a
+    /// session that is over; [`Error::TooManyFiles`].
+    pub fn session_of_pid(&self, pid: u32) -> Result<Option<SessionId>, Error> {
+        super::origin::of_pid(&self.inner, pid)
     }
 
     /// Has the keeper execute another program in its place, with the arguments

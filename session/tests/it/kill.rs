@@ -105,18 +105,53 @@ async fn w26_processes_are_known_by_their_session() {
         let info = sessions.launch(shell(script)).await.unwrap();
         let text = wait_for_output(&sessions, info.id, "ready").await;
         let leader = info.pid.unwrap();
-        assert_eq!(sessions.session_of_pid(leader), Some(info.id));
+        let of = |pid| sessions.session_of_pid(pid);
+        assert_eq!(of(leader).unwrap(), Some(info.id));
         for line in text.lines().filter(|line| line.contains(' ')) {
             let pid = line.split(' ').nth(1).unwrap().parse().unwrap();
-            assert_eq!(sessions.session_of_pid(pid), Some(info.id), "{line}");
+            assert_eq!(of(pid).unwrap(), Some(info.id), "{line}");
         }
-        assert_eq!(sessions.session_of_pid(std::process::id()), None);
-        assert_eq!(sessions.session_of_pid(u32::MAX), None);
+        assert_eq!(of(std::process::id()).unwrap(), None);
+        let gone = of(u32::MAX).unwrap_err();
+        assert_eq!(gone.code(), "caller_unknown");
         sessions
             .kill(info.id, Duration::from_secs(60))
             .await
             .unwrap();
-        assert_eq!(sessions.session_of_pid(leader), None);
+        assert_eq!(of(leader).unwrap_err().code(), "caller_unknown");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_its_terminal_and_parent_is_not_taken_for_the_owner() {
+    timed(async {
+        let home = Home::new();
+        let sessions = home.open().await;
+        let script = "(setsid sleep 1000 & echo told $!); \
+            (env -u CW_SESSION_ID setsid sleep 1000 & echo untold $!); echo ready; read x";
+        let info = sessions.launch(shell(script)).await.unwrap();
+        let text = wait_for_output(&sessions, info.id, "ready").await;
+        let pid = |word: &str| -> u32 {
+            let line = text.lines().find_map(|line| line.strip_prefix(word));
+            line.unwrap().trim().parse().unwrap()
+        };
+        assert_eq!(
+            sessions.session_of_pid(pid("told ")).unwrap(),
+            Some(info.id)
+        );
+        // Until its parent has ended it is of the session all the same.
+        let untold = loop {
+            match sessions.session_of_pid(pid("untold ")) {
+                Err(error) => break error,
+                Ok(of) => assert_eq!(of, Some(info.id)),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(untold.code(), "caller_unknown");
+        let stray = i32::try_from(pid("untold ")).unwrap();
+        let stray = Pid::from_raw(stray).unwrap();
+        rustix::process::kill_process(stray, rustix::process::Signal::KILL).unwrap();
     })
     .await;
 }
