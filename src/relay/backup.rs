@@ -110,12 +110,12 @@ pub(crate) async fn restore(
             .hint("with --replace what is there is put aside, and kept"));
     }
     let fresh = data.path("relay.db.restored");
-    let _ = fs::remove_file(&fresh);
+    discard(&fresh);
     copy_file(&saved, &fresh)?;
     let contents = match store::check(&fresh).await {
         Ok(contents) => contents,
         Err(error) => {
-            let _ = fs::remove_file(&fresh);
+            discard(&fresh);
             return Err(of_database(error));
         }
     };
@@ -141,6 +141,15 @@ pub(crate) async fn restore(
     fs::rename(&fresh, &database).map_err(|error| failed(&database, &error))?;
     sync(&data.path(""))?;
     Ok((contents, aside))
+}
+
+/// Removes a database that is not to be, with what SQLite may have put beside it.
+fn discard(database: &Path) {
+    for ending in ["", "-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(ending);
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// Copies what a restored backup replaces.

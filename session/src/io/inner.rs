@@ -56,6 +56,8 @@ pub(super) struct Inner {
     /// The parent of the programs that run, which gets their orphans; 0 until
     /// there is one.
     keeper: AtomicU32,
+    /// Let go of when there is no descriptor left to look up who calls.
+    pub(super) spare: Mutex<Option<File>>,
     /// Held by who removes sessions.
     pub(super) pruning: Mutex<()>,
 }
@@ -90,6 +92,7 @@ impl Inner {
             closing: AtomicBool::new(false),
             limits,
             keeper: AtomicU32::new(0),
+            spare: Mutex::new(File::open("/dev/null").ok()),
             pruning: Mutex::default(),
         }))
     }

@@ -9,7 +9,10 @@
 //! looked at, one whose line cannot be read, and an orphan of a session that has ended are refused.
 //! Where there is no `/proc` nothing is known, and every process is the owner's.
 
+use std::fs::File;
 use std::io;
+
+use rustix::io::Errno;
 
 use super::inner::Inner;
 use super::proc::{self, Stat};
@@ -27,6 +30,17 @@ struct Link {
 /// The live session that a process belongs to; `None` for those outside of all.
 pub(super) fn of_pid(inner: &Inner, pid: u32) -> Result<Option<SessionId>, Error> {
     let line = match line(pid) {
+        Err(error) if is_out_of_files(&error) => {
+            // Others wait: what is let go of is not for them.
+            let mut spare = inner.spare.lock();
+            *spare = None;
+            let line = line(pid);
+            *spare = File::open("/dev/null").ok();
+            line
+        }
+        line => line,
+    };
+    let line = match line {
         Ok(line) => line,
         Err(error) if !is_known()? => {
             tracing::debug!(%error, "there is no /proc");
@@ -115,13 +129,20 @@ fn is_known() -> Result<bool, Error> {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    let srch = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::SRCH);
+    let srch = Errno::from_io_error(error) == Some(Errno::SRCH);
     srch || error.kind() == io::ErrorKind::NotFound
 }
 
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
+}
+
 fn unknown(pid: u32, error: &io::Error) -> Error {
-    match rustix::io::Errno::from_io_error(error) {
-        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => Error::TooManyFiles,
+    match error {
+        error if is_out_of_files(error) => Error::TooManyFiles,
         _ if is_gone(error) => Error::CallerUnknown(format!("process {pid} is gone")),
         _ => Error::CallerUnknown(format!("process {pid}: {error}")),
     }
