@@ -69,6 +69,60 @@ fn a_refusal_names_both_sides() {
     assert_eq!(error.message, "session 1 may not change the node here");
 }
 
+/// Somebody who reads a log, or a refusal, knows who wanted what.
+#[test]
+fn each_refusal_says_who_and_what() {
+    let nobody = Session::Name("nobody".into());
+    for (action, what) in [
+        (Action::Greet, "greet"),
+        (Action::List, "list sessions"),
+        (Action::Manage, "manage sessions"),
+        (Action::Watch, "read a session"),
+        (Action::Message, "send messages"),
+        (Action::Reply, "reply"),
+        (Action::ReadInbox(nobody), "read that inbox"),
+        (Action::Listen(None), "follow those messages"),
+        (Action::Share, "share values"),
+        (Action::Network, "look at the network"),
+        (Action::Administer, "change the node"),
+    ] {
+        let told = denied(&Caller::Owner, &action).message;
+        assert_eq!(told, format!("the owner may not {what} here"));
+    }
+}
+
+/// Groups are about sessions: what is about the node is as open as it was.
+#[test]
+fn outside_of_a_group_the_node_is_as_open_as_ever() {
+    let standing = Standing {
+        tie: Tie::Outside(Messages::InternalOnly, Debug::None),
+        ..Standing::default()
+    };
+    for action in [
+        Action::Greet,
+        Action::List,
+        Action::Share,
+        Action::Network,
+        Action::Administer,
+    ] {
+        assert!(
+            check(&Caller::Owner, &action, &standing).is_ok(),
+            "{action:?}"
+        );
+    }
+}
+
+/// A session that speaks as nobody in particular is that session.
+#[test]
+fn b09_a_session_is_bound_by_its_groups_also_when_it_names_no_sender() {
+    let (me, caller) = (
+        NodeKey::from_bytes([1; 32]),
+        Caller::Session(SessionId(7), None),
+    );
+    let speaker = Speaker::of(&caller, &Party::owner(), &me);
+    assert_eq!(speaker, Speaker::Session(me, 7));
+}
+
 /// A grant holds as it was given, and in no other way.
 #[test]
 fn t3_a_grant_with_any_claim_changed_is_none() {
