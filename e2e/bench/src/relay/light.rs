@@ -89,9 +89,11 @@ impl Light {
         let (name, now) = (format!("node-{number}"), unix_now());
         let secret = invite.get(PREFIX..PREFIX + SECRET).context("no invite")?;
         let issuer = invite.get(PREFIX + SECRET + 1..).context("no invite")?;
+        let issuer: SignKey = issuer.parse().ok().context("no issuer")?;
         let mut proof = b"codewire join v1\0".to_vec();
-        let hash = Sha256::new_with_prefix(b"codewire invite v1\0");
-        proof.extend_from_slice(&hash.chain_update(secret).finalize());
+        let hash = Sha256::new_with_prefix(b"codewire invite v2\0");
+        let hash = hash.chain_update(issuer.as_bytes()).chain_update(secret);
+        proof.extend_from_slice(&hash.finalize());
         sized(&mut proof, name.as_bytes());
         proof.extend_from_slice(identity.key().as_bytes());
         proof.extend_from_slice(identity.verifying_key().as_bytes());
@@ -109,7 +111,7 @@ impl Light {
             number,
             network: network.to_owned(),
             identity,
-            issuer: issuer.parse().ok().context("no issuer")?,
+            issuer,
             record: answer["record"]["record"]
                 .as_str()
                 .context("the relay gave no record")?
