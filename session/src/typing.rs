@@ -118,35 +118,61 @@ pub fn keys(text: &str, pastes: bool) -> Vec<u8> {
     line.join(" / ").replace('\t', " ").into_bytes()
 }
 
+/// Why a message must not be typed now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// In words.
+    pub why: String,
+    /// It is a question on the screen, which may have been answered already:
+    /// what we have read of the screen is a little behind the program.
+    pub may_pass: bool,
+}
+
 /// Why a message must not be typed now; `len` are the bytes of its one line,
 /// `front` is the name of the program that reads, where that is known.
 #[must_use]
-pub fn refusal(look: &Look, manner: Manner, front: Option<&str>, len: usize) -> Option<String> {
+pub fn refusal(look: &Look, manner: Manner, front: Option<&str>, len: usize) -> Option<Refusal> {
+    let for_good = |why: String| {
+        Some(Refusal {
+            why,
+            may_pass: false,
+        })
+    };
     if let Some(front) = front.filter(|front| OTHERS.contains(front)) {
-        return Some(format!("{front} is in front, which is no input box"));
+        return for_good(format!("{front} is in front, which is no input box"));
     }
     if look.alternate && !look.pastes {
-        return Some("a full-screen program without an input box is in front".to_owned());
+        return for_good("a full-screen program without an input box is in front".to_owned());
     }
     if manner.lines && !manner.echo {
-        return Some("the program reads without showing it, as for a password".to_owned());
+        return Some(Refusal {
+            why: "the program reads without showing it, as for a password".to_owned(),
+            may_pass: true,
+        });
     }
     if manner.lines && len >= LINE_MAX {
-        return Some(format!(
+        return for_good(format!(
             "the program reads lines, of which the system takes {LINE_MAX} bytes; this has {len}"
         ));
     }
-    dialog(look).map(|line| format!("the program sits in a dialog: {line}"))
+    dialog(look).map(|line| Refusal {
+        why: format!("the program sits in a dialog: {line}"),
+        may_pass: true,
+    })
+}
+
+/// A menu that is on the screen while `text` stands in the box, and is no part
+/// of it: an Enter would choose from it.
+#[must_use]
+pub fn menu_over(look: &Look, text: &str) -> Option<String> {
+    let bare = |text: &str| text.replace(is_frame, "");
+    let line = menu(&bottom(look))?;
+    (!bare(text).contains(&bare(&line))).then_some(line)
 }
 
 /// The line of a dialog that waits for a choice, if one is on the screen.
 fn dialog(look: &Look) -> Option<String> {
     let (row, col) = look.cursor;
-    let shown: Vec<&str> = look
-        .lines
-        .iter()
-        .map(|line| line.trim_matches(is_frame))
-        .collect();
     let at_cursor: String = look
         .lines
         .get(row)
@@ -167,13 +193,26 @@ fn dialog(look: &Look) -> Option<String> {
     {
         return Some(at_cursor.trim().to_owned());
     }
-    let end = shown.iter().rposition(|line| !line.is_empty())? + 1;
-    let bottom = &shown[end.saturating_sub(BOTTOM)..end];
+    let bottom = bottom(look);
     if let Some(line) = bottom.last()
         && (line.contains("--More--") || line.ends_with("(END)"))
     {
         return Some((*line).to_owned());
     }
+    menu(&bottom)
+}
+
+/// The last lines that have something in them, without frames.
+fn bottom(look: &Look) -> Vec<&str> {
+    let lines = look.lines.iter();
+    let mut shown: Vec<&str> = lines.map(|line| line.trim_matches(is_frame)).collect();
+    let end = shown.iter().rposition(|line| !line.is_empty());
+    shown.truncate(end.map_or(0, |end| end + 1));
+    shown.split_off(shown.len().saturating_sub(BOTTOM))
+}
+
+/// The line of a menu on which the marker stands, if there is a menu.
+fn menu(bottom: &[&str]) -> Option<String> {
     let chosen = bottom.iter().position(|line| is_choice(line))?;
     let options = bottom.iter().filter(|line| number(line).is_some()).count();
     (options > 0).then(|| bottom[chosen].to_owned())
@@ -335,6 +374,33 @@ mod tests {
         assert!(refusal(&box_, lines(true), None, 10).is_none());
         assert!(refusal(&box_, lines(true), None, LINE_MAX).is_some());
         assert!(refusal(&box_, RAW, None, LINE_MAX).is_none());
+    }
+
+    #[test]
+    fn a_menu_over_the_text_is_no_part_of_it() {
+        let text = "Message from owner: choose\n  > 1. this\n  2. that";
+        let typed = [
+            "│ > Message from owner: choose │",
+            "│   > 1. this │",
+            "│   2. that │",
+        ];
+        assert_eq!(menu_over(&look(&typed, (2, 5)), text), None);
+        let menu = ["│ > Message │", "Run it?", "❯ 1. Yes", "  2. No"];
+        assert_eq!(
+            menu_over(&look(&menu, (2, 0)), text).as_deref(),
+            Some("❯ 1. Yes")
+        );
+        // Questions in the text itself are none.
+        let asks = ["│ > Message from owner: go on (y/n) │"];
+        assert_eq!(menu_over(&look(&asks, (0, 36)), "go on (y/n)"), None);
+    }
+
+    #[test]
+    fn only_a_question_may_be_answered_already() {
+        let asked = look(&["❯ 1. Yes", "  2. No"], (0, 0));
+        let passes = |look: &Look, front| refusal(look, RAW, front, 10).map(|one| one.may_pass);
+        assert_eq!(passes(&asked, None), Some(true));
+        assert_eq!(passes(&asked, Some("vim")), Some(false));
     }
 
     #[test]

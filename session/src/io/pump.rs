@@ -125,6 +125,7 @@ impl Pump {
         let mut exit = self.terminal.exit();
         let mut linger: Option<Instant> = None;
         let mut moved = 0;
+        self.terminal.set_moving(true);
         loop {
             let was_full = self.store().await;
             let ended = *exit.borrow_and_update();
@@ -155,16 +156,20 @@ impl Pump {
                 }
                 Taken::Nothing => {
                     self.count().await;
+                    self.terminal.set_moving(false);
                     tokio::select! {
                         ready = self.terminal.readable() => ready?,
                         _ = exit.changed() => {}
                     }
+                    self.terminal.set_moving(true);
                 }
                 Taken::Closed => {
                     self.count().await;
+                    self.terminal.set_moving(false);
                     // Readiness says nothing any more: a terminal that hung up
                     // is ready for ever.
                     let _ = timeout(REOPENED, exit.changed()).await;
+                    self.terminal.set_moving(true);
                 }
             }
         }

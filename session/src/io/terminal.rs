@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -38,6 +39,8 @@ pub(super) struct Terminal {
     queue: mpsc::UnboundedSender<Piece>,
     /// Makes a long input arrive in one piece.
     turn: tokio::sync::Mutex<()>,
+    /// Output is on its way to the log.
+    moving: AtomicBool,
 }
 
 type Piece = (Bytes, OwnedSemaphorePermit);
@@ -76,6 +79,7 @@ impl Terminal {
             room: Arc::new(Semaphore::new(QUEUE)),
             queue,
             turn: tokio::sync::Mutex::new(()),
+            moving: AtomicBool::new(false),
         };
         Ok((Arc::new(terminal), typed))
     }
@@ -165,6 +169,23 @@ impl Terminal {
     pub(super) fn unread(&self) -> u64 {
         let queued = QUEUE.saturating_sub(self.room.available_permits());
         queued as u64 + front::unread(&self.fds.master).unwrap_or(0)
+    }
+
+    /// Output is being moved to the log, or has been.
+    pub(super) fn set_moving(&self, moving: bool) {
+        self.moving.store(moving, Ordering::SeqCst);
+    }
+
+    /// Whether the program has written something that is not in the log yet: it
+    /// is in the terminal, waits for the disk, or is between the two.
+    pub(super) fn has_output(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let ends = [&self.fds.master, &self.fds.pipe_r];
+        let mut ends = ends.map(|end| PollFd::new(end, PollFlags::IN));
+        let ready = poll(&mut ends, Some(&Timespec::default()));
+        let has_some = |end: &PollFd<'_>| end.revents().contains(PollFlags::IN);
+        // Asked last: whoever moves says so before taking anything.
+        ready.is_ok() && ends.iter().any(has_some) || self.moving.load(Ordering::SeqCst)
     }
 
     /// How the program reads.

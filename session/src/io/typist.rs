@@ -13,7 +13,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::desk::Desk;
 use super::inner::Inner;
@@ -43,6 +43,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a program may take to show that it has taken its input.
 const TAKES: Duration = Duration::from_secs(3);
+
+/// How long a question must stand on the screen before a message is refused
+/// because of it: it may have been answered, and we have not read that yet.
+const STANDS: Duration = Duration::from_millis(500);
+
+/// How long output that is there, and that we have not read, is waited for.
+const UNSEEN: Duration = Duration::from_secs(8);
 
 /// What came of typing.
 type Outcome = (Step, Option<String>);
@@ -137,15 +144,16 @@ async fn type_in(
     message: &Message,
     injected: impl Fn(),
 ) -> Result<Outcome, Error> {
-    let before = look(desk).await?;
-    let manner = terminal.manner()?;
-    let pastes = before.pastes && !manner.lines;
-    let mut keys = typing::keys(&typing::text(message), pastes);
-    let front = terminal.front();
-    if let Some(why) = typing::refusal(&before, manner, front.as_deref(), keys.len()) {
-        return Ok((Step::Refused, Some(why)));
-    }
-    if manner.lines {
+    let text = typing::text(message);
+    let Ready {
+        before,
+        lines,
+        mut keys,
+    } = match ready(desk, terminal, &text).await? {
+        Ok(ready) => ready,
+        Err(why) => return Ok((Step::Refused, Some(why))),
+    };
+    if lines {
         // Whole lines are handed over; there is no box.
         keys.push(b'\r');
         terminal.input(keys.into()).await?;
@@ -164,6 +172,9 @@ async fn type_in(
     injected();
     settle(desk).await;
     let typed = look(desk).await?;
+    if let Some(line) = typing::menu_over(&typed, &text) {
+        return Ok(menu(&line));
+    }
     turn.input((&b"\r"[..]).into()).await?;
     drop(turn);
     if shows_submission(desk, terminal, &before, &typed).await? {
@@ -174,12 +185,73 @@ async fn type_in(
     if typing::is_submitted(&before, &typed, &now) {
         return Ok((Step::Submitted, None));
     }
+    if let Some(line) = typing::menu_over(&now, &text) {
+        return Ok(menu(&line));
+    }
     terminal.input((&b"\r"[..]).into()).await?;
     if shows_submission(desk, terminal, &before, &typed).await? {
         return Ok((Step::Submitted, None));
     }
     let why = "the screen does not show that the program has taken it".to_owned();
     Ok((Step::Unverified, Some(why)))
+}
+
+/// A program that may be typed into.
+struct Ready {
+    before: Look,
+    /// It reads whole lines.
+    lines: bool,
+    keys: Vec<u8>,
+}
+
+/// Looks whether a text may be typed now, or says why not. A question that is
+/// on the screen, and a screen that is behind, are looked at again as something
+/// comes.
+async fn ready(
+    desk: &Arc<Desk>,
+    terminal: &Terminal,
+    text: &str,
+) -> Result<Result<Ready, String>, Error> {
+    let mut changes = desk.log.subscribe();
+    let start = Instant::now();
+    loop {
+        changes.borrow_and_update();
+        let before = look(desk).await?;
+        let manner = terminal.manner()?;
+        let keys = typing::keys(text, before.pastes && !manner.lines);
+        let front = terminal.front();
+        let refusal = typing::refusal(&before, manner, front.as_deref(), keys.len());
+        let unseen = terminal.has_output() || changes.has_changed().unwrap_or(false);
+        let stands = match &refusal {
+            // What has been written since may be a question.
+            None if unseen => STANDS,
+            None => Duration::ZERO,
+            Some(refusal) if !refusal.may_pass => Duration::ZERO,
+            // A disk that takes nothing keeps us from reading on.
+            Some(_) if unseen => UNSEEN,
+            Some(_) if terminal.unread() > 0 => STUCK,
+            Some(_) => STANDS,
+        };
+        let left = stands.saturating_sub(start.elapsed());
+        if !left.is_zero() {
+            // Without a change it is looked at once more, at the end.
+            let _ = timeout(left.min(STANDS), changes.changed()).await;
+            continue;
+        }
+        return Ok(match refusal {
+            Some(refusal) => Err(refusal.why),
+            None => Ok(Ready {
+                before,
+                lines: manner.lines,
+                keys,
+            }),
+        });
+    }
+}
+
+fn menu(line: &str) -> Outcome {
+    let why = format!("a menu came up while it was typed, and Enter would choose from it: {line}");
+    (Step::Unverified, Some(why))
 }
 
 fn unread() -> Outcome {
