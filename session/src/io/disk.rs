@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +22,9 @@ use crate::record::Place;
 /// How long events gather before the disk is asked to keep them. With the time
 /// the disk takes this stays below the promised 100 ms.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// Files that are synced at one time. More do not make a disk faster.
+const SYNCS: usize = 8;
 
 /// Creates a directory and those above it, for this user alone.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
@@ -275,17 +279,41 @@ impl Shared {
             state.begun += 1;
             let (flush, stop) = (state.begun, state.stop);
             drop(state);
-            for file in files.values() {
+            let files: Vec<_> = files.into_values().collect();
+            // What costs is waiting for the disk, and the file system takes
+            // along who waits at the same time.
+            to_each(&files, SYNCS, |file| {
                 if let Err(error) = file.sync_data() {
                     tracing::error!(%error, "the disk may have lost what was written");
                 }
-            }
+            });
+            drop(files);
             self.done.send_replace(flush);
             if stop {
                 return;
             }
         }
     }
+}
+
+/// Does something to each of `all`, to several at once.
+fn to_each<T: Sync>(all: &[T], at_once: usize, work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(one);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..all.len().min(at_once) {
+            // Where no more threads may be started, one does it all.
+            let builder = std::thread::Builder::new().name("flusher".into());
+            if builder.spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
 }
 
 #[cfg(test)]
@@ -338,5 +366,19 @@ mod tests {
                 assert!(flusher.shared.state.lock().files.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn each_is_worked_at_once_and_several_at_one_time() {
+        let together = std::sync::Barrier::new(4);
+        let worked: Vec<_> = (0..40).map(AtomicUsize::new).collect();
+        to_each(&worked, 4, |one| {
+            // Comes to its end only if four are here.
+            together.wait();
+            one.fetch_add(100, Ordering::Relaxed);
+        });
+        let worked = worked.iter().map(|one| one.load(Ordering::Relaxed));
+        assert!(worked.eq(100..140));
+        to_each(&[0; 0], 4, |_| panic!("there is nothing to be done"));
     }
 }
