@@ -3,7 +3,7 @@
 
 mod network;
 
-pub use network::{coordination, credentials, papers, relay_events, relay_headers};
+pub use network::{coordination, credentials, papers, relay_events, relay_headers, ssh};
 
 use bytes::BytesMut;
 use rmcp::RoleServer;
@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("coordination", coordination),
     ("relay_headers", relay_headers),
     ("relay_events", relay_events),
+    ("ssh", ssh),
 ];
 
 /// A stream of frames: the same in any pieces, and never more kept than has come.

@@ -172,6 +172,17 @@ pub fn relay_events(data: &[u8]) {
     }
 }
 
+/// What somebody says who comes by SSH: the user name that stands for a node, and what the node is
+/// asked for.
+pub fn ssh(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if crate::relay::ssh::names_a_node(&text) {
+        let plain = |ch: char| ch.is_ascii_graphic() && !matches!(ch, ',' | '\\');
+        assert!(text.chars().all(plain) && !text.contains(".."));
+    }
+    crate::ssh::hear_anything(data);
+}
+
 fn issuer() -> SigningKey {
     SigningKey::from_bytes(&[3; 32])
 }

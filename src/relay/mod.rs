@@ -25,7 +25,7 @@ mod policy;
 mod server;
 mod shared;
 pub(crate) mod signed;
-mod ssh;
+pub(crate) mod ssh;
 mod store;
 mod stun;
 #[cfg(test)]

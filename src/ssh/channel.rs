@@ -278,6 +278,22 @@ async fn say_end(ended: Ended, id: ChannelId, handle: &Handle) {
     };
 }
 
+/// See [`super::hear_anything`].
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn hear_anything(text: &str, (cols, rows): (u32, u32)) {
+    let mut order = Order::default();
+    for line in text.lines() {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        set(&mut order, name.to_owned(), value.to_owned());
+    }
+    assert!(order.env.len() <= MAX_VARIABLES);
+    let claims = |name: &String| name.starts_with("CW_SESSION");
+    assert!(!order.env.iter().any(|(name, _)| claims(name)));
+    let size = size(cols, rows);
+    assert!(size.cols > 0 && size.rows > 0);
+    assert!(u32::from(size.cols.max(size.rows)) <= MAX_SIDE);
+}
+
 fn size(cols: u32, rows: u32) -> PtySize {
     let side = |side: u32, usual: u16| match side {
         // Clients without a terminal of their own say so.

@@ -37,6 +37,28 @@ pub(crate) use pipe::{Frame, Pipe, pipe};
 pub(crate) use program::Account;
 pub(crate) use server::{Node, serve};
 
+/// Takes anything for what a client of ours says: a key, a target of forwarding, a variable, a
+/// size. For `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn hear_anything(data: &[u8]) {
+    let (numbers, words) = data.split_at(data.len().min(8));
+    let mut sides = numbers
+        .chunks_exact(4)
+        .map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
+    let sides = (
+        sides.next().unwrap_or_default(),
+        sides.next().unwrap_or_default(),
+    );
+    let text = String::from_utf8_lossy(words);
+    if let Ok(key) = public_key(&text) {
+        assert!(fingerprint(&key).starts_with("SHA256:"));
+    }
+    if let Some(target) = forward::target(&text, sides.0) {
+        assert!(target.ip().is_loopback() && target.port() != 0);
+    }
+    channel::hear_anything(&text, sides);
+}
+
 /// How somebody comes to a node over SSH. What a node takes is in its `hello` to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -166,6 +166,12 @@ impl std::str::FromStr for Wanted {
     }
 }
 
+/// Whether this user name says which node is wanted. For `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn names_a_node(user: &str) -> bool {
+    user.parse::<Wanted>().is_ok()
+}
+
 impl Wanted {
     /// The node, if there is one of this name that is `subject`'s. What is not is not told from
     /// what does not exist.
