@@ -69,6 +69,17 @@ impl Wire {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// The other half, to write by another thread.
+    ///
+    /// # Panics
+    ///
+    /// When there are no descriptors left.
+    #[track_caller]
+    #[must_use]
+    pub fn writer(&self) -> UnixStream {
+        self.stream.try_clone().expect("a socket can be shared")
+    }
+
     /// The next frame, none at the end.
     ///
     /// # Panics

@@ -1,6 +1,8 @@
 //! Wrong words, broken files, hostile bytes: each is answered with an error that has a code and
 //! says what to do, and afterwards everything works as before.
 
+use std::io::Write as _;
+
 use e2e::steps::{self, SLEEPER, works};
 use e2e::wire::{Frame, Wire, garbage};
 use e2e::{Local, PATIENCE, case};
@@ -233,6 +235,236 @@ fn garbage_on_the_local_socket() {
         works(cw);
         drop(silent);
         works(cw);
+    });
+}
+
+/// Sends bytes, says no more, and reads all that comes: the types of the answers, and of errors
+/// the codes.
+fn exchange(socket: &std::path::Path, bytes: &[u8]) -> Vec<String> {
+    let mut wire = Wire::connect(socket);
+    let mut other = wire.writer();
+    let mut answers = Vec::new();
+    std::thread::scope(|scope| {
+        // At the same time: answers to thousands of calls fill the socket.
+        scope.spawn(move || {
+            // It may have had enough before the end.
+            let _ = other.write_all(bytes);
+            let _ = other.shutdown(std::net::Shutdown::Write);
+        });
+        while let Some(frame) = wire.hear() {
+            let Frame::Control(answer) = frame else {
+                panic!("bytes of a terminal: {frame:?}");
+            };
+            let told = if answer["type"] == "Error" {
+                &answer["code"]
+            } else {
+                &answer["type"]
+            };
+            answers.push(told.as_str().unwrap_or_default().to_owned());
+        }
+    });
+    answers
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("it is short");
+    [&[kind][..], &length.to_be_bytes(), payload].concat()
+}
+
+/// Heads and pieces of frames, and what comes of them.
+fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let announced = |length: u32| [&[0][..], &length.to_be_bytes()].concat();
+    let call = frame(0, br#"{"type":"GetStatus","name":"nobody"}"#);
+    vec![
+        ("type 2", frame(2, b"x"), "bad_request"),
+        ("type 255", frame(255, b"x"), "bad_request"),
+        ("no payload", frame(0, b""), "bad_request"),
+        ("one byte", frame(0, b"{"), "bad_request"),
+        (
+            "all the limit",
+            frame(0, &vec![b' '; 16 << 20]),
+            "bad_request",
+        ),
+        (
+            "the limit and one",
+            announced((16 << 20) + 1),
+            "frame_too_large",
+        ),
+        ("2^32 - 1", announced(u32::MAX), "frame_too_large"),
+        ("a head of 1 byte", vec![0], "connection_lost"),
+        ("a head of 2 bytes", vec![0, 0], "connection_lost"),
+        ("a head of 3 bytes", vec![0, 0, 0], "connection_lost"),
+        ("a head of 4 bytes", vec![0, 0, 0, 0], "connection_lost"),
+        ("half a payload", call[..20].to_vec(), "connection_lost"),
+        ("nothing", vec![], ""),
+        ("bytes before an attach", frame(1, b"ls\n"), "bad_request"),
+        ("no bytes before an attach", frame(1, b""), "bad_request"),
+    ]
+}
+
+/// Control messages that are none, and such about nobody.
+fn controls() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let deep = |open: &str| {
+        let open = open.repeat(10_000);
+        format!(r#"{{"type":"ListSessions","tags":{open}"#).into_bytes()
+    };
+    vec![
+        ("no UTF-8", b"{\"type\":\"\xff\"}".to_vec(), "bad_request"),
+        ("lists 10,000 deep", deep("["), "bad_request"),
+        ("objects 10,000 deep", deep(r#"{"a":"#), "bad_request"),
+        ("null", text("null"), "bad_request"),
+        ("a number", text("7"), "bad_request"),
+        ("a list", text("[]"), "bad_request"),
+        ("an empty object", text("{}"), "bad_request"),
+        (
+            "a type that is a number",
+            text(r#"{"type":7}"#),
+            "bad_request",
+        ),
+        ("no such type", text(r#"{"type":"Dance"}"#), "bad_request"),
+        (
+            "a type with a NUL",
+            text(r#"{"type":"ListSessions\u0000"}"#),
+            "bad_request",
+        ),
+        (
+            "two types",
+            text(r#"{"type":"ListSessions","type":"Dance"}"#),
+            "bad_request",
+        ),
+        (
+            "bytes after it",
+            text(r#"{"type":"ListSessions"}{}"#),
+            "bad_request",
+        ),
+        (
+            "a number without an end",
+            text(r#"{"type":"GetStatus","id":1e400}"#),
+            "bad_request",
+        ),
+        (
+            "a number below zero",
+            text(r#"{"type":"GetStatus","id":-1}"#),
+            "bad_request",
+        ),
+        (
+            "2^32",
+            text(r#"{"type":"GetStatus","id":4294967296}"#),
+            "bad_request",
+        ),
+        (
+            "number 0",
+            text(r#"{"type":"GetStatus","id":0}"#),
+            "session_not_found",
+        ),
+        (
+            "a body that is a list",
+            text(r#"{"type":"MsgSend","to_name":"coder","body":[]}"#),
+            "bad_request",
+        ),
+        (
+            "half a surrogate",
+            text(r#"{"type":"MsgSend","to_name":"coder","body":"\ud800"}"#),
+            "bad_request",
+        ),
+        (
+            "an id that is none",
+            text(r#"{"type":"MsgSend","to_name":"coder","body":"x","message_id":"msg_x"}"#),
+            "bad_request",
+        ),
+    ]
+}
+
+#[test]
+fn a5_unix_socket_frames_and_controls() {
+    case(&Local::new(CW), |local| {
+        steps::launch(local.cw(), "coder", &SLEEPER);
+        let socket = local.home().socket();
+        let controls = controls().into_iter();
+        let controls = controls.map(|(row, payload, code)| (row, frame(0, &payload), code));
+        let mut wrong = Vec::new();
+        for (row, bytes, code) in frames().into_iter().chain(controls) {
+            let answers = exchange(&socket, &bytes);
+            let expected: &[&str] = if code.is_empty() { &[] } else { &[code] };
+            if answers != expected {
+                wrong.push(format!("{row}: {code:?} was due, there came {answers:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        // Ten thousand calls in one go, and one in single bytes.
+        let call = frame(0, br#"{"type":"GetStatus","id":0}"#);
+        let answers = exchange(&socket, &call.repeat(10_000));
+        assert_eq!(answers.len(), 10_000);
+        assert!(answers.iter().all(|code| code == "session_not_found"));
+        let mut wire = Wire::connect(&socket);
+        call.iter().for_each(|byte| wire.raw(&[*byte]));
+        assert_eq!(wire.expect("Error")["code"], "session_not_found");
+        // None of it was a message.
+        assert!(steps::inbox(local.cw(), "coder").is_empty());
+        works(local.cw());
+    });
+}
+
+/// Lines to the server for agents that are no requests; it answers the next one, and writes nothing
+/// but answers.
+#[test]
+fn a5_mcp_lines_that_are_no_requests() {
+    let rows = [
+        "no JSON",
+        "[]",
+        r#"[{"jsonrpc":"2.0","id":7,"method":"ping"}]"#,
+        "null",
+        "{}",
+        r#"{"jsonrpc":"1.0","id":7,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"no/such/method"}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"no_tool"}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"codewire_request","arguments":7}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"codewire_request","arguments":{"body":7}}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"codewire\u0000","arguments":{}}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":999}}"#,
+        r#"{"jsonrpc":"2.0","method":"no/such/notification"}"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{}}"#,
+        "\u{1b}[2J",
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"pi",
+    ];
+    case(&Local::new(CW), |local| {
+        let mut lines = vec![
+            concat!(
+                r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"#,
+                r#""2025-06-18","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#
+            )
+            .to_owned(),
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned(),
+        ];
+        for (number, row) in rows.iter().enumerate() {
+            lines.push((*row).to_owned());
+            let id = 100 + number;
+            lines.push(format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"prompts/list"}}"#
+            ));
+        }
+        lines.push(" ".repeat(8 << 20));
+        lines.push(r#"{"jsonrpc":"2.0","id":500,"method":"prompts/list"}"#.to_owned());
+        lines.push(String::new());
+        let server = local
+            .cw()
+            .start_with(&["mcp-server"], lines.join("\n").as_bytes());
+        for number in 0..rows.len() {
+            let id = format!("\"id\":{}", 100 + number);
+            let _ = server.stdout.line(&id, PATIENCE);
+        }
+        let _ = server.stdout.line("\"id\":500", PATIENCE);
+        let done = server.wait(PATIENCE);
+        for line in done.stdout.lines() {
+            let json = serde_json::from_str::<serde_json::Value>(line);
+            assert!(json.is_ok_and(|json| json["jsonrpc"] == "2.0"), "{line:?}");
+        }
+        works(local.cw());
     });
 }
 

@@ -173,6 +173,42 @@ mod tests {
     }
 
     #[test]
+    fn a5_disco_what_is_no_message_is_ignored() {
+        let full = |kind: u8, len: usize| [&[kind][..], &vec![0xa5; len]].concat();
+        let mut rows = vec![
+            ("nothing".to_owned(), vec![]),
+            ("a probe that is small".to_owned(), full(4, 8)),
+            ("a probe without an id".to_owned(), vec![4]),
+            ("endpoints without a count".to_owned(), vec![3]),
+            ("16 endpoints, none there".to_owned(), vec![3, 16]),
+            (
+                "255 endpoints, 15 there".to_owned(),
+                [&[3, 255][..], &[1; 15 * 18]].concat(),
+            ),
+            ("one endpoint, cut".to_owned(), full(3, 17)),
+            ("a pong without an address".to_owned(), full(5, 8)),
+            ("a pong with half an address".to_owned(), full(5, 8 + 17)),
+        ];
+        for kind in [0].into_iter().chain(9..=255) {
+            rows.push((format!("kind {kind}"), full(kind, QUIC_MTU)));
+        }
+        for kind in [1, 2, 6, 7] {
+            for len in 0..8 {
+                rows.push((format!("kind {kind} of {len} bytes"), full(kind, len)));
+            }
+        }
+        for (row, bytes) in rows {
+            assert_eq!(Message::decode(&bytes), None, "{row}");
+        }
+        // Ten thousand endpoints are sixteen.
+        let many = [&[3, 255][..], &[1; 10_000 * 18]].concat();
+        let Some(Message::CallMeMaybe { endpoints }) = Message::decode(&many) else {
+            panic!("it is one");
+        };
+        assert_eq!(endpoints.len(), MAX_ENDPOINTS);
+    }
+
+    #[test]
     fn a_probe_has_the_full_size() {
         let bytes = Message::Probe { id: 1 }.encode();
         assert_eq!(bytes.len(), QUIC_MTU);

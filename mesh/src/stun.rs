@@ -124,6 +124,64 @@ mod tests {
     }
 
     #[test]
+    fn a5_stun_what_is_no_response_tells_nothing() {
+        let address = [0, 1, 0, 8, 0, 1, 0, 80, 192, 0, 2, 1];
+        let good = response(&address);
+        let turned = |at: usize, to: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = to;
+            bytes
+        };
+        let empty = |kind: u8| [0, kind, 0, 0];
+        let rows = [
+            ("nothing", vec![]),
+            ("a request", turned(0, 0)),
+            ("an error response", turned(1, 0x11)),
+            ("another cookie", turned(4, 0x22)),
+            ("a length past its end", turned(3, 13)),
+            (
+                "a length of 65,535",
+                [&good[..2], &[0xff; 2], &good[4..]].concat(),
+            ),
+            (
+                "an attribute past the end",
+                response(&[0, 1, 0, 9, 0, 1, 0, 80, 192, 0, 2, 1]),
+            ),
+            (
+                "an attribute of 65,535",
+                response(&[0, 1, 0xff, 0xff, 0, 1, 0, 80]),
+            ),
+            ("half an attribute", response(&[0, 1, 0])),
+            ("no attribute", response(&[])),
+            ("an address of no length", response(&empty(1))),
+            ("a mixed address of no length", response(&empty(0x20))),
+            (
+                "a family that is none",
+                response(&[0, 1, 0, 8, 0, 3, 0, 80, 192, 0, 2, 1]),
+            ),
+            (
+                "an IPv6 address too short",
+                response(&[0, 1, 0, 8, 0, 2, 0, 80, 192, 0, 2, 1]),
+            ),
+            (
+                "16,000 attributes of nothing",
+                response(&empty(0x22).repeat(16_000)),
+            ),
+        ];
+        for (row, bytes) in rows {
+            assert_eq!(parse_response(&bytes), None, "{row}");
+        }
+        for len in 0..good.len() {
+            assert_eq!(parse_response(&good[..len]), None, "cut to {len} bytes");
+        }
+        // Whose id is not asked for is not believed: see `reflect`.
+        assert_eq!(
+            parse_response(&turned(8, 0)).map(|(id, _)| id == ID),
+            Some(false)
+        );
+    }
+
+    #[test]
     fn a_request_is_a_header_and_no_response() {
         let request = request(&ID);
         assert_eq!(request[..8], [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);

@@ -152,6 +152,59 @@ mod tests {
         );
     }
 
+    /// What a peer may send where a call is due.
+    #[test]
+    fn a5_rpc_what_is_no_message_is_refused() {
+        use crate::node::proxy::Envelope;
+        use crate::verb::{Call, Reply};
+        let max = [&[253][..], &[0xff; 8]].concat();
+        let of_2_60 = [&[253][..], &(1_u64 << 60).to_le_bytes()].concat();
+        let rows: &[(&str, Vec<u8>)] = &[
+            ("nothing", vec![]),
+            ("a variant 250", vec![250]),
+            ("a variant of 2^16 - 1", vec![251, 0xff, 0xff]),
+            ("a variant of 2^32 - 1", vec![252, 0xff, 0xff, 0xff, 0xff]),
+            ("a variant of 2^64 - 1", max.clone()),
+            ("a number of a kind that is none", vec![255; 16]),
+            ("half a number", vec![251, 1]),
+            ("text of 2^60 bytes", [&[0][..], &of_2_60].concat()),
+            ("text of 2^64 - 1 bytes", [&[0][..], &max].concat()),
+            ("text that is none", vec![0, 2, 0xc3, 0x28]),
+            ("a choice of three", vec![0, 1, b'x', 2]),
+            ("16 MiB of 0xff", vec![0xff; 16 << 20]),
+        ];
+        for (row, bytes) in rows {
+            for error in [
+                Coding::Binary.decode::<Envelope>(bytes).err(),
+                Coding::Binary.decode::<Call>(bytes).err(),
+                Coding::Binary.decode::<Vec<String>>(bytes).err(),
+                Coding::Binary.decode::<Reply>(bytes).err(),
+            ] {
+                let code = error.map(|error| error.code);
+                assert!(
+                    code.is_none() || code.as_deref() == Some("bad_request"),
+                    "{row}: {code:?}"
+                );
+            }
+            let envelope = Coding::Binary.decode::<Envelope>(bytes);
+            assert!(envelope.is_err(), "{row} is a call");
+        }
+        // A whole one, and a byte too many, and each beginning of it.
+        let whole = Envelope {
+            session: Some((7, None)),
+            grant: None,
+            call: serde_json::from_str(r#"{"type":"MsgSend","to_name":"a","body":"b"}"#).unwrap(),
+        };
+        let whole = Coding::Binary.encode(&whole).unwrap();
+        assert!(Coding::Binary.decode::<Envelope>(&whole).is_ok());
+        for len in 0..whole.len() {
+            let cut = Coding::Binary.decode::<Envelope>(&whole[..len]);
+            assert!(cut.is_err(), "cut to {len} bytes");
+        }
+        let more = [&whole[..], &[0]].concat();
+        assert!(Coding::Binary.decode::<Envelope>(&more).is_err());
+    }
+
     #[test]
     fn trailing_bytes_are_refused() {
         assert_eq!(

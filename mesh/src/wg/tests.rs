@@ -1,5 +1,7 @@
 //! Two tunnels that talk through vectors.
 
+mod forged;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use derp::NodeSecret;
