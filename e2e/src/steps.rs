@@ -184,7 +184,9 @@ pub fn inbox(cw: &Cw, session: &str) -> Vec<Value> {
 pub fn wait_for_request(cw: &Cw, session: &str) -> String {
     wait_until(&format!("{session} is asked"), PATIENCE, || {
         let inbox = inbox(cw, session);
-        let asked = inbox.iter().find(|message| message["state"] == "pending");
+        // One that its sender waits for no longer may be replied to as well.
+        let open = |state: &Value| state == "pending" || state == "expired";
+        let asked = inbox.iter().find(|message| open(&message["state"]));
         let id = asked.and_then(|message| message["request_id"].as_str());
         id.map(str::to_owned).ok_or_else(|| format!("{inbox:?}"))
     })

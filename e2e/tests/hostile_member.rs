@@ -69,6 +69,7 @@ fn parcel(id: &str, from: Option<(u32, &str)>, to: u32, body: &str) -> Parcel {
         delivery: "inbox".to_owned(),
         auto: false,
         request_id: None,
+        deadline_ms: None,
         misdirected: false,
     }
 }

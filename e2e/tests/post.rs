@@ -208,6 +208,38 @@ fn a_request_outlives_everybody() {
 }
 
 #[test]
+fn a_request_expires_and_a_late_reply_is_taken() {
+    with_both(|processes, here, there| {
+        let words = ["request", "-f", "planner", "--timeout", "1", "dev-2:coder"];
+        here.run(&[&words[..], &["ready?"]].concat())
+            .fails("timeout")
+            .hints("a late reply is kept");
+        let id = steps::wait_for_request(there, "coder");
+        let told = |expected: &str| {
+            for (cw, session) in [(here, "planner"), (there, "coder")] {
+                wait_until(&format!("{session}'s is {expected}"), ARRIVES, || {
+                    let inbox = steps::inbox(cw, session);
+                    let asked = inbox.iter().find(|one| one["message_id"] == *id);
+                    let is_told = asked.is_some_and(|one| one["state"] == expected);
+                    is_told.then_some(()).ok_or_else(|| format!("{inbox:?}"))
+                });
+            }
+        };
+        told("expired");
+        // It is written down: whoever dies knows it again.
+        for host in [Host::Dev1, Host::Dev2] {
+            processes.home(host).kill(Part::Node);
+        }
+        told("expired");
+        let shown = there.ok(&["inbox", "coder"]);
+        assert!(shown.contains(&format!("(req={id}, expired)")), "{shown}");
+        let _ = there.run(&["reply", &id, "late", "-f", "coder"]).ok();
+        wait_for_bodies(here, "planner", &["late"]);
+        told("answered");
+    });
+}
+
+#[test]
 fn a_waiting_requester_sees_no_restart() {
     with_both(|processes, here, there| {
         let asked = here.start(&[

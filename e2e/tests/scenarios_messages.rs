@@ -36,12 +36,13 @@ impl Node<'_> {
         read["messages"].as_array().cloned().unwrap_or_default()
     }
 
-    /// The request that waits in an inbox.
+    /// The request that waits in an inbox; who asked may wait no longer.
     #[track_caller]
     fn pending(&self, id: u64) -> String {
         wait_until("a request is in the inbox", PATIENCE, || {
             let inbox = self.inbox(id, 10);
-            let found = inbox.iter().find(|one| one["state"] == "pending");
+            let open = |state: &Value| state == "pending" || state == "expired";
+            let found = inbox.iter().find(|one| open(&one["state"]));
             let request = found.and_then(|one| one["request_id"].as_str());
             request
                 .map(str::to_owned)
@@ -142,6 +143,12 @@ fn s46_a_reply_after_the_time_is_kept_and_a_second_one_is_refused() {
         assert_eq!(late["code"], "timeout", "{late}");
         let text = late["message"].as_str().unwrap_or_default();
         assert_eq!(text, format!("request {request} timed out after 1s"));
+        // Both are told, and the reply is taken all the same.
+        for inbox in [coder, planner] {
+            let told = node.inbox(inbox, 50);
+            assert_eq!(told[0]["state"], "expired", "{told:?}");
+            assert!(told[0]["deadline"].is_string(), "{told:?}");
+        }
         let reply = json!({"type": "MsgReply", "request_id": request, "id": coder, "body": "late"});
         let _ = node.ask(reply.clone(), "MsgReplySent");
         assert!(
@@ -149,6 +156,7 @@ fn s46_a_reply_after_the_time_is_kept_and_a_second_one_is_refused() {
                 .iter()
                 .any(|one| one["body"] == "late")
         );
+        assert_eq!(node.inbox(planner, 50)[0]["state"], "answered");
         let again = node.ask(reply, "Error");
         assert_eq!(again["code"], "request_not_found", "{again}");
         let text = again["message"].as_str().unwrap_or_default();

@@ -442,6 +442,7 @@ mod tests {
                 to: to.into(),
                 body: "body".into(),
                 delivery: Goes::default(),
+                deadline_ms: None,
             };
             match self.engine.handle_draft(draft, 2)? {
                 Delivery::New(events) => events.into_iter().for_each(|event| {
@@ -631,6 +632,7 @@ mod tests {
             to: to.into(),
             body: "hi".into(),
             delivery: Goes::default(),
+            deadline_ms: None,
         };
         let Ok(Delivery::New(events)) = world.engine.handle_draft(draft.clone(), 2) else {
             panic!("not new");
@@ -657,6 +659,7 @@ mod tests {
             to: name("coder"),
             body: "hi".into(),
             delivery: Goes::default(),
+            deadline_ms: None,
         };
         let Ok(Delivery::New(events)) = world.engine.handle_draft(draft.clone(), 2) else {
             panic!("not new");
@@ -690,6 +693,7 @@ mod tests {
             body: String::new(),
             request_id: None,
             delivery: Goes::default(),
+            deadline_ms: None,
         };
         let kind = EventKind::Message(fill);
         let event = world.engine.handle_happened(sender, kind, 1).unwrap();

@@ -155,6 +155,7 @@ mod tests {
                 body: String::new(),
                 request_id: None,
                 delivery: Delivery::Both,
+                deadline_ms: None,
             };
             inbox.add(OWNER, &message, Place { offset: 0, len: 1 });
         }

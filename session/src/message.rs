@@ -27,6 +27,9 @@ pub struct Message {
     pub request_id: Option<MessageId>,
     /// Where it goes at its recipient's.
     pub delivery: Delivery,
+    /// For a request, until when its sender wants the reply, unix milliseconds.
+    /// One that comes later is taken all the same.
+    pub deadline_ms: Option<u64>,
 }
 
 /// Where a message goes.
@@ -182,6 +185,12 @@ impl Message {
     #[must_use]
     pub fn is_for(&self, session: SessionId) -> bool {
         self.to.local_session() == Some(session)
+    }
+
+    /// Whether the reply to this request is late, if it has not come.
+    #[must_use]
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        self.deadline_ms.is_some_and(|deadline| deadline <= now_ms)
     }
 
     /// Refuses a body over [`MAX_BODY`].

@@ -259,6 +259,7 @@ mod tests {
             body: body.into(),
             request_id: Some(MessageId::new(MessageKind::Request, [9; 16])),
             delivery: crate::Delivery::Inbox,
+            deadline_ms: None,
         }
     }
 
@@ -325,6 +326,23 @@ mod tests {
             .zip(1..)
             .map(|(kind, seq)| event(seq, kind))
             .collect()
+    }
+
+    #[test]
+    fn a_deadline_is_read_back_and_may_be_missing() {
+        let asked = Message {
+            kind: MessageKind::Request,
+            deadline_ms: Some(1_767_225_659_042),
+            ..message("ready?")
+        };
+        for message in [asked, message("yes")] {
+            let event = event(2, EventKind::Message(message));
+            let line = encode(&event);
+            let text = String::from_utf8_lossy(&line);
+            let is_said = text.contains(r#""deadline":"2026-01-01T00:00:59.042Z""#);
+            assert_eq!(is_said, text.contains("message.request"), "{text}");
+            assert_eq!(decode(SessionId(7), &line).unwrap(), Some(event));
+        }
     }
 
     #[test]

@@ -288,6 +288,7 @@ mod tests {
             body: body.to_owned(),
             request_id: None,
             delivery: Delivery::Pty,
+            deadline_ms: None,
         }
     }
 

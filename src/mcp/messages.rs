@@ -213,7 +213,7 @@ impl Tool for Request {
     async fn call(self, turn: &Turn) -> Result<(String, Answered)> {
         let asked = Duration::from_secs(self.timeout_seconds.unwrap_or(60).max(1));
         let seconds = turn.patience(asked).as_secs().max(1);
-        let (id, call) = self.wire(seconds)?;
+        let (id, call) = self.wire(seconds, asked.as_secs())?;
         let answer = match turn.ask(call).await {
             Ok(Reply::MsgRequestResult(answer)) => answer,
             Ok(other) => return Err(other.unexpected()),
@@ -237,7 +237,7 @@ impl Tool for Request {
 
 impl Request {
     /// The request's id, and the call that makes it or waits for it.
-    fn wire(&self, seconds: u64) -> Result<(String, Call)> {
+    fn wire(&self, seconds: u64, wanted: u64) -> Result<(String, Call)> {
         if let Some(id) = &self.resume {
             let resume = json!({
                 "type": "MsgResume", "request_id": id, "timeout_seconds": seconds,
@@ -255,6 +255,8 @@ impl Request {
         fields.insert("body".to_owned(), json!(body));
         fields.insert("delivery".to_owned(), json!(self.delivery));
         fields.insert("timeout_seconds".to_owned(), json!(seconds));
+        // Also when one call may not wait for all of it, and is made again.
+        fields.insert("deadline_seconds".to_owned(), json!(wanted));
         fields.insert("request_id".to_owned(), json!(id));
         Ok((id, call(Value::Object(fields))?))
     }

@@ -471,6 +471,7 @@ pub fn letter_of(reply: &session::Message) -> Option<Letter> {
         auto: false,
         request_id: reply.request_id,
         at_ms: reply.at_ms,
+        deadline_ms: None,
     })
 }
 

@@ -39,6 +39,8 @@ pub struct Parcel {
     pub auto: bool,
     /// For a reply, the request.
     pub request_id: Option<String>,
+    /// For a request, until when its sender wants the reply, unix milliseconds.
+    pub deadline_ms: Option<u64>,
     /// The node it was for has another key now; never sent.
     #[serde(skip)]
     pub misdirected: bool,
@@ -74,6 +76,7 @@ impl From<&Letter> for Parcel {
             delivery: letter.delivery.clone(),
             auto: letter.auto,
             request_id: letter.request_id.map(|id| id.to_string()),
+            deadline_ms: letter.deadline_ms,
             misdirected: false,
         }
     }
@@ -166,6 +169,7 @@ async fn take(mut judge: Judge, parcel: Parcel) -> Result<Option<(u32, Option<St
         to: to.to_ref()?,
         body: parcel.body,
         delivery: typed_by(same_owner, wanted, parcel.auto)?,
+        deadline_ms: parcel.deadline_ms,
     };
     let recipient = host.sessions.find(&draft.to)?.id;
     if id.kind() == MessageKind::Request {
@@ -232,6 +236,7 @@ async fn take_reply(
             body: parcel.body,
             request_id: Some(request),
             delivery: Delivery::Inbox,
+            deadline_ms: None,
         };
         // First the inbox: a reply that comes again finds it there.
         match host

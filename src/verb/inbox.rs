@@ -128,11 +128,15 @@ pub struct MessageInfo {
     /// For requests and replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// For requests `pending`, `answered` or `abandoned`; for other messages how far they have
+    /// For requests `pending`, `expired` (its deadline is over; a reply is still taken), `answered`
+    /// or `abandoned`; for other messages how far they have
     /// come: `queued`, `delivered`, `injected`, `unverified`, `submitted`, `read`, `refused`,
     /// `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Until when the sender of a request wants the reply, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
     /// What came of typing it into the terminal: `submitted`, `unverified`, `refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub typed: Option<String>,
@@ -205,7 +209,9 @@ impl From<&InboxItem> for MessageInfo {
     fn from(item: &InboxItem) -> Self {
         let mut info = Self::from(&item.message);
         info.cursor = item.cursor;
-        info.state = item.state.map(|state| state_text(state).to_owned());
+        let overdue = item.message.is_overdue(show::now_ms());
+        let state = item.state.map(|state| state_text(state, overdue));
+        info.state = state.map(str::to_owned);
         if let Some(progress) = &item.progress {
             let now = Now::of(progress, None);
             info.state.get_or_insert(now.state);
@@ -230,11 +236,12 @@ impl From<&Record> for MessageInfo {
             body: letter.body,
             kind: letter.kind,
             request_id: letter.request_id,
-            state: Some(if pending {
-                "pending".to_owned()
-            } else {
-                letter.state
+            state: Some(match record.letter.deadline_ms {
+                Some(deadline) if pending && deadline <= show::now_ms() => "expired".to_owned(),
+                _ if pending => "pending".to_owned(),
+                _ => letter.state,
             }),
+            deadline: record.letter.deadline_ms.map(show::rfc3339),
             typed: None,
             reason: letter.reason,
             read: false,
@@ -259,6 +266,7 @@ impl From<&Message> for MessageInfo {
             kind: type_of(message.kind).to_owned(),
             request_id: message.request_id.as_ref().map(ToString::to_string),
             state: None,
+            deadline: message.deadline_ms.map(show::rfc3339),
             typed: None,
             reason: None,
             read: false,
@@ -281,8 +289,9 @@ pub fn type_of(kind: MessageKind) -> &'static str {
     }
 }
 
-fn state_text(state: RequestState) -> &'static str {
+const fn state_text(state: RequestState, overdue: bool) -> &'static str {
     match state {
+        RequestState::Pending if overdue => "expired",
         RequestState::Pending => "pending",
         RequestState::Answered => "answered",
         RequestState::Abandoned => "abandoned",

@@ -2,6 +2,11 @@
 //!
 //! The request is kept by the node of the session that is asked, or by this one until that can be
 //! reached; whoever asks may leave, die and come back (`--resume`): the answer is kept too.
+//!
+//! A request has a deadline, which is written down with it: the time for which the reply is waited
+//! for, or seven days for one that is not waited for. After it the request is shown as expired by
+//! the inboxes of both; a reply that comes later is taken all the same, and is where it would have
+//! been in time.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +21,8 @@ use super::{Call, Reply, again, sending};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::locator::Locator;
-use crate::node::post::{Record, State};
+use crate::node::post::outbox::KEEP;
+use crate::node::post::{Letter, Record, State};
 use crate::node::{Caller, Context};
 use crate::show;
 
@@ -36,10 +42,11 @@ pub struct Command {
     /// session asks, else the inbox.
     #[arg(long, value_enum, default_value_t)]
     delivery: Delivery,
-    /// How long to wait, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Do not wait: print the id of the request.
+    /// How long to wait, in seconds; 60 unless told. After that the request is expired, and a
+    /// late reply goes to the inbox of who asked.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Do not wait: print the id of the request, which expires after the timeout, or 7 days.
     #[arg(long = "async")]
     no_wait: bool,
     /// Wait for the reply to a request that was made before.
@@ -70,6 +77,10 @@ pub struct Request {
     /// How long to wait, seconds; 0 is a minute.
     #[serde(rename = "timeout_seconds", default)]
     pub timeout: u64,
+    /// For how long the reply is wanted, seconds, at most 7 days; then the request is expired. 0 is
+    /// the timeout, or 7 days for a request that is not waited for and has none.
+    #[serde(rename = "deadline_seconds", default)]
+    pub deadline: u64,
     /// Not to wait at all.
     #[serde(rename = "async", default)]
     pub no_wait: bool,
@@ -116,14 +127,15 @@ pub struct Asked {
 
 impl Command {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
-        let patience = sending::seconds(self.timeout);
+        let patience = sending::seconds(self.timeout.unwrap_or_default());
         let call = match (&self.resume, self.to.clone(), self.body.clone()) {
             (None, Some(to), Some(body)) => Call::MsgRequest(Request {
                 to,
                 body: cli.body(body)?,
                 from: self.from.clone(),
                 delivery: self.delivery,
-                timeout: patience.as_secs(),
+                timeout: self.timeout.unwrap_or_default(),
+                deadline: 0,
                 no_wait: self.no_wait,
                 request_id: Some(sending::new_id(MessageKind::Request)?.to_string()),
             }),
@@ -167,11 +179,21 @@ impl Command {
 }
 
 impl Request {
+    /// Until when the reply is wanted, unix milliseconds.
+    fn deadline_ms(&self) -> u64 {
+        let limit = match (self.deadline, self.timeout) {
+            (0, 0) if self.no_wait => KEEP,
+            (0, 0) => sending::seconds(0).as_secs() * 1000,
+            (0, given) | (given, _) => given.saturating_mul(1000).min(KEEP),
+        };
+        show::now_ms().saturating_add(limit)
+    }
+
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let id = sending::chosen(self.request_id.as_deref(), MessageKind::Request)?;
         let (delivery, auto) = self.delivery.settle(&context.caller, &context.acting)?;
         let limit = sending::seconds(self.timeout);
-        let start = Instant::now();
+        let (start, deadline_ms) = (Instant::now(), Some(self.deadline_ms()));
         let host = context.host;
         let Some(node) = self.to.node else {
             let draft = Draft {
@@ -180,6 +202,7 @@ impl Request {
                 to: self.to.session.to_ref()?,
                 body: self.body,
                 delivery,
+                deadline_ms,
             };
             let to = host.sessions.find(&draft.to)?.id;
             context.judge().may_ask(to)?;
@@ -213,6 +236,10 @@ impl Request {
             &self.body,
             (delivery, auto),
         )?;
+        let letter = Letter {
+            deadline_ms,
+            ..letter
+        };
         host.post.put(host, letter).await?;
         if self.no_wait {
             let record = sending::kept(context, id).await?;

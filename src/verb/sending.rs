@@ -104,6 +104,7 @@ pub(super) async fn message(context: &mut Context<'_>, to: Locator, call: &Msg) 
             to: to.session.to_ref()?,
             body: call.body.clone(),
             delivery,
+            deadline_ms: None,
         };
         return here(context, draft, auto, call).await;
     };
@@ -183,6 +184,7 @@ pub(crate) fn at_once(judge: &Judge, call: &Msg) -> Option<Result<(MsgSent, Kept
             to: to.to_ref()?,
             body: call.body.clone(),
             delivery,
+            deadline_ms: None,
         };
         let (message, kept) = write(judge, draft)?;
         Ok((stored(&message), kept))
@@ -293,6 +295,7 @@ pub(super) fn letter(
         auto,
         request_id: None,
         at_ms: show::now_ms(),
+        deadline_ms: None,
     })
 }
 

@@ -42,8 +42,9 @@ pub(super) fn drain(run: &Run<'_>) -> Result<(), String> {
                 let read = json!({"type": "MsgRead", "to_name": run.name(number), "since": 0});
                 let inbox = ask(run, host, &read)?;
                 let mut messages = inbox["messages"].as_array().into_iter().flatten();
+                let open = |state: &Value| state == "pending" || state == "expired";
                 let pending =
-                    |one: &&Value| one["state"] == "pending" && one["to_name"] == run.name(number);
+                    |one: &&Value| open(&one["state"]) && one["to_name"] == run.name(number);
                 if let Some(one) = messages.find(|one| pending(one) && one["to"] != 0) {
                     return Err(format!("{}: {one}", host.name()));
                 }

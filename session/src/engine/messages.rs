@@ -21,6 +21,8 @@ pub struct Draft {
     pub body: String,
     /// Where it goes there.
     pub delivery: Goes,
+    /// Until when a reply is wanted, unix milliseconds; only a request keeps it.
+    pub deadline_ms: Option<u64>,
 }
 
 /// What is to be done about a draft.
@@ -52,6 +54,7 @@ impl Engine {
             to,
             body,
             delivery,
+            deadline_ms,
         } = draft;
         Message::check_body(&body)?;
         // Also when that one has ended since, and another has its name: a
@@ -78,6 +81,7 @@ impl Engine {
             body,
             request_id: (kind == MessageKind::Request).then_some(id),
             delivery,
+            deadline_ms: deadline_ms.filter(|_| kind == MessageKind::Request),
         };
         let copy_for = message.from.local_session();
         Ok(Delivery::New(self.both(
@@ -116,6 +120,7 @@ impl Engine {
             body,
             request_id: Some(request),
             delivery: Goes::Inbox,
+            deadline_ms: None,
         };
         // A reply comes once for each request; it may exceed the limit.
         let asker = ask.from.local_session();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Delivery, Exited, Message, MessageId, MessageKind, Name, Outcome, OutputSummary, Party,
-    Receipt, SessionId, Size, Status, Step, Tag, Usage,
+    Receipt, SessionId, Size, Status, Step, Tag, Usage, time,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -100,6 +100,9 @@ pub(super) struct MessageData<'a> {
     /// Left out for the inbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) delivery: Option<Cow<'a, str>>,
+    /// As the timestamp of an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deadline: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,6 +213,9 @@ impl<'a> From<&'a Message> for MessageData<'a> {
             body: Cow::Borrowed(&message.body),
             delivery: (message.delivery != Delivery::Inbox)
                 .then(|| Cow::Borrowed(message.delivery.as_str())),
+            deadline: message
+                .deadline_ms
+                .map(|deadline| Cow::Owned(time::format(deadline))),
         }
     }
 }
@@ -228,6 +234,7 @@ impl MessageData<'_> {
                 .delivery
                 .and_then(|text| Delivery::parse(&text))
                 .unwrap_or_default(),
+            deadline_ms: self.deadline.and_then(|text| time::parse(&text)),
         }
     }
 }

@@ -141,6 +141,7 @@ mod tests {
             delivery: "inbox".into(),
             auto: false,
             request_id: None,
+            deadline_ms: None,
             at_ms: 1,
         }
     }

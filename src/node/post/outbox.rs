@@ -57,6 +57,9 @@ pub struct Letter {
     pub request_id: Option<MessageId>,
     /// When it was put in, unix milliseconds.
     pub at_ms: u64,
+    /// For a request, until when its sender wants the reply, unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 /// How far a letter has come.
@@ -434,6 +437,7 @@ mod tests {
             auto: false,
             request_id: None,
             at_ms: u64::from(number),
+            deadline_ms: None,
         }
     }
 

@@ -279,5 +279,6 @@ fn draft(
         to: to.clone(),
         body,
         delivery: Delivery::Inbox,
+        deadline_ms: None,
     })
 }
