@@ -369,3 +369,24 @@ fn signal(pid: &serde_json::Value, signal: Signal) {
         .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     kill_process(pid.expect("a session has a process"), signal).expect("it runs");
 }
+
+#[test]
+fn a_message_that_is_sent_again_is_answered_as_before() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(cw, "coder", &SLEEPER);
+        let mut wire = e2e::wire::Wire::connect(&local.home().socket());
+        let call = serde_json::json!({
+            "type": "MsgSend", "to_name": "coder", "body": "once", "delivery": "inbox",
+            "message_id": "msg_AAAAAAAAAAAAAAAAAAAAAA",
+        });
+        let mut ask = || wire.ask(&call, "MsgSent");
+        let first = ask();
+        let _ = cw.run(&["kill", "coder"]).ok();
+        assert_eq!(ask(), first);
+        // Nor does it go to whoever has the name since.
+        steps::launch(cw, "coder", &SLEEPER);
+        assert_eq!(ask(), first);
+        assert_eq!(steps::inbox(cw, "coder").len(), 0);
+    });
+}

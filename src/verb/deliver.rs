@@ -171,7 +171,7 @@ async fn take(mut judge: Judge, parcel: Parcel) -> Result<Option<(u32, Option<St
         delivery: typed_by(same_owner, wanted, parcel.auto)?,
         deadline_ms: parcel.deadline_ms,
     };
-    let recipient = host.sessions.find(&draft.to)?.id;
+    let recipient = host.sessions.recipient(id, &draft.to)?;
     if id.kind() == MessageKind::Request {
         judge.may_ask(recipient)?;
     } else {

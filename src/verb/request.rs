@@ -204,7 +204,7 @@ impl Request {
                 delivery,
                 deadline_ms,
             };
-            let to = host.sessions.find(&draft.to)?.id;
+            let to = host.sessions.recipient(draft.id, &draft.to)?;
             context.judge().may_ask(to)?;
             let (message, reply) = host.sessions.ask(draft).await?;
             let to = message.to.local_session();

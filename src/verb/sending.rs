@@ -194,7 +194,7 @@ pub(crate) fn at_once(judge: &Judge, call: &Msg) -> Option<Result<(MsgSent, Kept
 
 fn write(judge: &Judge, draft: Draft) -> Result<(Message, Kept)> {
     let sessions = &judge.host().sessions;
-    let to = sessions.resolve(&draft.to)?;
+    let to = sessions.recipient(draft.id, &draft.to)?;
     judge.may(&Action::Message, Some(to))?;
     Ok(sessions.accept_now(draft)?)
 }

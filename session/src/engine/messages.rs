@@ -92,6 +92,12 @@ impl Engine {
         )))
     }
 
+    /// Who has got a message, also when that session has ended since.
+    #[must_use]
+    pub fn got_by(&self, message: MessageId) -> Option<SessionId> {
+        self.got.get(&message).copied()
+    }
+
     /// A reply of session `by` to a request.
     ///
     /// The events are one in the log of who replied, which settles the matter,

@@ -207,6 +207,16 @@ impl Sessions {
             .await
     }
 
+    /// The session that a message is for: for one that is sent again that which has
+    /// got it, whoever has the name now.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`].
+    pub fn recipient(&self, id: MessageId, to: &SessionRef) -> Result<SessionId, Error> {
+        let engine = self.inner.engine.lock();
+        engine.got_by(id).map_or_else(|| engine.resolve(to), Ok)
+    }
+
     /// Answers a request, as the session `by`; `None`, which is nobody, is
     /// refused.
     ///
