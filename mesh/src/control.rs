@@ -15,10 +15,14 @@
 //! | 6 | echo | id u64 |
 //! | 7 | echo reply | id u64 |
 //! | 8 | bye | |
+//! | 9 | outside | 1 if the NAT gives the same address to all, 2 if not, u8; address 16, port u16 |
+//! | 10 | open up | address 16, port u16 |
+//! | 11 | knock | |
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::packet::QUIC_MTU;
+use crate::reflect::{Mapping, Outside};
 
 /// How many addresses one "call me maybe" holds. A machine with more
 /// interfaces than that names its first ones.
@@ -46,6 +50,13 @@ pub(crate) enum Message {
     EchoReply { id: u64 },
     /// "I am leaving, or have nothing to do with you any more."
     Bye,
+    /// "This is how I look from outside my NAT."
+    Outside(Outside),
+    /// "I shall knock at ports of yours from this address: send something to it
+    /// from as many ports as you have, so that your NAT lets me in."
+    OpenUp { from: SocketAddr },
+    /// A small packet to an address that is a guess.
+    Knock,
 }
 
 impl Message {
@@ -74,6 +85,20 @@ impl Message {
             Self::Echo { id } => put(&mut out, 6, *id),
             Self::EchoReply { id } => put(&mut out, 7, *id),
             Self::Bye => out.push(8),
+            Self::Outside(Outside { addr, mapping }) => {
+                let mapping = match mapping {
+                    Mapping::Unknown => 0,
+                    Mapping::Same => 1,
+                    Mapping::Varies => 2,
+                };
+                out.extend([9, mapping]);
+                put_address(&mut out, addr);
+            }
+            Self::OpenUp { from } => {
+                out.push(10);
+                put_address(&mut out, from);
+            }
+            Self::Knock => out.push(11),
         }
         out
     }
@@ -106,6 +131,20 @@ impl Message {
             6 => Self::Echo { id: number(rest)? },
             7 => Self::EchoReply { id: number(rest)? },
             8 => Self::Bye,
+            9 => {
+                let (mapping, rest) = rest.split_first()?;
+                let mapping = match mapping {
+                    1 => Mapping::Same,
+                    2 => Mapping::Varies,
+                    _ => Mapping::Unknown,
+                };
+                let addr = address(rest)?;
+                Self::Outside(Outside { addr, mapping })
+            }
+            10 => Self::OpenUp {
+                from: address(rest)?,
+            },
+            11 => Self::Knock,
             _ => return None,
         })
     }
@@ -164,6 +203,16 @@ mod tests {
             Message::Echo { id: 5 },
             Message::EchoReply { id: 6 },
             Message::Bye,
+            Message::Outside(Outside {
+                addr: v4,
+                mapping: Mapping::Varies,
+            }),
+            Message::Outside(Outside {
+                addr: v6,
+                mapping: Mapping::Same,
+            }),
+            Message::OpenUp { from: v6 },
+            Message::Knock,
         ] {
             let bytes = message.encode();
             assert_eq!(Message::decode(&bytes), Some(message.clone()));

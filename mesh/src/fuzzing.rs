@@ -45,7 +45,7 @@ pub fn stun(data: &[u8]) {
         response.extend([0x21, 0x12, 0xa4, 0x42]);
         response.extend(id);
         response.extend(attributes);
-        if let Some((found, _)) = stun::parse_response(&response) {
+        if let Some(stun::Answer { id: found, .. }) = stun::parse_response(&response) {
             assert_eq!(found, *id, "no other question is answered");
         }
     }

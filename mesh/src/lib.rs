@@ -39,5 +39,6 @@ mod world;
 pub use derp::{NodeKey, NodeSecret};
 pub use error::Error;
 pub use identity::{Identity, Seed, SignKey, address_of};
+pub use path::Obstacle;
 pub use record::{NetworkId, NodeName, NodeRecord, SignedRecord};
 pub use reflect::Mapping;

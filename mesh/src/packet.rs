@@ -17,7 +17,6 @@ pub(crate) const SEAL_LEN: usize = 32;
 /// smallest size that every IPv6 link carries.
 pub(crate) const QUIC_MTU: usize = 1232;
 /// A whole WireGuard datagram of a full-size QUIC datagram.
-#[cfg(test)]
 pub(crate) const FULL_DATAGRAM: usize = QUIC_MTU + HEADER_LEN + SEAL_LEN;
 
 const NEXT_HEADER_UDP: u8 = 17;

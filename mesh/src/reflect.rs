@@ -5,6 +5,10 @@
 //! when the machine has other addresses or has slept. A question goes out up to
 //! five times, and its answer is believed once, from the server that was asked.
 //!
+//! A server that listens at a second port is asked there, too, once for each
+//! address that it finds: if the answers differ, the NAT in front of us gives us
+//! another address for each of those we talk to.
+//!
 //! Peers see us, too: a pong says where its probe came from ([`Reflector::handle_seen`]).
 //! If that is the address the server saw, the NAT gives us one address whomever
 //! we talk to, and anybody who knows it can reach us once we have sent
@@ -31,6 +35,15 @@ pub enum Mapping {
     Varies,
 }
 
+/// A node as those outside its NAT see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// Where the relay's server sees it.
+    pub(crate) addr: SocketAddr,
+    /// Whether others see it there, too.
+    pub(crate) mapping: Mapping,
+}
+
 /// Asks, and remembers what was answered.
 #[derive(Debug, Default)]
 pub(crate) struct Reflector {
@@ -39,6 +52,12 @@ pub(crate) struct Reflector {
     tries: usize,
     due: Option<Instant>,
     found: Option<SocketAddr>,
+    /// The server's second port, while it is being asked there.
+    second: Option<SocketAddr>,
+    /// It was asked there for `found`.
+    compared: bool,
+    /// Questions in a row that nobody has answered.
+    unanswered: u32,
     /// Where a peer has seen us last.
     seen: Option<SocketAddr>,
     mapping: Mapping,
@@ -57,7 +76,6 @@ impl Reflector {
     }
 
     /// Our address as the server sees it.
-    #[cfg(test)]
     pub(crate) const fn found(&self) -> Option<SocketAddr> {
         self.found
     }
@@ -65,6 +83,19 @@ impl Reflector {
     /// What is known about the NAT.
     pub(crate) const fn mapping(&self) -> Mapping {
         self.mapping
+    }
+
+    /// Whether there is a server, and it has left the last question unanswered.
+    pub(crate) const fn is_unanswered(&self) -> bool {
+        self.server.is_some() && self.unanswered > 0
+    }
+
+    /// Where we are seen from outside and how that is chosen, for a peer that
+    /// may have to guess.
+    pub(crate) fn outside(&self) -> Option<Outside> {
+        let addr = self.found.filter(|_| self.mapping != Mapping::Unknown)?;
+        let mapping = self.mapping;
+        Some(Outside { addr, mapping })
     }
 
     /// The machine has other addresses now, or has slept: what was found is
@@ -118,6 +149,9 @@ impl Reflector {
         }
         if self.tries >= PAUSES_MS.len() {
             // No answer: the server is away. What it found may well be true yet.
+            if self.second.take().is_none() {
+                self.unanswered = self.unanswered.saturating_add(1);
+            }
             self.asked = None;
             self.tries = 0;
             self.due = Some(now + REFRESH);
@@ -126,26 +160,52 @@ impl Reflector {
         let id = *self.asked.get_or_insert(id);
         self.due = Some(now + Duration::from_millis(PAUSES_MS[self.tries]));
         self.tries += 1;
-        Some((server, stun::request(&id)))
+        Some((self.second.unwrap_or(server), stun::request(&id)))
     }
 
-    /// Takes a datagram that is not WireGuard's. Returns whether it brought a
-    /// new address.
+    /// Takes a datagram that is not WireGuard's. Returns whether something is
+    /// known now that was not, or there is more to ask.
     pub(crate) fn handle(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) -> bool {
-        let Some((id, addr)) = stun::parse_response(datagram) else {
+        let Some(answer) = stun::parse_response(datagram) else {
             return false;
         };
-        if self.server != Some(source) || self.asked != Some(id) {
+        let asked = self.second.or(self.server);
+        if asked != Some(source) || self.asked != Some(answer.id) {
             return false;
         }
         self.asked = None;
         self.tries = 0;
         self.due = Some(now + REFRESH);
-        let new = self.found.replace(addr) != Some(addr);
+        if self.second.take().is_some() {
+            return self.compare(answer.addr);
+        }
+        self.unanswered = 0;
+        let new = self.found.replace(answer.addr) != Some(answer.addr);
         if new {
             self.mapping = Mapping::Unknown;
+            self.compared = false;
         }
-        new
+        // At the same host: nobody may send us elsewhere.
+        let second = answer
+            .other
+            .map(|at| SocketAddr::new(source.ip(), at.port()));
+        let second = second.filter(|at| !self.compared && *at != source && at.port() != 0);
+        if second.is_some() {
+            self.compared = true;
+            self.second = second;
+            self.due = Some(now);
+        }
+        new || second.is_some()
+    }
+
+    /// The server sees us at this address when asked at its second port.
+    fn compare(&mut self, addr: SocketAddr) -> bool {
+        let mapping = if self.found == Some(addr) {
+            Mapping::Same
+        } else {
+            Mapping::Varies
+        };
+        std::mem::replace(&mut self.mapping, mapping) != mapping
     }
 }
 
@@ -236,6 +296,63 @@ mod tests {
             (None, Mapping::Unknown)
         );
         assert_eq!(reflector.poll_timeout(), Some(now));
+    }
+
+    #[test]
+    fn a_second_port_of_the_server_shows_how_the_nat_chooses() {
+        let now = Instant::now();
+        let second = SocketAddr::new(SERVER.ip(), 3479);
+        // An address elsewhere, and the port that counts.
+        let other = [0x80, 0x2c, 0, 8, 0, 1, 0x0d, 0x97, 203, 0, 113, 5];
+        for (port, mapping) in [(80, Mapping::Same), (81, Mapping::Varies)] {
+            let mut reflector = Reflector::default();
+            reflector.set_server(Some(SERVER), now);
+            let (_, request) = reflector.handle_timeout(now, [7; 12]).unwrap();
+            let mut first = response(&request, 80);
+            first[3] += 12;
+            first.extend(other);
+            assert!(reflector.handle(SERVER, &first, now));
+            assert_eq!(reflector.outside(), None);
+            let (to, request) = reflector.handle_timeout(now, [8; 12]).unwrap();
+            assert_eq!(to, second);
+            let answer = response(&request, port);
+            assert!(!reflector.handle(SERVER, &answer, now), "asked elsewhere");
+            assert!(reflector.handle(second, &answer, now));
+            assert_eq!(reflector.mapping(), mapping);
+            let found = "192.0.2.9:80".parse().unwrap();
+            let addr = reflector.outside().unwrap().addr;
+            assert_eq!((addr, reflector.found()), (found, Some(found)));
+            // The same address again: nothing more to ask.
+            let later = now + REFRESH;
+            let (to, request) = reflector.handle_timeout(later, [9; 12]).unwrap();
+            assert_eq!(to, SERVER);
+            let mut again = response(&request, 80);
+            again[3] += 12;
+            again.extend(other);
+            assert!(!reflector.handle(SERVER, &again, later));
+            assert_eq!(reflector.poll_timeout(), Some(later + REFRESH));
+        }
+    }
+
+    #[test]
+    fn a_second_port_that_is_silent_is_not_asked_again() {
+        let mut now = Instant::now();
+        let mut reflector = Reflector::default();
+        reflector.set_server(Some(SERVER), now);
+        let (_, request) = reflector.handle_timeout(now, [7; 12]).unwrap();
+        let mut first = response(&request, 80);
+        first[3] += 12;
+        first.extend([0x80, 0x2c, 0, 8, 0, 1, 0x0d, 0x97, 0, 0, 0, 0]);
+        assert!(reflector.handle(SERVER, &first, now));
+        while reflector.handle_timeout(now, [8; 12]).is_some() {
+            now = reflector.poll_timeout().unwrap();
+        }
+        assert!(!reflector.is_unanswered(), "the first port has answered");
+        let later = reflector.poll_timeout().unwrap();
+        assert_eq!(later, now + REFRESH);
+        let (to, _) = reflector.handle_timeout(later, [9; 12]).unwrap();
+        assert_eq!(to, SERVER);
+        assert_eq!(reflector.mapping(), Mapping::Unknown);
     }
 
     #[test]

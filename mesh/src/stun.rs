@@ -4,8 +4,9 @@
 //! 0x2112A442 and a transaction id of 12 bytes. A success response (0x0101)
 //! repeats cookie and id and has attributes, each a type, a length and a value
 //! padded to four bytes. The address is in XOR-MAPPED-ADDRESS (0x0020), or, from
-//! old servers, in MAPPED-ADDRESS (0x0001). No message of WireGuard begins like
-//! a response.
+//! old servers, in MAPPED-ADDRESS (0x0001); OTHER-ADDRESS (0x802C, RFC 5780) says
+//! where else the server may be asked, which shows how a NAT chooses ports. No
+//! message of WireGuard begins like a response.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,9 +16,21 @@ const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const HEADER_LEN: usize = 20;
 const MAPPED: u16 = 0x0001;
 const XOR_MAPPED: u16 = 0x0020;
+const OTHER: u16 = 0x802c;
 
 /// Ties a response to its request; random, or anybody could answer.
 pub type Id = [u8; 12];
+
+/// What a server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Of the request.
+    pub id: Id,
+    /// Where the request came from.
+    pub addr: SocketAddr,
+    /// Where else the server listens. An unspecified address means the one that was asked.
+    pub other: Option<SocketAddr>,
+}
 
 /// A binding request.
 #[must_use]
@@ -29,9 +42,9 @@ pub fn request(id: &Id) -> [u8; HEADER_LEN] {
     out
 }
 
-/// The id and the address in a success response.
+/// Reads a success response; `None` if it is none, or says no address.
 #[must_use]
-pub fn parse_response(bytes: &[u8]) -> Option<(Id, SocketAddr)> {
+pub fn parse_response(bytes: &[u8]) -> Option<Answer> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
     if header[..2] != RESPONSE || header[4..8] != COOKIE {
         return None;
@@ -39,19 +52,25 @@ pub fn parse_response(bytes: &[u8]) -> Option<(Id, SocketAddr)> {
     let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let id = header.last_chunk::<12>()?;
     let mut attributes = rest.get(..len)?;
-    let mut plain = None;
+    let (mut mixed, mut plain, mut other) = (None, None, None);
     while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
         let kind = u16::from_be_bytes([head[0], head[1]]);
         let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
         let value = rest.get(..len)?;
         match kind {
-            XOR_MAPPED => return address(value, Some(id)).map(|addr| (*id, addr)),
+            XOR_MAPPED => mixed = Some(address(value, Some(id))?),
             MAPPED => plain = address(value, None),
+            OTHER => other = address(value, None),
             _ => {}
         }
         attributes = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
-    plain.map(|addr| (*id, addr))
+    let addr = mixed.or(plain)?;
+    Some(Answer {
+        id: *id,
+        addr,
+        other,
+    })
 }
 
 /// Reads an address: a zero, the family (1 or 2), port, address; the last two
@@ -91,6 +110,14 @@ mod tests {
         0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae,
     ];
 
+    fn found(addr: &str, other: Option<&str>) -> Option<Answer> {
+        Some(Answer {
+            id: ID,
+            addr: addr.parse().unwrap(),
+            other: other.map(|other| other.parse().unwrap()),
+        })
+    }
+
     fn response(attributes: &[u8]) -> Vec<u8> {
         let mut out = RESPONSE.to_vec();
         out.extend((attributes.len() as u16).to_be_bytes());
@@ -108,19 +135,23 @@ mod tests {
         // A SOFTWARE attribute of 11 bytes, padded, comes first.
         let software = *b"\x80\x22\x00\x0btest vector ";
         let both = [&software[..], &v4[..]].concat();
-        let addr = "192.0.2.1:32853".parse().unwrap();
-        assert_eq!(parse_response(&response(&both)), Some((ID, addr)));
+        let expected = found("192.0.2.1:32853", None);
+        assert_eq!(parse_response(&response(&both)), expected);
         let v6 = [
             0x00, 0x20, 0x00, 0x14, 0x00, 0x02, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3,
             0xf1, 0x79, 0xbc, 0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
         ];
-        let addr = "[2001:db8:1234:5678:11:2233:4455:6677]:32853"
-            .parse()
-            .unwrap();
-        assert_eq!(parse_response(&response(&v6)), Some((ID, addr)));
+        let expected = found("[2001:db8:1234:5678:11:2233:4455:6677]:32853", None);
+        assert_eq!(parse_response(&response(&v6)), expected);
         let plain = [0, 1, 0, 8, 0, 1, 0, 80, 192, 0, 2, 1];
-        let addr = "192.0.2.1:80".parse().unwrap();
-        assert_eq!(parse_response(&response(&plain)), Some((ID, addr)));
+        let expected = found("192.0.2.1:80", None);
+        assert_eq!(parse_response(&response(&plain)), expected);
+        let other = [0x80, 0x2c, 0, 8, 0, 1, 0, 81, 0, 0, 0, 0];
+        let expected = found("192.0.2.1:80", Some("0.0.0.0:81"));
+        for both in [[plain, other].concat(), [other, plain].concat()] {
+            assert_eq!(parse_response(&response(&both)), expected);
+        }
+        assert_eq!(parse_response(&response(&other)), None, "no address");
     }
 
     #[test]

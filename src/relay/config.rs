@@ -43,7 +43,7 @@ pub struct Config {
     )]
     pub ssh_listen: String,
 
-    /// Address of the STUN server (UDP); empty for none
+    /// Address of the STUN server (UDP), which answers at the next port, too; empty for none
     #[arg(long, value_name = "ADDRESS", default_value = ":3478")]
     pub stun_listen: String,
 

@@ -30,7 +30,6 @@ use super::clock::unix_now;
 use super::config::{Checked, Config, DataDir};
 use super::error::ApiError;
 use super::hub::Hub;
-use super::limiter::Limiter;
 use super::listen::{bind, bind_udp};
 use super::nonces::Nonces;
 use super::store::{Sqlite, Store};
@@ -174,7 +173,7 @@ impl Relay {
             tasks.spawn(ssh::serve(Arc::clone(&app), door, key));
         }
         if let Some(udp) = udp {
-            tasks.spawn(until_stopped(stopped, answer_stun(udp)));
+            tasks.spawn(until_stopped(stopped, stun::serve(udp)));
         }
         Ok(Self {
             base_url: checked.base_url,
@@ -390,26 +389,6 @@ async fn http<S>(
         _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
-}
-
-async fn answer_stun(socket: UdpSocket) {
-    // A node asks a few times when its network changes. The answer is larger
-    // than the shortest request, so nobody gets many.
-    let mut limiter = Limiter::new(64, 16.0);
-    let mut datagram = [0; stun::MAX_REQUEST];
-    loop {
-        let Ok((len, from)) = socket.recv_from(&mut datagram).await else {
-            // An answer to somebody could not be delivered; not our trouble.
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let Some(answer) = stun::answer(datagram.get(..len).unwrap_or_default(), from) else {
-            continue;
-        };
-        if limiter.take(from.ip(), Instant::now()) {
-            let _ = socket.send_to(&answer, from).await;
-        }
-    }
 }
 
 async fn keep_house(app: Arc<App>) {

@@ -7,30 +7,85 @@
 //!  attributes: type, length, value padded to 4 bytes
 //! ```
 //!
-//! The answer has one attribute, XOR-MAPPED-ADDRESS. What is not a binding
+//! The answer has XOR-MAPPED-ADDRESS and, where the relay listens at a second
+//! port, OTHER-ADDRESS (RFC 5780) with that port and no address: it is the same
+//! host, however that is called where the node is. Asked at both, a node learns
+//! whether its NAT gives it one address for all. What is not a binding
 //! request gets no answer, so two servers cannot be made to talk to each
-//! other; a request is answered with at most 44 bytes.
+//! other; a request is answered with at most 56 bytes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use tokio::net::UdpSocket;
+
+use super::limiter::Limiter;
 
 const HEADER_LEN: usize = 20;
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const COOKIE: u32 = 0x2112_A442;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+const OTHER_ADDRESS: u16 = 0x802c;
 
 /// Longer datagrams are not read: a request is a header and a few attributes.
-pub(crate) const MAX_REQUEST: usize = 548;
+const MAX_REQUEST: usize = 548;
+
+/// Answers at `socket`, and at the port after it, or any if that is taken.
+pub(crate) async fn serve(socket: UdpSocket) {
+    let second = match socket.local_addr() {
+        Ok(first) => second(first).await,
+        Err(_) => None,
+    };
+    let port = second
+        .as_ref()
+        .and_then(|socket| socket.local_addr().ok())
+        .map(|address| address.port());
+    match second {
+        Some(second) => {
+            tokio::join!(answer_all(&socket, port), answer_all(&second, None));
+        }
+        None => answer_all(&socket, None).await,
+    }
+}
+
+async fn second(first: SocketAddr) -> Option<UdpSocket> {
+    let next = first.port().checked_add(1).unwrap_or(0);
+    match UdpSocket::bind((first.ip(), next)).await {
+        Ok(socket) => Some(socket),
+        Err(_) => UdpSocket::bind((first.ip(), 0)).await.ok(),
+    }
+}
+
+async fn answer_all(socket: &UdpSocket, other: Option<u16>) {
+    // A node asks a few times when its network changes. The answer is larger
+    // than the shortest request, so nobody gets many.
+    let mut limiter = Limiter::new(64, 16.0);
+    let mut datagram = [0; MAX_REQUEST];
+    loop {
+        let Ok((len, from)) = socket.recv_from(&mut datagram).await else {
+            // An answer to somebody could not be delivered; not our trouble.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let Some(answer) = answer(datagram.get(..len).unwrap_or_default(), from, other) else {
+            continue;
+        };
+        if limiter.take(from.ip(), Instant::now()) {
+            let _ = socket.send_to(&answer, from).await;
+        }
+    }
+}
 
 /// The answer to `datagram`, which came from `from`; `None` if it is no
-/// well-formed binding request.
-pub(crate) fn answer(datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+/// well-formed binding request. `other` is the relay's other port.
+fn answer(datagram: &[u8], from: SocketAddr, other: Option<u16>) -> Option<Vec<u8>> {
     let (header, attributes) = datagram.split_first_chunk::<HEADER_LEN>()?;
     let [t0, t1, l0, l1, c0, c1, c2, c3, transaction @ ..] = *header;
     let is_request = u16::from_be_bytes([t0, t1]) == BINDING_REQUEST
         && u32::from_be_bytes([c0, c1, c2, c3]) == COOKIE
         && usize::from(u16::from_be_bytes([l0, l1])) == attributes.len();
-    (is_request && are_well_formed(attributes)).then(|| success(transaction, from))
+    (is_request && are_well_formed(attributes)).then(|| success(transaction, from, other))
 }
 
 /// Walks the attributes. Unknown ones are passed over: none that a client
@@ -46,7 +101,7 @@ fn are_well_formed(mut attributes: &[u8]) -> bool {
     attributes.is_empty()
 }
 
-fn success(transaction: [u8; 12], from: SocketAddr) -> Vec<u8> {
+fn success(transaction: [u8; 12], from: SocketAddr, other: Option<u16>) -> Vec<u8> {
     let cookie = COOKIE.to_be_bytes();
     let [p0, p1] = from.port().to_be_bytes();
     let mut value = vec![0, 0, p0 ^ cookie[0], p1 ^ cookie[1]];
@@ -63,14 +118,20 @@ fn success(transaction: [u8; 12], from: SocketAddr) -> Vec<u8> {
     }
     // 8 or 20 bytes.
     let value_len = value.len() as u16;
-    let mut answer = Vec::with_capacity(HEADER_LEN + 4 + value.len());
+    let other_len = if other.is_some() { 12 } else { 0 };
+    let mut answer = Vec::with_capacity(HEADER_LEN + 4 + value.len() + 12);
     answer.extend(BINDING_SUCCESS.to_be_bytes());
-    answer.extend((value_len + 4).to_be_bytes());
+    answer.extend((value_len + 4 + other_len).to_be_bytes());
     answer.extend(cookie);
     answer.extend(transaction);
     answer.extend(XOR_MAPPED_ADDRESS.to_be_bytes());
     answer.extend(value_len.to_be_bytes());
     answer.append(&mut value);
+    if let Some(port) = other {
+        answer.extend(OTHER_ADDRESS.to_be_bytes());
+        let [p0, p1] = port.to_be_bytes();
+        answer.extend([0, 8, 0, 1, p0, p1, 0, 0, 0, 0]);
+    }
     answer
 }
 
@@ -95,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_mapped_addresses_of_rfc_5769() {
-        let answer4 = answer(&request(&[]), "192.0.2.1:32853".parse().unwrap()).unwrap();
+        let answer4 = answer(&request(&[]), "192.0.2.1:32853".parse().unwrap(), None).unwrap();
         assert_eq!(&answer4[..4], [0x01, 0x01, 0x00, 0x0c]);
         assert_eq!(answer4[8..20], TRANSACTION);
         let value4 = [
@@ -104,7 +165,7 @@ mod tests {
         assert_eq!(answer4[20..], value4);
 
         let from = "[2001:db8:1234:5678:11:2233:4455:6677]:32853";
-        let answer6 = answer(&request(&[]), from.parse().unwrap()).unwrap();
+        let answer6 = answer(&request(&[]), from.parse().unwrap(), None).unwrap();
         let value6 = [
             0x00, 0x20, 0x00, 0x14, 0x00, 0x02, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3,
             0xf1, 0x79, 0xbc, 0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
@@ -115,13 +176,22 @@ mod tests {
     #[test]
     fn a_mapped_v4_address_is_answered_as_v4() {
         let from = "[::ffff:192.0.2.1]:32853".parse().unwrap();
-        assert_eq!(answer(&request(&[]), from).unwrap().len(), 32);
+        assert_eq!(answer(&request(&[]), from, None).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn a_second_port_is_told_as_rfc_5780_does() {
+        let from = "192.0.2.1:32853".parse().unwrap();
+        let answer = answer(&request(&[]), from, Some(3479)).unwrap();
+        assert_eq!(answer[2..4], [0, 24]);
+        let value = [0x80, 0x2c, 0, 8, 0, 1, 0x0d, 0x97, 0, 0, 0, 0];
+        assert_eq!(answer[32..], value);
     }
 
     #[test]
     fn attributes_are_passed_over_when_whole() {
         let software = [0x80, 0x22, 0x00, 0x03, b'a', b'b', b'c', 0];
-        assert!(answer(&request(&software), "192.0.2.1:1".parse().unwrap()).is_some());
+        assert!(answer(&request(&software), "192.0.2.1:1".parse().unwrap(), None).is_some());
     }
 
     #[test]
@@ -146,10 +216,10 @@ mod tests {
             past_end,
             torn,
         ] {
-            assert_eq!(answer(&bad, from), None);
+            assert_eq!(answer(&bad, from, None), None);
         }
         for len in 0..HEADER_LEN {
-            assert_eq!(answer(&good[..len], from), None);
+            assert_eq!(answer(&good[..len], from, None), None);
         }
     }
 }

@@ -47,6 +47,7 @@ impl Inside {
         inside.spawn(Arc::clone(&node).run_events());
         inside.spawn(Arc::clone(&node).run_reflection());
         inside.spawn(Arc::clone(&node).run_relay_news());
+        inside.spawn(Arc::clone(&node).run_fan());
         inside.spawn(Arc::clone(&node).run_addresses());
         inside.spawn(Arc::clone(&node).run_clocks());
         inside.spawn(Arc::clone(&node.link).run(config.identity.secret().clone()));

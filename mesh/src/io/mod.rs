@@ -15,6 +15,7 @@ mod awareness;
 mod dial;
 mod endpoint;
 mod entry;
+mod fan;
 mod gate;
 mod inside;
 mod links;
@@ -28,6 +29,7 @@ mod receive;
 mod reflect;
 mod relay;
 mod socket;
+mod status;
 mod table;
 mod timers;
 mod tls;
@@ -44,8 +46,10 @@ use links::code;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use status::{Nat, PeerStatus, Traffic};
+
 use crate::path::Via;
-use crate::{Error, Identity, Mapping, SignKey};
+use crate::{Error, Identity, SignKey};
 
 /// How long a ping waits in all.
 const PING_WITHIN: Duration = Duration::from_secs(10);
@@ -114,17 +118,6 @@ pub enum Path {
     Relayed,
     /// Not at all: no tunnel is up.
     None,
-}
-
-/// What is known about the way to a peer.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerStatus {
-    /// The path in use.
-    pub path: Path,
-    /// The round-trip time, if one was measured.
-    pub rtt: Option<Duration>,
-    /// When the last authentic packet came in.
-    pub last_heard: Option<Instant>,
 }
 
 /// The answer to [`Mesh::ping`].
@@ -236,26 +229,6 @@ impl Mesh {
         self.owner.accepted.lock().await.recv().await
     }
 
-    /// What is known about the way to a peer; `None` for strangers.
-    pub fn status(&self, key: &NodeKey) -> Option<PeerStatus> {
-        let node = &self.inside().node;
-        let entry = node.by_key(key)?;
-        let quic = entry.links.lock().live().map(quinn::Connection::rtt);
-        let state = entry.state.lock();
-        let core = &state.core;
-        let path = match core.current_route(Instant::now()).direct {
-            _ if !core.has_session() => Path::None,
-            Some(addr) => Path::Direct(addr),
-            None if node.link.is_connected() => Path::Relayed,
-            None => Path::None,
-        };
-        Some(PeerStatus {
-            path,
-            rtt: core.rtt().or(quic),
-            last_heard: core.last_heard(),
-        })
-    }
-
     /// Sends an echo through the tunnel, over the path in use, and again until
     /// it is answered, for at most ten seconds.
     ///
@@ -278,7 +251,7 @@ impl Mesh {
                 entry.echoes.lock().remove(&id);
                 if let Ok(Ok(via)) = answered {
                     let path = match via {
-                        Via::Direct(addr) => Path::Direct(addr),
+                        Via::Direct(addr) | Via::Fan(addr) => Path::Direct(addr),
                         Via::Relay => Path::Relayed,
                     };
                     let rtt = started.elapsed();
@@ -293,33 +266,6 @@ impl Mesh {
             }
             () = self.inside().stopped() => Err(Error::Closed),
         }
-    }
-
-    /// Whether the relay is connected right now.
-    pub fn relay_connected(&self) -> bool {
-        self.inside().node.link.is_connected()
-    }
-
-    /// The round-trip time to the relay, if it is connected and was measured.
-    pub fn relay_rtt(&self) -> Option<Duration> {
-        self.inside().node.link.rtt()
-    }
-
-    /// How the NAT in front of this node, if any, chooses the addresses that
-    /// others see.
-    pub fn nat(&self) -> Mapping {
-        self.inside().node.reflection.mapping()
-    }
-
-    /// The bound UDP ports, IPv4 and IPv6; `None` where there is no socket.
-    pub fn udp_ports(&self) -> (Option<u16>, Option<u16>) {
-        let port = |family| self.inside().node.udp.as_ref()?.port(family);
-        (port(udp::Family::V4), port(udp::Family::V6))
-    }
-
-    /// The UDP addresses that peers are told, the one seen from outside first.
-    pub fn endpoints(&self) -> Vec<SocketAddr> {
-        self.inside().node.endpoints()
     }
 
     /// Says good-bye to the peers and stops. Waits until that is sent, for a

@@ -18,7 +18,7 @@ use super::table::Table;
 use super::timers::Timers;
 use super::udp::{Family, Udp};
 use super::{Config, Peer, platform};
-use crate::path::Via;
+use crate::path::{Around, Via};
 use crate::peer::{Core, Event, Setup, Transmit};
 use crate::wg::demux::Demux;
 use crate::{Error, Identity};
@@ -39,7 +39,7 @@ pub(super) struct Node {
     pub(super) flush_soon: Notify,
     /// Some peer has got, or lost, a direct path.
     pub(super) rerouted: Notify,
-    endpoints: Mutex<Arc<[SocketAddr]>>,
+    place: Mutex<Place>,
     pub(super) reflection: Reflection,
     events: Mutex<Vec<(Arc<Entry>, Event)>>,
     event_came: Notify,
@@ -47,6 +47,20 @@ pub(super) struct Node {
     next_echo: AtomicU64,
     /// For tests: this node has been torn from the network.
     pub(super) silenced: AtomicBool,
+}
+
+/// Where the node is, as its peers' state machines are told.
+#[derive(Clone, Default)]
+struct Place {
+    endpoints: Arc<[SocketAddr]>,
+    around: Arc<Around>,
+}
+
+impl Place {
+    fn tell(&self, core: &mut Core) {
+        core.set_endpoints(Arc::clone(&self.endpoints));
+        core.set_around(&self.around);
+    }
 }
 
 impl Node {
@@ -69,7 +83,7 @@ impl Node {
             flush: Mutex::default(),
             flush_soon: Notify::new(),
             rerouted: Notify::new(),
-            endpoints: Mutex::default(),
+            place: Mutex::default(),
             reflection: Reflection::default(),
             events: Mutex::default(),
             event_came: Notify::new(),
@@ -88,20 +102,27 @@ impl Node {
             return;
         };
         let own = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
-        let found = self.reflection.endpoints(&own);
-        let found: Arc<[SocketAddr]> = found.into();
-        if std::mem::replace(&mut *self.endpoints.lock(), Arc::clone(&found)) == found {
-            return;
-        }
+        let endpoints: Arc<[SocketAddr]> = self.reflection.endpoints(&own).into();
+        let outside = self.reflection.outside();
+        let found = {
+            let mut place = self.place.lock();
+            if place.endpoints == endpoints && place.around.outside == outside {
+                return;
+            }
+            let attempts = Arc::clone(&place.around.attempts);
+            let around = Arc::new(Around { outside, attempts });
+            *place = Place { endpoints, around };
+            place.clone()
+        };
         let entries: Vec<_> = self.table.read().iter().cloned().collect();
         for entry in entries {
-            entry.state.lock().core.set_endpoints(Arc::clone(&found));
+            found.tell(&mut entry.state.lock().core);
         }
     }
 
     /// The node's addresses, as peers are told them.
     pub(super) fn endpoints(&self) -> Vec<SocketAddr> {
-        self.endpoints.lock().to_vec()
+        self.place.lock().endpoints.to_vec()
     }
 
     /// Lets a peer in, unless it is in with the same signing key. Returns the
@@ -135,7 +156,7 @@ impl Node {
             direct: self.udp.is_some(),
             first_id: self.numbers.draw(),
         });
-        core.set_endpoints(Arc::clone(&self.endpoints.lock()));
+        self.place.lock().tell(&mut core);
         let old = table.remove(&peer.key);
         table.insert(&Arc::new(Entry::new(peer.key, peer.sign_key, index, core)));
         old
@@ -225,7 +246,8 @@ impl Node {
         }
         match (via, &self.udp) {
             (Via::Direct(to), Some(udp)) => udp.send(to, bytes),
-            (Via::Direct(_), None) => {}
+            (Via::Fan(to), Some(udp)) => udp.fan.spread(to, bytes),
+            (Via::Direct(_) | Via::Fan(_), None) => {}
             // Without room this is lost; whoever wants it repeats it.
             (Via::Relay, _) => drop(self.link.send(&entry.key, bytes)),
         }
@@ -262,6 +284,9 @@ impl Node {
     pub(super) fn handle_move(&self) {
         self.link.handle_move();
         self.reflection.handle_move();
+        if let Some(udp) = &self.udp {
+            udp.forget_lanes();
+        }
         self.refresh_endpoints();
         self.tell_all(Core::handle_move);
     }
@@ -271,6 +296,9 @@ impl Node {
         tracing::info!(?slept, "the machine has slept");
         self.link.handle_move();
         self.reflection.handle_move();
+        if let Some(udp) = &self.udp {
+            udp.forget_lanes();
+        }
         self.refresh_endpoints();
         self.tell_all(|core, now| core.handle_sleep(slept, now));
     }

@@ -205,7 +205,7 @@ impl Inbox {
         };
         let source = match datagram.via {
             Via::Relay => entry.synthetic_ip(),
-            Via::Direct(addr) => addr.ip(),
+            Via::Direct(addr) | Via::Fan(addr) => addr.ip(),
         };
         let mut state = entry.state.lock();
         let core = &mut state.core;
@@ -256,7 +256,7 @@ impl Inbox {
                         admitted.then_some(entry)
                     }
                     (None, Via::Direct(source)) => initiator(node, source, datagram.bytes, now),
-                    (None, Via::Relay) => None,
+                    (None, Via::Relay | Via::Fan(_)) => None,
                 }
             }
         }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::node::Node;
 use super::timers::sleep_until;
-use crate::reflect::{Mapping, Reflector};
+use crate::reflect::{Mapping, Outside, Reflector};
 
 /// The questions, and that something about them has changed.
 #[derive(Default)]
@@ -28,6 +28,21 @@ impl Reflection {
     /// What is known about the NAT.
     pub(super) fn mapping(&self) -> Mapping {
         self.state.lock().mapping()
+    }
+
+    /// Our address as the server sees it.
+    pub(super) fn found(&self) -> Option<SocketAddr> {
+        self.state.lock().found()
+    }
+
+    /// Whether there is a server, and it has left the last question unanswered.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.state.lock().is_unanswered()
+    }
+
+    /// How we look from outside, for peers.
+    pub(super) fn outside(&self) -> Option<Outside> {
+        self.state.lock().outside()
     }
 
     /// The addresses that peers are told, when these are our own.

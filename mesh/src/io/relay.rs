@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Relay;
 use super::timers::sleep_until;
+use super::udp::Traffic;
 use crate::home::{Action, Home};
 
 /// Peers remembered as absent; what is forgotten is said again.
@@ -42,6 +44,7 @@ pub(super) struct Link {
     drained: Notify,
     /// The relay has answered a ping.
     answered: Notify,
+    pub(super) traffic: Traffic,
     /// When the relay last said of a peer that it is not there.
     absent: Mutex<HashMap<NodeKey, Instant>>,
 }
@@ -87,7 +90,13 @@ impl Link {
         }
         match sent {
             None | Some(Err(SendError::Full | SendError::Closed)) => Err(NoRoom),
-            Some(Ok(()) | Err(SendError::TooLarge)) => Ok(()),
+            Some(Ok(())) => {
+                self.traffic.sent.fetch_add(1, Relaxed);
+                let len = packet.len() as u64;
+                self.traffic.sent_bytes.fetch_add(len, Relaxed);
+                Ok(())
+            }
+            Some(Err(SendError::TooLarge)) => Ok(()),
         }
     }
 
@@ -245,6 +254,8 @@ impl Link {
                 absent.remove(&from);
             }
         }
+        let received = &self.traffic.received_bytes;
+        received.fetch_add(packet.len() as u64, Relaxed);
         let full = {
             let mut queue = self.queue.lock();
             queue.len += packet.len();

@@ -6,22 +6,31 @@
 //! translator, if it has one, and what comes from there looks as if it came by
 //! IPv4. Sends and receives go through quinn's `UdpSocketState`, which batches
 //! with GSO and GRO where the system can.
+//!
+//! A *lane* is one more socket, with which alone one address is reached: a port
+//! that was guessed (`super::fan`). What is sent to that address leaves by its
+//! lane, and lanes are read along with the sockets of their family.
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker, ready};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::fan::Fan;
 use crate::nat64::Prefix;
 
 /// Enough for some 10 ms of a fast link; the system may grant less.
 const BUFFER_LEN: usize = 4 << 20;
+
+/// Addresses that are reached by a port of their own; then the oldest goes.
+const MAX_LANES: usize = 16;
 
 /// An address family, and with it a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +59,29 @@ pub(super) struct Udp {
     translates: AtomicBool,
     /// For tests: UDP is as good as dead.
     pub(super) dead: AtomicBool,
+    /// Ports that are open for a guess.
+    pub(super) fan: Fan,
+    lanes: RwLock<Vec<(SocketAddr, Arc<Socket>)>>,
+    /// Whether there are any; looked at for each datagram.
+    has_lanes: AtomicBool,
+    /// Which lane is read first.
+    turn: AtomicUsize,
+    /// Who reads, for when there is another lane to be read.
+    reader: Mutex<Option<Waker>>,
+    pub(super) traffic: Traffic,
+}
+
+/// What has passed, through the sockets or by the relay.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) sent: AtomicU64,
+    pub(super) sent_bytes: AtomicU64,
+    pub(super) received_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Socket {
-    io: UdpSocket,
+pub(super) struct Socket {
+    pub(super) io: UdpSocket,
     state: UdpSocketState,
     port: u16,
 }
@@ -80,6 +107,12 @@ impl Udp {
             translator: RwLock::default(),
             translates: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            fan: Fan::default(),
+            lanes: RwLock::default(),
+            has_lanes: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+            reader: Mutex::default(),
+            traffic: Traffic::default(),
         };
         // Before it was writable once, tokio takes a socket for blocked.
         for socket in udp.v4.iter().chain(&udp.v6) {
@@ -134,30 +167,56 @@ impl Udp {
         ecn: Option<EcnCodepoint>,
     ) -> io::Result<()> {
         let to = self.translator().map_or(to, |prefix| prefix.outward(to));
-        let Some(socket) = self.socket(Family::of(&to)) else {
-            return Ok(());
-        };
         if bytes.is_empty() || self.dead.load(Relaxed) {
             return Ok(());
         }
-        if bytes.len() <= stride {
-            return socket.send(to, bytes, None, ecn);
+        let sent = if let Some(lane) = self.lane(&to) {
+            // Nobody waits for a lane to be writable: then this is a loss.
+            let _ = lane.send_batch(to, bytes, stride, ecn);
+            Ok(())
+        } else if let Some(socket) = self.socket(Family::of(&to)) {
+            socket.send_batch(to, bytes, stride, ecn)
+        } else {
+            return Ok(());
+        };
+        if sent.is_ok() {
+            let count = bytes.len().div_ceil(stride.max(1)) as u64;
+            self.traffic.sent.fetch_add(count, Relaxed);
+            let len = bytes.len() as u64;
+            self.traffic.sent_bytes.fetch_add(len, Relaxed);
         }
-        if socket.state.max_gso_segments() > 1 {
-            match socket.send(to, bytes, Some(stride), ecn) {
-                // The system refused to segment; quinn-udp has noted it.
-                Ok(()) if socket.state.max_gso_segments() <= 1 => {}
-                result => return result,
-            }
+        sent
+    }
+
+    fn lane(&self, to: &SocketAddr) -> Option<Arc<Socket>> {
+        if !self.has_lanes.load(Relaxed) {
+            return None;
         }
-        for (at, datagram) in bytes.chunks(stride).enumerate() {
-            match socket.send(to, datagram, None, ecn) {
-                // The rest is lost; saying "blocked" would repeat the first.
-                Err(_) if at > 0 => break,
-                result => result?,
-            }
+        let lanes = self.lanes.read();
+        let mut found = lanes.iter().filter(|(at, _)| at == to);
+        found.next().map(|(_, socket)| Arc::clone(socket))
+    }
+
+    /// From now on `to` is reached by this socket.
+    pub(super) fn adopt(&self, to: SocketAddr, socket: Arc<Socket>) {
+        let mut lanes = self.lanes.write();
+        lanes.retain(|(at, _)| *at != to);
+        if lanes.len() >= MAX_LANES {
+            lanes.remove(0);
         }
-        Ok(())
+        lanes.push((to, socket));
+        self.has_lanes.store(true, Relaxed);
+        drop(lanes);
+        if let Some(reader) = self.reader.lock().take() {
+            reader.wake();
+        }
+    }
+
+    /// The machine is elsewhere: what was guessed is void.
+    pub(super) fn forget_lanes(&self) {
+        self.fan.close();
+        self.has_lanes.store(false, Relaxed);
+        self.lanes.write().clear();
     }
 
     /// Waits until a family's socket takes datagrams again.
@@ -176,9 +235,38 @@ impl Udp {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<usize> {
-        let Some(socket) = self.socket(family) else {
-            return Poll::Pending;
-        };
+        self.register(cx);
+        let mut read = |socket: &Socket| self.poll_socket(socket, cx, bufs, metas);
+        if self.has_lanes.load(Relaxed) {
+            let lanes = self.lanes.read();
+            let turn = self.turn.fetch_add(1, Relaxed) % lanes.len().max(1);
+            let (before, after) = lanes.split_at(turn);
+            for (at, socket) in after.iter().chain(before) {
+                if Family::of(at) == family
+                    && let Poll::Ready(count) = read(socket)
+                {
+                    return Poll::Ready(count);
+                }
+            }
+        }
+        self.socket(family).map_or(Poll::Pending, read)
+    }
+
+    /// Who reads is to be woken when there is another lane to be read.
+    fn register(&self, cx: &Context<'_>) {
+        let mut reader = self.reader.lock();
+        if !reader.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+    }
+
+    fn poll_socket(
+        &self,
+        socket: &Socket,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<usize> {
         loop {
             if ready!(socket.io.poll_recv_ready(cx)).is_err() {
                 return Poll::Pending;
@@ -189,6 +277,9 @@ impl Udp {
             match received {
                 Ok(_) if self.dead.load(Relaxed) => {}
                 Ok(count) => {
+                    let len: usize = metas[..count].iter().map(|meta| meta.len).sum();
+                    let bytes = &self.traffic.received_bytes;
+                    bytes.fetch_add(len as u64, Relaxed);
                     if let Some(prefix) = self.translator() {
                         for meta in &mut metas[..count] {
                             meta.addr = prefix.inward(meta.addr);
@@ -212,6 +303,41 @@ impl Udp {
 }
 
 impl Socket {
+    /// One more port, for the family of an address.
+    pub(super) fn beside(to: &SocketAddr) -> io::Result<Self> {
+        Self::bind(match to {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        })
+    }
+
+    fn send_batch(
+        &self,
+        to: SocketAddr,
+        bytes: &[u8],
+        stride: usize,
+        ecn: Option<EcnCodepoint>,
+    ) -> io::Result<()> {
+        if bytes.len() <= stride {
+            return self.send(to, bytes, None, ecn);
+        }
+        if self.state.max_gso_segments() > 1 {
+            match self.send(to, bytes, Some(stride), ecn) {
+                // The system refused to segment; quinn-udp has noted it.
+                Ok(()) if self.state.max_gso_segments() <= 1 => {}
+                result => return result,
+            }
+        }
+        for (at, datagram) in bytes.chunks(stride).enumerate() {
+            match self.send(to, datagram, None, ecn) {
+                // The rest is lost; saying "blocked" would repeat the first.
+                Err(_) if at > 0 => break,
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
     fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {

@@ -62,6 +62,17 @@ impl Direct {
         }
     }
 
+    /// A probe that went out at `sent` has been answered again. That says nothing
+    /// about what was sent after it.
+    pub(super) fn confirm(&mut self, sent: Instant, now: Instant) {
+        let silent_since = self.silent_since.filter(|since| *since > sent);
+        let rtt = now.saturating_duration_since(sent);
+        *self = Self {
+            silent_since,
+            ..Self::new(self.addr, rtt, now)
+        };
+    }
+
     /// Something has happened that may have ended the path: it is in doubt
     /// until a probe is answered.
     pub(super) const fn handle_suspicion(&mut self, now: Instant) {
@@ -139,5 +150,29 @@ impl Direct {
     /// is a fifth and a millisecond faster, or this one is in doubt.
     pub(super) fn is_beaten_by(&self, rtt: Duration, now: Instant) -> bool {
         self.in_doubt(now) || (rtt + Duration::from_millis(1)) * 5 < self.rtt * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_nothing_about_what_was_sent_after_its_probe() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let rtt = ms(100);
+        let mut direct = Direct::new(([192, 0, 2, 1], 1).into(), rtt, start);
+        direct.handle_sent(start + ms(10));
+        direct.confirm(start + ms(20), start + ms(120));
+        let later = start + ms(500);
+        assert_eq!(direct.check(later), Check::Fine, "sent before it");
+        direct.handle_sent(start + ms(510));
+        direct.confirm(start + ms(500), start + ms(600));
+        assert!(!direct.in_doubt(start + ms(600)));
+        let silent = start + ms(510) + SILENCE;
+        assert_eq!(direct.probe_at(), silent);
+        assert_eq!(direct.check(silent), Check::Probe);
+        assert!(direct.in_doubt(silent));
     }
 }

@@ -20,10 +20,12 @@
 //! Trust comes from pongs alone, because only a pong shows that what *we* send
 //! arrives. Probes are authentic (they come through the tunnel), so the source
 //! of one is worth a probe of our own: that finds peers behind a NAT that only
-//! they can open.
+//! they can open. Where even that finds nothing, a port is guessed (`guess`).
 
 mod candidate;
 mod direct;
+mod guess;
+mod obstacle;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +36,9 @@ use std::time::{Duration, Instant};
 
 use candidate::Candidates;
 use direct::{Check, Direct};
+pub(crate) use guess::Around;
+use guess::Guess;
+pub use obstacle::Obstacle;
 
 use crate::control::Message;
 
@@ -61,6 +66,8 @@ pub(crate) enum Via {
     Relay,
     /// By UDP, from or to this address.
     Direct(SocketAddr),
+    /// By UDP to this address, from as many ports as there can be.
+    Fan(SocketAddr),
 }
 
 /// Where data goes.
@@ -100,6 +107,7 @@ pub(crate) struct Agent {
     /// When a round last had somebody to probe.
     probed_at: Option<Instant>,
     told_at: Option<Instant>,
+    guess: Guess,
     next_id: u64,
     out: VecDeque<(Via, Message)>,
 }
@@ -122,6 +130,7 @@ impl Agent {
             round_at: None,
             probed_at: None,
             told_at: None,
+            guess: Guess::default(),
             next_id: first_id,
             out: VecDeque::new(),
         }
@@ -133,6 +142,11 @@ impl Agent {
             return;
         }
         self.endpoints = endpoints;
+        self.tell_soon();
+    }
+
+    /// What the peer was told is not true any more.
+    fn tell_soon(&mut self) {
         self.told = false;
         // Worth telling soon, if the peer is still looking for us.
         if let (None, Some(round)) = (&self.direct, self.round_at) {
@@ -219,6 +233,7 @@ impl Agent {
         self.round_at = None;
         self.told_at = None;
         self.told = false;
+        self.guess.handle_departure();
         self.out.clear();
     }
 
@@ -231,6 +246,7 @@ impl Agent {
         self.round = 0;
         self.round_at = None;
         self.told_at = None;
+        self.guess.handle_move();
         if self.is_used(now) {
             self.start_round(now);
         }
@@ -241,7 +257,7 @@ impl Agent {
         if !self.enabled {
             return;
         }
-        self.rouse(now);
+        self.rouse(now, ALERT);
         let keep = self.direct.map(|direct| direct.addr);
         for endpoint in endpoints.iter().filter(|addr| is_plausible(addr)) {
             self.candidates.add(*endpoint, keep);
@@ -294,9 +310,13 @@ impl Agent {
         let rtt = now.saturating_duration_since(sent);
         let better = |direct: Direct| direct.addr == source || direct.is_beaten_by(rtt, now);
         if self.direct.is_none_or(better) {
-            self.direct = Some(Direct::new(source, rtt, now));
+            match &mut self.direct {
+                Some(direct) if direct.addr == source => direct.confirm(sent, now),
+                other => *other = Some(Direct::new(source, rtt, now)),
+            }
             self.next_round = Some(now + UPGRADE);
             self.round = 0;
+            self.guess.succeed();
         }
     }
 
@@ -309,9 +329,11 @@ impl Agent {
             self.awake = false;
             self.alert_until = None;
             self.candidates.stop();
+            self.guess.stop();
             return;
         }
         self.watch_direct(now);
+        self.handle_guess(now);
         if self.next_round.is_some_and(|at| at <= now) {
             self.start_round(now);
         }
@@ -329,6 +351,7 @@ impl Agent {
             self.idle_at(),
             self.next_round,
             self.candidates.next_due(),
+            self.guess.due(),
             direct,
         ];
         all.into_iter().flatten().min()
@@ -354,10 +377,10 @@ impl Agent {
         self.direct.is_some_and(|direct| !direct.in_doubt(now))
     }
 
-    /// The peer wants something: timers run for a moment.
-    fn rouse(&mut self, now: Instant) {
+    /// The peer wants something: timers run for that long.
+    fn rouse(&mut self, now: Instant, alert: Duration) {
         self.awake = true;
-        self.alert_until = Some(now + ALERT);
+        self.alert_until = self.alert_until.max(Some(now + alert));
     }
 
     /// The path is needed: timers run from now on.
@@ -411,8 +434,13 @@ impl Agent {
             self.told_at = Some(now);
             self.told = true;
             let endpoints = self.endpoints.to_vec();
-            self.out
-                .push_back((Via::Relay, Message::CallMeMaybe { endpoints }));
+            let outside = self.guess.ours().map(Message::Outside);
+            let call = Message::CallMeMaybe { endpoints };
+            let told = outside.into_iter().chain([call]);
+            self.out.extend(told.map(|message| (Via::Relay, message)));
+        }
+        if self.direct.is_none() {
+            self.guess.plan(now);
         }
         self.candidates.start_all(now, self.direct.is_some());
         self.send_due_probes(now);

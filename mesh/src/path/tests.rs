@@ -53,6 +53,7 @@ impl World {
                 let to = 1 - from;
                 let (arrives, via) = match via {
                     Via::Relay => (self.relay, Via::Relay),
+                    Via::Fan(_) => panic!("nobody is behind a NAT"),
                     Via::Direct(addr) => {
                         self.probes += usize::from(matches!(message, Message::Probe { .. }));
                         let right = addr == self.addrs[to];

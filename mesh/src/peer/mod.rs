@@ -33,7 +33,8 @@ use derp::{NodeKey, NodeSecret};
 use crate::address_of;
 use crate::control::Message;
 use crate::packet::{HEADER_LEN, Pair, Port};
-use crate::path::{Agent, Route, Via};
+use crate::path::{Agent, Around, Obstacle, Route, Via};
+use crate::reflect::Mapping;
 use crate::wg::{Opened, Sealed, Tunnel};
 
 /// The largest QUIC datagram that is passed on in either direction. Larger ones
@@ -130,6 +131,21 @@ impl Core {
     /// Says where this node can be reached, best first.
     pub(crate) fn set_endpoints(&mut self, endpoints: Arc<[SocketAddr]>) {
         self.agent.set_endpoints(endpoints);
+    }
+
+    /// Says what is known about this node's surroundings.
+    pub(crate) fn set_around(&mut self, around: &Arc<Around>) {
+        self.agent.set_around(around);
+    }
+
+    /// Why there is no direct path, if there is none.
+    pub(crate) fn obstacle(&self, now: Instant) -> Option<Obstacle> {
+        self.agent.obstacle(now)
+    }
+
+    /// How the peer's NAT chooses addresses, as the peer says.
+    pub(crate) fn peer_mapping(&self) -> Mapping {
+        self.agent.peer_mapping()
     }
 
     /// Encrypts a QUIC datagram into `out` and returns the length. `scratch`

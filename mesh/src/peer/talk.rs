@@ -34,6 +34,9 @@ impl Core {
             Message::EchoReply { id: SILENCE_ECHO } => {}
             Message::EchoReply { id } => self.events.push_back(Event::Echoed { id, via }),
             Message::Bye => self.handle_bye(now),
+            Message::Outside(outside) => self.agent.handle_outside(outside, now),
+            Message::OpenUp { from } => self.agent.handle_open_up(from, now),
+            Message::Knock => self.agent.handle_knock(via, now),
         }
         self.flush_agent(now);
     }

@@ -1,7 +1,7 @@
 //! A node of the world: the same state machines as a real one, with the glue
 //! of `io` around them written out without sockets.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,17 @@ use derp::client::Client;
 use derp::{NodeKey, NodeSecret};
 
 use crate::home::Home;
-use crate::path::Via;
+use crate::path::{Around, Via};
 use crate::peer::{Core, Event, Setup, Transmit};
 use crate::reflect::Reflector;
 use crate::wg::demux::{Class, Demux, Initiator, classify};
 
 /// Numbers of nodes fit into receiver indices so often.
 const INDEX_STEP: u32 = 64;
+
+/// The first port of a fan, and how many there are.
+const FAN: u16 = 20_000;
+pub(super) const FAN_PORTS: u16 = 256;
 
 /// Something one node asked another, repeated until it is answered, as QUIC
 /// would: after a pause that doubles.
@@ -46,8 +50,13 @@ pub(super) struct Node {
     secret: NodeSecret,
     demux: Demux,
     limiter: Arc<RateLimiter>,
+    around: Arc<Around>,
     pub(super) boot: u64,
     pub(super) port: u16,
+    /// Where a fan was opened to.
+    pub(super) fan: Option<SocketAddr>,
+    /// Addresses that are reached by a port of the fan, as `io::fan` has it.
+    pub(super) lanes: HashMap<SocketAddr, u16>,
     pub(super) home: Home,
     pub(super) reflector: Reflector,
     /// The number of the connection to the relay, or the attempt at one.
@@ -79,10 +88,13 @@ impl Node {
             me,
             key: secret.public(),
             limiter: Arc::clone(demux.limiter()),
+            around: Arc::default(),
             demux,
             secret,
             boot,
             port,
+            fan: None,
+            lanes: HashMap::new(),
             home: Home::default(),
             reflector: Reflector::default(),
             conn: None,
@@ -126,10 +138,42 @@ impl Node {
         let found = self.reflector.endpoints(own.as_slice());
         if self.endpoints[..] != found[..] {
             self.endpoints = found.into();
-            for core in self.cores.iter_mut().flatten() {
-                core.set_endpoints(Arc::clone(&self.endpoints));
-            }
         }
+        let outside = self.reflector.outside();
+        if self.around.outside != outside {
+            let attempts = Arc::clone(&self.around.attempts);
+            self.around = Arc::new(Around { outside, attempts });
+        }
+        for core in self.cores.iter_mut().flatten() {
+            core.set_endpoints(Arc::clone(&self.endpoints));
+            core.set_around(&self.around);
+        }
+    }
+
+    /// The ports of a fan.
+    pub(super) fn fan_ports() -> std::ops::Range<u16> {
+        FAN..FAN + FAN_PORTS
+    }
+
+    /// Whether it has this port open, for a datagram from there. By which port
+    /// of a fan the first one comes in, that is used from then on.
+    pub(super) fn listens(&mut self, port: u16, source: SocketAddr) -> bool {
+        if self.fan == Some(source) && Self::fan_ports().contains(&port) {
+            self.fan = None;
+            self.lanes.insert(source, port);
+        }
+        self.port == port || self.lanes.get(&source) == Some(&port)
+    }
+
+    /// The machine is elsewhere: what was guessed is void.
+    pub(super) fn forget_lanes(&mut self) {
+        self.fan = None;
+        self.lanes.clear();
+    }
+
+    /// The port by which an address is reached.
+    pub(super) fn port_for(&self, to: SocketAddr) -> u16 {
+        self.lanes.get(&to).copied().unwrap_or(self.port)
     }
 
     /// Encrypts for a peer; `None` while it waits for a session. Also says
@@ -195,11 +239,11 @@ impl Node {
                         _ => return Got::Nothing,
                     }
                 }
-                (None, Via::Relay) => return Got::Nothing,
+                (None, Via::Relay | Via::Fan(_)) => return Got::Nothing,
             },
         };
         let source = match via {
-            Via::Direct(addr) => addr.ip(),
+            Via::Direct(addr) | Via::Fan(addr) => addr.ip(),
             Via::Relay => [10, 0, 0, peer as u8].into(),
         };
         let mut buf = std::mem::take(&mut self.buf);

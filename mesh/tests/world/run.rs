@@ -21,6 +21,7 @@ use crate::path::Via;
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const STUN_PORT: u16 = 3478;
+const OTHER_PORT: u16 = 3479;
 /// The relay's own line.
 const RELAY_DELAY: Duration = Duration::from_millis(1);
 /// A direct path that no longer carries full packets may be trusted for that
@@ -279,7 +280,7 @@ impl World {
             self.answer_stun(source, port, bytes);
             return Ok(());
         }
-        if self.nodes[host].port != port || !self.is_awake(host) {
+        if !self.is_awake(host) || !self.nodes[host].listens(port, source) {
             return Ok(());
         }
         self.take(host, Via::Direct(source), None, bytes)
@@ -457,6 +458,14 @@ impl World {
     fn transmit(&mut self, node: usize, peer: usize, via: Via, bytes: &[u8]) {
         match via {
             Via::Direct(to) => self.send_udp(node, to, bytes),
+            Via::Fan(to) => {
+                self.note(|| format!("{node} opens ports to {to}"));
+                self.nodes[node].fan = Some(to);
+                for port in Node::fan_ports() {
+                    self.sent[node] += 1;
+                    self.carry((node, port), to, bytes);
+                }
+            }
             Via::Relay if self.nodes[node].home.is_up() => {
                 let (now, key) = (self.local(node), self.nodes[peer].key);
                 let it = &mut self.nodes[node];
@@ -554,7 +563,7 @@ impl World {
     /// Sends a datagram into the network.
     pub(super) fn send_udp(&mut self, node: usize, to: SocketAddr, bytes: &[u8]) {
         self.sent[node] += 1;
-        let port = self.nodes[node].port;
+        let port = self.nodes[node].port_for(to);
         self.carry((node, port), to, bytes);
     }
 
@@ -587,15 +596,19 @@ impl World {
 
     fn answer_stun(&mut self, source: SocketAddr, port: u16, request: &[u8]) {
         let IpAddr::V4(ip) = source.ip() else { return };
-        if port != STUN_PORT || request.len() != 20 || self.relay.state != State::Up {
+        let known = [STUN_PORT, OTHER_PORT].contains(&port);
+        if !known || request.len() != 20 || self.relay.state != State::Up {
             return;
         }
         let mut answer = request.to_vec();
-        answer[..4].copy_from_slice(&[1, 1, 0, 12]);
+        answer[..4].copy_from_slice(&[1, 1, 0, 24]);
         answer.extend([0, 1, 0, 8, 0, 1]);
         answer.extend(source.port().to_be_bytes());
         answer.extend(ip.octets());
-        self.carry((self.nodes_len(), STUN_PORT), source, &answer);
+        answer.extend([0x80, 0x2c, 0, 8, 0, 1]);
+        answer.extend(OTHER_PORT.to_be_bytes());
+        answer.extend([0; 4]);
+        self.carry((self.nodes_len(), port), source, &answer);
     }
 
     /// Its addresses may be others.
@@ -690,10 +703,12 @@ impl World {
     /// lost by chance.
     fn arrives(&self, node: usize, peer: usize, addr: SocketAddr, size: usize) -> bool {
         let mut net = self.net.clone();
-        let from = (node, self.nodes[node].port);
+        let from = (node, self.nodes[node].port_for(addr));
         let there = net.carry(from, addr, size, self.now, &mut self.rng.clone());
         there.is_some_and(|there| {
-            there.host == peer && self.nodes[peer].port == there.port && self.is_awake(peer)
+            let it = &self.nodes[peer];
+            let open = it.port == there.port || it.lanes.get(&there.source) == Some(&there.port);
+            there.host == peer && open && self.is_awake(peer)
         })
     }
 

@@ -228,6 +228,7 @@ pub(super) fn move_node(
     let now = world.local(node);
     world.nodes[node].home.handle_move(now);
     world.nodes[node].reflector.handle_move(now);
+    world.nodes[node].forget_lanes();
     world.refresh(node);
     for core in world.nodes[node].cores.iter_mut().flatten() {
         core.handle_move(now);
@@ -271,6 +272,7 @@ pub(super) fn wake(world: &mut World, node: usize) -> Result<(), String> {
     }
     world.nodes[node].home.handle_move(now);
     world.nodes[node].reflector.handle_move(now);
+    world.nodes[node].forget_lanes();
     for core in world.nodes[node].cores.iter_mut().flatten() {
         core.handle_sleep(slept, now);
     }

@@ -215,7 +215,9 @@ async fn stun(url: &Url, port: u16) -> Result<String> {
             continue;
         };
         match stun::parse_response(&answer[..length]) {
-            Some((of, seen)) if of == id => return Ok(format!("{server} sees us as {seen}")),
+            Some(told) if told.id == id => {
+                return Ok(format!("{server} sees us as {}", told.addr));
+            }
             _ => {}
         }
     }
