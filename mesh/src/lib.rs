@@ -17,6 +17,9 @@
 
 mod control;
 mod error;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../tests/foreign/mod.rs"]
+mod foreign;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
