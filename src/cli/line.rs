@@ -150,6 +150,10 @@ enum Node {
     List(verb::node::List),
     /// Make a password for one login to a node over SSH, and show it as a QR code.
     Qr(verb::node::Qr),
+    /// Show how this node reaches the relay and the other nodes, and why not directly.
+    Status(verb::node::status::Status),
+    /// Print numbers of the node and of its ways, for monitoring (Prometheus' text format).
+    Metrics(verb::node::metrics::Metrics),
     /// Measure the way to a node.
     Ping(verb::node::Ping),
     /// Stop the node and end its sessions.
@@ -259,6 +263,12 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
         Verb::Node {
             verb: Some(Node::Ping(verb)),
         } => verb.run(cli).await,
+        Verb::Node {
+            verb: Some(Node::Status(verb)),
+        } => verb.run(cli).await,
+        Verb::Node {
+            verb: Some(Node::Metrics(verb)),
+        } => verb.run(cli).await,
         Verb::Network { verb } => verb.run(cli).await,
         Verb::Kv { verb } => verb.run(cli).await,
         Verb::Group { verb } => verb.run(cli).await,
@@ -363,6 +373,10 @@ mod tests {
             "cw network create alpha --use",
             "cw node",
             "cw node list",
+            "cw node status",
+            "cw node status dev-2 --json",
+            "cw node ping dev-2 -c 3 --json",
+            "cw node metrics",
             "cw attach",
             "cw attach dev-1:3 --read-only",
             "cw watch 1 --tail 50",

@@ -40,6 +40,12 @@ impl Network {
         self.name.to_string()
     }
 
+    /// Where its relay is.
+    #[must_use]
+    pub fn relay_url(&self) -> &str {
+        &self.membership.relay_url
+    }
+
     /// The values that the network shares.
     #[must_use]
     pub const fn shared(&self) -> &Shared {
@@ -86,6 +92,7 @@ impl Network {
                 "node_unknown",
                 format!("no node named {name:?} in this network"),
             )
+            .hint("'cw node list' shows them")
         };
         let name = name.parse::<NodeName>().map_err(|_| unknown())?;
         self.view().peers.get(&name).cloned().ok_or_else(unknown)

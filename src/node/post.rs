@@ -288,6 +288,13 @@ impl Post {
         books.outbox.get(id).cloned().or_else(late)
     }
 
+    /// How many letters wait to be carried.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let books = self.books.lock();
+        books.outbox.iter().filter(|r| r.state.waits()).count()
+    }
+
     /// The last letters in order; of one session, or of all.
     #[must_use]
     pub fn list(&self, from: Option<u32>, tail: usize) -> Vec<Record> {

@@ -1,7 +1,10 @@
-//! `cw doctor`: what is set, by what it was set, and what is wrong with it.
+//! `cw doctor`: what is set, by what it was set, and what is wrong with it and with the way to the
+//! relay and the other nodes.
 //!
 //! It reads and asks; it changes nothing and starts nothing. The exit status is 1 when something
 //! is wrong.
+
+mod network;
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -215,6 +218,7 @@ async fn node(cli: &Cli) -> Vec<Check> {
         Ok(other) => checks.push(Check::of("network", Err(other.unexpected()))),
         Err(error) => checks.push(Check::of("network", Err(error))),
     }
+    checks.extend(network::checks(&mut channel).await);
     checks
 }
 

@@ -15,6 +15,7 @@ pub mod deliver;
 pub mod doctor;
 pub mod errand;
 pub mod event;
+pub mod failure;
 pub mod group;
 pub mod health;
 pub mod hello;
@@ -49,6 +50,7 @@ pub mod tag;
 pub mod wait;
 pub mod watch;
 
+pub use failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -144,6 +146,10 @@ pub enum Call {
     RestartNode(process::Restart),
     /// While attached: here is my terminal; its descriptors come with this.
     LendTerminal,
+    /// How do you reach the relay and the other nodes?
+    NodeStatus(node::status::Status),
+    /// What have you counted?
+    NodeMetrics(node::metrics::Metrics),
 }
 
 /// An answer of a node, or a piece of one.
@@ -247,44 +253,10 @@ pub enum Reply {
     TerminalReturned,
     /// To `ListSessions` that asks for it.
     SessionTable(list::SessionTable),
-}
-
-/// How an error looks on the wire.
-#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
-pub struct Failure {
-    /// What was wrong.
-    pub message: String,
-    /// Stable; empty from nodes that have none.
-    #[serde(default)]
-    pub code: String,
-    /// What to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self {
-            message: error.message,
-            code: error.code,
-            hint: error.hint,
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        let code = if failure.code.is_empty() {
-            "failed".to_owned()
-        } else {
-            failure.code
-        };
-        Self {
-            code,
-            message: failure.message,
-            hint: failure.hint,
-        }
-    }
+    /// To `NodeStatus`.
+    NodeStanding(Box<node::status::Standing>),
+    /// To `NodeMetrics`.
+    NodeNumbers(node::metrics::Numbers),
 }
 
 impl Reply {
@@ -337,6 +309,8 @@ impl Call {
             | Self::KvWatch(_)
             | Self::ListNodes(_)
             | Self::PingNode(_)
+            | Self::NodeStatus(_)
+            | Self::NodeMetrics(_)
             | Self::JoinNetwork(_)
             | Self::RunErrand(_)
             | Self::RestartNode(_)
@@ -397,7 +371,9 @@ impl Call {
             | Self::KvDelete(_)
             | Self::KvList(_)
             | Self::KvWatch(_) => Action::Share,
-            Self::ListNodes(_) | Self::PingNode(_) => Action::Network,
+            Self::ListNodes(_) | Self::PingNode(_) | Self::NodeStatus(_) | Self::NodeMetrics(_) => {
+                Action::Network
+            }
             Self::JoinNetwork(_)
             | Self::RunErrand(_)
             | Self::StopNode(_)
@@ -480,6 +456,8 @@ impl Call {
             Self::KvWatch(call) => call.handle(context).await,
             Self::ListNodes(call) => call.handle(context).await,
             Self::PingNode(call) => call.handle(context).await,
+            Self::NodeStatus(call) => call.handle(context).await,
+            Self::NodeMetrics(call) => call.handle(context),
             Self::JoinNetwork(call) => call.handle(context).await,
             Self::RunErrand(call) => call.handle(context).await,
             Self::StopNode(call) => Ok(call.handle(context)),

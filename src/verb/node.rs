@@ -1,5 +1,8 @@
 //! `cw node list` and `cw node ping`: the nodes of the network, how each is reached and how long
-//! it takes to answer.
+//! it takes to answer. More about the ways is in [`status`], and for monitoring in [`metrics`].
+
+pub mod metrics;
+pub mod status;
 
 use std::time::Duration;
 
@@ -38,12 +41,16 @@ pub struct List {
 #[derive(Args, Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Ping {
     /// The node.
-    #[arg(value_parser = crate::locator::node_name)]
+    #[arg(value_parser = crate::locator::node_name, add = super::complete::nodes())]
     pub node: String,
     /// How many times, one second apart.
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     #[serde(skip)]
     pub count: u32,
+    /// Print JSON.
+    #[arg(short, long)]
+    #[serde(skip)]
+    pub json: bool,
 }
 
 /// The answer to `list`.
@@ -241,24 +248,97 @@ impl List {
     }
 }
 
+/// What many pings come to.
+#[derive(Default, Serialize)]
+struct Pings {
+    node: String,
+    sent: u32,
+    answered: u32,
+    /// Which part was not answered, 0 to 1.
+    loss: f64,
+    rtt_ms: Option<Spread>,
+    pongs: Vec<Option<Pong>>,
+}
+
+#[derive(Serialize)]
+struct Spread {
+    min: f64,
+    avg: f64,
+    max: f64,
+}
+
+impl Pings {
+    fn of(node: String, pongs: Vec<Option<Pong>>) -> Self {
+        let rtts: Vec<_> = pongs.iter().flatten().map(|pong| pong.rtt_ms).collect();
+        let (sent, answered) = (pongs.len() as u32, rtts.len() as u32);
+        Self {
+            node,
+            sent,
+            answered,
+            loss: f64::from(sent - answered) / f64::from(sent.max(1)),
+            rtt_ms: (answered > 0).then(|| Spread {
+                min: rtts.iter().copied().fold(f64::INFINITY, f64::min),
+                avg: rtts.iter().sum::<f64>() / f64::from(answered),
+                max: rtts.iter().copied().fold(0.0, f64::max),
+            }),
+            pongs,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut out = format!(
+            "{} of {} answered, {:.0} % lost",
+            self.answered,
+            self.sent,
+            self.loss * 100.0
+        );
+        if let Some(Spread { min, avg, max }) = &self.rtt_ms {
+            out += &format!(", round trip min/avg/max {min:.2}/{avg:.2}/{max:.2} ms");
+        }
+        out
+    }
+}
+
 impl Ping {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
         let mut channel = cli.open().await?;
+        let mut pongs = Vec::new();
+        let mut last = None;
         for round in 0..self.count {
             if round > 0 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             match channel.call(&Call::PingNode(self.clone())).await? {
                 Reply::NodePong(pong) => {
-                    cli.print(&format!(
-                        "pong from {} in {:.2} ms ({})\n",
-                        self.node, pong.rtt_ms, pong.path
-                    ))?;
+                    if !self.json {
+                        cli.print(&format!(
+                            "pong from {} in {:.2} ms ({})\n",
+                            self.node, pong.rtt_ms, pong.path
+                        ))?;
+                    }
+                    pongs.push(Some(pong));
+                }
+                // Of many, one may be lost; any other error ends them.
+                Reply::Error(failure) if is_loss(&failure.code) => {
+                    if !self.json && self.count > 1 {
+                        cli.note(&format!("no answer: {}", show::clean(&failure.message)));
+                    }
+                    pongs.push(None);
+                    last = Some(failure);
                 }
                 other => return Err(other.unexpected()),
             }
         }
-        Ok(())
+        let pings = Pings::of(self.node, pongs);
+        if self.json {
+            cli.print_json(&pings)?;
+        } else if self.count > 1 {
+            cli.note(&pings.text());
+        }
+        match last.filter(|_| pings.answered == 0) {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
@@ -281,6 +361,10 @@ impl Ping {
             rtt_ms: milliseconds(pong.rtt),
         }))
     }
+}
+
+fn is_loss(code: &str) -> bool {
+    ["timeout", "peer_unreachable", "relay_unreachable"].contains(&code)
 }
 
 fn path_text(path: &mesh::io::Path) -> String {

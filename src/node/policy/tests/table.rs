@@ -78,7 +78,9 @@ fn row(call: &Call) -> (Class, Option<&'static str>) {
         Call::RunErrand(_) => (Rule, Some("StopNode")),
         Call::StopNode(_) => (Rule, Some("RestartNode")),
         Call::RestartNode(_) => (Rule, Some("LendTerminal")),
-        Call::LendTerminal => (Greet, None),
+        Call::LendTerminal => (Greet, Some("NodeStatus")),
+        Call::NodeStatus(_) => (Network, Some("NodeMetrics")),
+        Call::NodeMetrics(_) => (Network, None),
     }
 }
 
@@ -103,7 +105,7 @@ fn sample(name: &str) -> Call {
         call["until"] = "".into();
         call["session"] = TARGET.into();
     }
-    if name == "PingNode" {
+    if name == "PingNode" || name == "NodeStatus" {
         call["node"] = "dev-2".into();
     }
     serde_json::from_value(call).unwrap_or_else(|error| panic!("{name}: {error}"))
