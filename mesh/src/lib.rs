@@ -17,7 +17,7 @@
 
 mod control;
 mod error;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 #[path = "../tests/foreign/mod.rs"]
 mod foreign;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -5,6 +5,8 @@
 //! is seen outside. On their side the kernel has an interface with the address fd09::1, on ours
 //! there is a [`Tunnel`] and just enough of ICMPv6 to ask and to answer.
 
+#![cfg(target_os = "linux")]
+
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
