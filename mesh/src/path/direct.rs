@@ -29,6 +29,8 @@ pub(super) struct Direct {
     waiting_since: Option<Instant>,
     /// When the oldest packet went out after which nothing has come in.
     silent_since: Option<Instant>,
+    /// When the last packet went out.
+    last_sent: Option<Instant>,
     next_probe: Instant,
     /// `silent_since` is too long ago.
     silent: bool,
@@ -56,6 +58,7 @@ impl Direct {
             confirmed: now,
             waiting_since: None,
             silent_since: None,
+            last_sent: None,
             next_probe: now + HEARTBEAT,
             silent: false,
             suspect: false,
@@ -65,10 +68,10 @@ impl Direct {
     /// A probe that went out at `sent` has been answered again. That says nothing
     /// about what was sent after it.
     pub(super) fn confirm(&mut self, sent: Instant, now: Instant) {
-        let silent_since = self.silent_since.filter(|since| *since > sent);
         let rtt = now.saturating_duration_since(sent);
         *self = Self {
-            silent_since,
+            silent_since: self.silent_after(sent),
+            last_sent: self.last_sent,
             ..Self::new(self.addr, rtt, now)
         };
     }
@@ -83,6 +86,7 @@ impl Direct {
     /// Something is being sent.
     pub(super) fn handle_sent(&mut self, now: Instant) {
         self.silent_since.get_or_insert(now);
+        self.last_sent = Some(now);
     }
 
     /// Something authentic came in this way. What comes earlier than a round
@@ -91,9 +95,17 @@ impl Direct {
     pub(super) fn handle_heard(&mut self, now: Instant) {
         let could_answer = |since: Instant| now.saturating_duration_since(since) >= self.rtt;
         if self.silent_since.is_some_and(could_answer) {
-            self.silent_since = None;
+            self.silent_since = now.checked_sub(self.rtt).and_then(|at| self.silent_after(at));
             self.silent = false;
         }
+    }
+
+    /// Since when nothing has come in, if what was sent until `arrived` did
+    /// arrive. Of what was sent later the last packet stands for all.
+    fn silent_after(&self, arrived: Instant) -> Option<Instant> {
+        let later = |at: &Instant| *at > arrived;
+        let first = self.silent_since.filter(later);
+        first.or_else(|| self.last_sent.filter(later))
     }
 
     /// The path is used again after a pause. Questions from before it say
@@ -170,7 +182,10 @@ mod tests {
         direct.handle_sent(start + ms(510));
         direct.confirm(start + ms(500), start + ms(600));
         assert!(!direct.in_doubt(start + ms(600)));
-        let silent = start + ms(510) + SILENCE;
+        // Nor does what comes before a round trip is over, about the last packet.
+        direct.handle_sent(start + ms(580));
+        direct.handle_heard(start + ms(615));
+        let silent = start + ms(580) + SILENCE;
         assert_eq!(direct.probe_at(), silent);
         assert_eq!(direct.check(silent), Check::Probe);
         assert!(direct.in_doubt(silent));
