@@ -95,7 +95,9 @@ impl Direct {
     pub(super) fn handle_heard(&mut self, now: Instant) {
         let could_answer = |since: Instant| now.saturating_duration_since(since) >= self.rtt;
         if self.silent_since.is_some_and(could_answer) {
-            self.silent_since = now.checked_sub(self.rtt).and_then(|at| self.silent_after(at));
+            self.silent_since = now
+                .checked_sub(self.rtt)
+                .and_then(|at| self.silent_after(at));
             self.silent = false;
         }
     }

@@ -57,7 +57,7 @@ async fn relay(url: &str) -> Vec<Check> {
                 "http",
                 format!("{over}, answered in {took:.0} ms"),
             )];
-            checks.extend(date(&head).map(|theirs| self::clock(theirs, show::now_ms() / 1000)));
+            checks.extend(date(&head).map(|theirs| clock(theirs, show::now_ms() / 1000)));
             checks
         }
         Err(error) => vec![Check::bad("http", error.message.clone(), hint(url, &error))],
