@@ -17,6 +17,8 @@ const FULL: usize = 64 << 20;
 const LESS: usize = 8 << 20;
 /// Columns of a line, with its end.
 const LINE: usize = 80;
+/// So many of the last bytes, at least, are looked at for the end.
+const TAIL: usize = 64 * 1024;
 /// A server is done when it has used no processor for this long.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -55,6 +57,8 @@ struct Figures {
     cpu_detached: Samples,
     client: Samples,
     sent: Samples,
+    /// 1 for a round in which the terminal got every byte.
+    whole: Samples,
 }
 
 /// Measures and prints.
@@ -103,6 +107,7 @@ fn print(peers: &[Peer], figures: &[Figures]) {
     );
     table("  cpu of the client", "ms/MB", false, |f| &f.client, "");
     table("  sent to the terminal", "MB", false, |f| &f.sent, "");
+    table("  rounds with every byte", "", false, |f| &f.whole, "");
     table(
         "cat 64 MiB, detached",
         "MB/s",
@@ -119,7 +124,7 @@ fn print(peers: &[Peer], figures: &[Figures]) {
     );
 }
 
-/// With a client at the terminal, which must get everything.
+/// With a client at the terminal.
 fn attached(peer: &Peer, round: usize, text: &Text, figures: &mut Figures) -> Result<()> {
     let name = format!("a{round}");
     let mut stage = Stage::new(peer.dir(), &name)?;
@@ -131,13 +136,14 @@ fn attached(peer: &Peer, round: usize, text: &Text, figures: &mut Figures) -> Re
     let before = [process::cpu(&servers), process::cpu(&[terminal.pid()])];
     let start = Instant::now();
     stage.go()?;
-    let sent = receive(&mut terminal, peer.kind.passes().then_some(&text.shown[..]))?;
+    let received = receive(&mut terminal, peer.kind, text)?;
     let time = start.elapsed();
     stage.wait()?;
     settle(&servers);
     let mb = text.shown.len() as f64 / 1e6;
     figures.attached.number(mb / time.as_secs_f64());
-    figures.sent.number(sent as f64 / 1e6);
+    figures.sent.number(received.sent as f64 / 1e6);
+    figures.whole.number(f64::from(u8::from(received.whole)));
     figures
         .cpu
         .number((process::cpu(&servers) - before[0]) * 1e3 / mb);
@@ -148,12 +154,22 @@ fn attached(peer: &Peer, round: usize, text: &Text, figures: &mut Figures) -> Re
     stage.go()
 }
 
-/// Reads what the program prints; with `exactly` every byte of it must be there, in order.
-/// Otherwise the peer paints, and only what it shows at last counts.
-fn receive(terminal: &mut Terminal, exactly: Option<&[u8]>) -> Result<u64> {
-    let Some(expected) = exactly else {
-        return terminal.read_until(DONE);
-    };
+/// What a terminal got.
+struct Received {
+    /// Bytes.
+    sent: u64,
+    /// Whether that was every byte of the program, in order.
+    whole: bool,
+}
+
+/// Reads what the program prints, to its end. Who passes bytes on passes every one of them; ours
+/// may repaint a terminal that is far behind, and then must show the last lines. Others paint as
+/// they like.
+fn receive(terminal: &mut Terminal, kind: Kind, text: &Text) -> Result<Received> {
+    if !kind.passes() {
+        let sent = terminal.read_until(DONE)?;
+        return Ok(Received { sent, whole: false });
+    }
     let mut head = Vec::new();
     let start = loop {
         head.extend_from_slice(terminal.read()?);
@@ -161,27 +177,87 @@ fn receive(terminal: &mut Terminal, exactly: Option<&[u8]>) -> Result<u64> {
             break at + BEGIN.len();
         }
     };
-    let mut seen = head.len() - start;
+    let mut check = Check::new(&text.shown);
+    check.feed(&head[start..]);
+    while !check.done {
+        check.feed(terminal.read()?);
+    }
     ensure!(
-        expected.starts_with(&head[start..]),
-        "the first bytes are others"
+        check.is_whole() || kind == Kind::Cw,
+        "other bytes after {}",
+        check.same
     );
-    let mut end = Vec::new();
-    while seen < expected.len() {
-        let bytes = terminal.read()?;
-        let here = bytes.len().min(expected.len() - seen);
-        ensure!(
-            bytes[..here] == expected[seen..seen + here],
-            "other bytes after {seen}"
-        );
-        seen += here;
-        end.extend_from_slice(&bytes[here..]);
+    ensure!(
+        check.is_whole() || check.shows_the_end(),
+        "the last lines are not there"
+    );
+    Ok(Received {
+        sent: (start + check.total) as u64,
+        whole: check.is_whole(),
+    })
+}
+
+/// What is known of the bytes so far.
+struct Check<'a> {
+    expected: &'a [u8],
+    /// So many are as expected.
+    same: usize,
+    total: usize,
+    /// The last of them.
+    tail: Vec<u8>,
+    /// The end was among them.
+    done: bool,
+}
+
+impl<'a> Check<'a> {
+    const fn new(expected: &'a [u8]) -> Self {
+        Self {
+            expected,
+            same: 0,
+            total: 0,
+            tail: Vec::new(),
+            done: false,
+        }
     }
-    let mut total = (head.len() + expected.len()) as u64;
-    if memchr::memmem::find(&end, DONE).is_none() {
-        total += terminal.read_until(DONE)?;
+
+    fn feed(&mut self, bytes: &[u8]) {
+        if self.same == self.total && self.same < self.expected.len() {
+            let rest = &self.expected[self.same..];
+            let len = bytes.len().min(rest.len());
+            let same = if bytes[..len] == rest[..len] {
+                len
+            } else {
+                bytes.iter().zip(rest).take_while(|(a, b)| a == b).count()
+            };
+            self.same += same;
+        }
+        self.total += bytes.len();
+        // Only now and then, for it takes time from who reads.
+        if self.tail.len() > 2 * TAIL {
+            self.tail.drain(..TAIL);
+        }
+        let seen = self.tail.len().saturating_sub(DONE.len());
+        self.tail.extend_from_slice(bytes);
+        self.done |= memchr::memmem::find(&self.tail[seen..], DONE).is_some();
     }
-    Ok(total)
+
+    fn is_whole(&self) -> bool {
+        self.same == self.expected.len()
+    }
+
+    /// Whether the last lines came last, in order; how they are put on the screen is not our
+    /// business.
+    fn shows_the_end(&self) -> bool {
+        let numbers = self.expected.len() / (LINE + 1);
+        let mut at = 0;
+        (numbers - 10..numbers).all(|number| {
+            let found = memchr::memmem::find(&self.tail[at..], format!("{number:08}").as_bytes());
+            found.is_some_and(|found| {
+                at += found + 8;
+                true
+            })
+        })
+    }
 }
 
 /// With nobody attached; for the terminal as it is, somebody who reads it.
@@ -200,7 +276,7 @@ fn detached(peer: &Peer, round: usize, text: &Text, figures: &mut Figures) -> Re
     let start = Instant::now();
     stage.go()?;
     if let Some(terminal) = &mut terminal {
-        receive(terminal, Some(&text.shown))?;
+        receive(terminal, peer.kind, text)?;
     }
     stage.wait()?;
     let time = start.elapsed();

@@ -46,6 +46,12 @@ pub fn run(program: &Path) -> Result<()> {
     for peer in all(program)?.into_iter().skip(1) {
         entries.push(Entry::start(peer)?);
     }
+    std::thread::sleep(SETTLE);
+    for entry in &mut entries {
+        let memory = entry.memory();
+        ensure!(memory > 0.0, "{} has no process", entry.peer.name());
+        entry.none.number(memory);
+    }
     for entry in &mut entries {
         entry.grow(SOME)?;
     }
@@ -148,15 +154,15 @@ impl Entry {
             wakes: Samples::default(),
         };
         match entry.peer.kind {
-            // Starts a node that has no session yet.
-            Kind::Cw => drop(entry.peer.run(entry.peer.command(&["start"]))?),
+            // A node that has no session, but has had one.
+            Kind::Cw => {
+                entry.peer.run(entry.peer.launch("first", "exit 0"))?;
+                entry.peer.run(entry.peer.command(&["wait", "first"]))?;
+                entry.peer.run(entry.peer.command(&["list"]))?;
+            }
             Kind::Shpool => {}
             _ => drop(entry.one()?),
         }
-        std::thread::sleep(Duration::from_secs(1));
-        let memory = entry.memory();
-        ensure!(memory > 0.0, "{} has no process", entry.peer.name());
-        entry.none.number(memory);
         Ok(entry)
     }
 
