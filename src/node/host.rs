@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::network::{self, Network};
 use super::post::Post;
+use super::rest::Rest;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::home::{Home, write_private};
@@ -50,6 +51,8 @@ pub struct Host {
     /// Joining is done by one at a time.
     joining: tokio::sync::Mutex<()>,
     ended: watch::Sender<Option<Ending>>,
+    /// What happens between calls.
+    pub(super) rest: Arc<Rest>,
 }
 
 impl Host {
@@ -84,7 +87,9 @@ impl Host {
             no_network: RwLock::new(None),
             joining: tokio::sync::Mutex::new(()),
             ended: watch::Sender::new(None),
+            rest: Arc::default(),
         });
+        tokio::spawn(Arc::clone(&host.rest).run());
         host.post.start(&host).await;
         Ok(host)
     }

@@ -278,6 +278,7 @@ async fn handle(
     channel: &mut Channel,
     modern: &mut bool,
 ) -> Result<Reply> {
+    host.rest.handle_call();
     let judge = Judge {
         host: Arc::clone(host),
         caller: caller.clone(),

@@ -41,6 +41,7 @@ mod pump;
 mod recording;
 mod recover;
 mod replay;
+mod rest;
 mod runtime;
 mod screen;
 mod segments;
@@ -59,6 +60,7 @@ pub use look::Shown;
 pub use messages::PendingReply;
 pub use options::{LaunchSpec, Options};
 pub use recording::{Played, Recording};
+pub use rest::give_back_text;
 pub use sessions::{Kept, Sessions};
 pub use subscribe::{Filter, Notice, Subscription};
 

@@ -23,8 +23,11 @@ use super::lock;
 use super::node::Node;
 use super::proto::{ToKeeper, ToNode, VERSION};
 use super::upgrade;
-use crate::io::platform;
+use crate::io::{give_back_text, platform};
 use crate::{Error, Outcome};
+
+/// After so much time in which nothing has happened, memory is given back.
+const REST: Duration = Duration::from_secs(5);
 
 /// A keeper of a directory that nobody works in yet.
 pub(super) fn run(dir: &Path, node_argv: &[OsString]) -> Result<ExitCode, Error> {
@@ -75,6 +78,8 @@ struct Keeper {
     stopping: bool,
     /// The program that is to be the keeper.
     upgrade: Option<PathBuf>,
+    /// When memory is to be given back; not again until something happens.
+    rest_at: Option<Instant>,
 }
 
 struct Connection {
@@ -104,6 +109,7 @@ impl Keeper {
             greeted: false,
             stopping: false,
             upgrade: None,
+            rest_at: Some(Instant::now() + REST),
         })
     }
 
@@ -188,7 +194,7 @@ impl Keeper {
     }
 
     /// Sleeps until something happens.
-    fn wait(&self) -> Result<(), Error> {
+    fn wait(&mut self) -> Result<(), Error> {
         let mut fds = vec![PollFd::new(&self.signals.wake, PollFlags::IN)];
         if let Some(link) = &self.link {
             let mut interest = PollFlags::IN;
@@ -200,9 +206,22 @@ impl Keeper {
         if let Some(pidfd) = self.node.pidfd() {
             fds.push(PollFd::new(pidfd, PollFlags::IN));
         }
-        let timeout = self.node.poll_timeout(Instant::now()).map(to_timespec);
+        let now = Instant::now();
+        let rest = self.rest_at.map(|at| at.saturating_duration_since(now));
+        let due = [self.node.poll_timeout(now), rest];
+        let timeout = due.into_iter().flatten().min().map(to_timespec);
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(0) => {
+                let now = Instant::now();
+                if self.rest_at.take_if(|at| *at <= now).is_some() {
+                    give_back_text();
+                }
+                Ok(())
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {
+                self.rest_at = Some(Instant::now() + REST);
+                Ok(())
+            }
             Err(errno) => Err(Error::io("poll", errno.into())),
         }
     }
