@@ -73,7 +73,7 @@ impl Error {
             "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
             | "relay_unreachable" | "no_network" | "not_joined" | "network_deleted"
             | "node_not_running" | "connection_lost" | "relay_untrusted" | "relay_invalid"
-            | "tls" | "node_unresponsive" => 5,
+            | "tls" | "node_unresponsive" | "keeper_unavailable" => 5,
             "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined"
             | "conflict" | "group_taken" | "last_owner" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
@@ -150,6 +150,9 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "relay_unreachable" => "check the relay's URL and that it is running",
         "invite_malformed" => "copy all of it, from CW-INV- to the end",
         "disk_full" => "free some space; nothing was lost",
+        "keeper_unavailable" => {
+            "if the 'cw keeper' of this directory was stopped, 'kill -CONT' lets it go on"
+        }
         "too_many_files" => {
             "end some sessions, or raise the limit ('ulimit -n') and run 'cw stop' and 'cw start'"
         }

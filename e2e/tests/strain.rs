@@ -62,6 +62,25 @@ fn a_node_that_hangs_is_told_and_replaced() {
     });
 }
 
+#[test]
+fn a_keeper_that_hangs_is_told_by_a_launch_and_the_rest_goes_on() {
+    case(&Local::new(CW), |local| {
+        let (cw, home) = (local.cw(), local.home());
+        steps::launch(cw, "coder", &ECHO);
+        let keeper = home.pid(Part::Keeper).expect("it runs");
+        kill_process(keeper, Signal::STOP).expect("it lives");
+        let asked = cw.start(&["launch", "late", "--", "sleep", "100000"]);
+        let told = asked.wait(PATIENCE * 2).fails("keeper_unavailable");
+        assert_eq!(told.hints("kill -CONT").status, Some(5));
+        answers(cw, "coder", "one");
+        kill_process(keeper, Signal::CONT).expect("it lives");
+        steps::launch(cw, "later", &ECHO);
+        answers(cw, "later", "two");
+        let list = cw.run(&["list"]).ok();
+        assert!(!list.stdout.contains("late "), "{list}");
+    });
+}
+
 /// A small disk that only this test's processes see, and a ballast on it.
 struct Disk {
     /// Holds the mount namespace; nobody has it any more when this is gone.

@@ -22,9 +22,12 @@ use super::{Keeper, Link};
 use crate::io::platform;
 use crate::{Ended, Error, Outcome, SessionId, Usage};
 
-/// How long a keeper may take to answer: it does nothing that takes long,
-/// except to start a program from a slow disk.
+/// How long a keeper may take to greet a node that has just started.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take to start a program: it does nothing else that takes
+/// long, and somebody waits for it.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long to wait for a new keeper before a launch fails.
 const REPLACEMENT: Duration = Duration::from_secs(10);
@@ -141,10 +144,14 @@ impl Client {
                 return Err(unavailable(error));
             }
         }
-        match tokio::time::timeout(PATIENCE, answered).await {
+        match tokio::time::timeout(ANSWER, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::KeeperUnavailable("it died".into())),
-            Err(_) => Err(Error::KeeperUnavailable("it does not answer".into())),
+            Err(_) => {
+                let seconds = ANSWER.as_secs();
+                let silent = format!("it has not answered within {seconds} s");
+                Err(Error::KeeperUnavailable(silent))
+            }
         }
     }
 
