@@ -11,8 +11,9 @@ use super::{From, Reader, unix_ms_now};
 use crate::{Error, EventKind, SessionId, Size};
 
 /// A client that is so many bytes behind is better served by what the screen
-/// shows now: at 2 MB/s it would look at the past for two seconds. One on the
-/// same machine keeps pace with any program.
+/// shows now: at 2 MB/s it would look at the past for two seconds. On a busy
+/// machine even a fast one is, when a program prints tens of megabytes; its
+/// program is not slowed down for it.
 const FAR_BEHIND: u64 = 4 * 1024 * 1024;
 
 /// Undoes what a program may have done to a client's terminal, without touching
@@ -128,9 +129,16 @@ impl Attachment {
             Err(error) => return Err(error),
         };
         self.reader = desk.log.reader(From::Offset(to))?;
-        let repaint = [UNDO, &repaint].concat().into();
+        let gap = gap(to.saturating_sub(from));
+        let repaint = [UNDO, gap.as_bytes(), &repaint].concat().into();
         Ok(Some(CatchUp { repaint, from, to }))
     }
+}
+
+/// Says under what the terminal shows, with which it goes up, that something is missing there.
+fn gap(bytes: u64) -> String {
+    let mib = bytes.div_ceil(1024 * 1024);
+    format!("\x1b[999;1H\r\n[cw] {mib} MiB of output are only in the log\r\n")
 }
 
 impl Seat {

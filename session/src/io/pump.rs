@@ -50,7 +50,7 @@ const PAGES: usize = 8;
 /// What a pipe counts in, bytes.
 const PAGE: usize = 4096;
 
-/// Moves in a row before others get a turn.
+/// Moves after which lines are counted, though there is more to move.
 const TURN: u32 = 4;
 
 /// Bytes whose lines are counted in a row before others get a turn.
@@ -148,11 +148,16 @@ impl Pump {
             }
             match taken {
                 Taken::Some => {
+                    // Before the terminal is asked for more: who waits for this
+                    // shows it within the same turn. A terminal takes at most
+                    // 64 KiB at a time: were more moved in a turn, it would
+                    // fall behind however fast it is.
+                    self.store().await;
                     moved += 1;
                     if moved % TURN == 0 {
                         self.count().await;
-                        tokio::task::yield_now().await;
                     }
+                    tokio::task::yield_now().await;
                 }
                 Taken::Nothing => {
                     self.count().await;

@@ -76,6 +76,11 @@ async fn w08_a_client_far_behind_is_repainted_and_told_of_the_gap() {
         let skipped = client.catch_up().await.unwrap().unwrap();
         assert_eq!((skipped.from, skipped.to), (heard, all.offset()));
         assert!(skipped.repaint.len() < 128 * 1024);
+        let said = String::from_utf8_lossy(&skipped.repaint).into_owned();
+        let missing = (skipped.to - skipped.from).div_ceil(1 << 20);
+        assert!(said.contains(&format!(
+            "\r\n[cw] {missing} MiB of output are only in the log\r\n"
+        )));
         shown.feed(&skipped.repaint);
         assert_eq!(shown.text(0)[0], "the end");
         assert_eq!(client.catch_up().await.unwrap(), None);
