@@ -163,7 +163,16 @@ impl LiveScreen {
     pub(super) fn attach(&self) -> Result<(Bytes, u64, Vec<u8>), Error> {
         let mut live = self.live.lock();
         let mut answers = Vec::new();
-        while self.read(&mut live, &mut answers)? {}
+        // As far as there is output now: what comes meanwhile follows, and a
+        // program that prints faster than it is read here is not chased.
+        let end = self.log.state().end;
+        loop {
+            // Sizes that the terminal was given at the end count, too.
+            let whole = live.now.as_ref().is_some_and(|now| now.at >= end);
+            if !self.read(&mut live, &mut answers)? || whole {
+                break;
+            }
+        }
         let now = live.now.as_ref().ok_or(Error::SessionEnded(self.id))?;
         let mut lines = LINES;
         let mut restore = now.screen.restore(lines);
