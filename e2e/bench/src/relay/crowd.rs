@@ -124,8 +124,10 @@ impl Crowd {
         read: impl FnOnce(&str) -> Result<News, E>,
     ) -> Result<Arc<Heard>, E> {
         let key = sketch(text.as_bytes());
-        let known = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(&key).filter(|heard| heard.text == text).cloned();
+        let known = {
+            let kept = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+            kept.get(&key).filter(|heard| heard.text == text).cloned()
+        };
         if let Some(known) = known {
             return Ok(known);
         }
