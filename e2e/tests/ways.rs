@@ -90,29 +90,32 @@ fn a_direct_way_is_shown_with_all_that_is_known_of_it() {
                 "{pings}"
             );
 
-            let metrics = here.ok(&["node", "metrics"]);
-            for line in [
-                "codewire_node_relay_connected 1",
-                "codewire_node_nat{kind=\"none\"} 1",
-                "codewire_node_peer_online{peer=\"dev-2\"} 1",
-                "codewire_node_peer_path{peer=\"dev-2\",path=\"direct\"} 1",
-                "# TYPE codewire_node_udp_sent_bytes_total counter",
-            ] {
-                assert!(
-                    metrics.lines().any(|l| l == line),
-                    "{line} is not in\n{metrics}"
-                );
-            }
-            let sent = number(&metrics, "codewire_node_udp_sent_bytes_total");
-            assert!(sent > 0.0, "{metrics}");
-            assert!(number(&metrics, "codewire_node_relay_rtt_seconds") > 0.0);
-
+            numbers_are_told(&here);
             let doctor = here.run(&["doctor"]).ok();
             for line in ["ok  http", "ok  clock", "ok  udp", "ok  paths"] {
                 assert!(doctor.stdout.contains(line), "{line}: {doctor}");
             }
         },
     );
+}
+
+fn numbers_are_told(cw: &Cw) {
+    let metrics = cw.ok(&["node", "metrics"]);
+    for line in [
+        "codewire_node_relay_connected 1",
+        "codewire_node_nat{kind=\"none\"} 1",
+        "codewire_node_peer_online{peer=\"dev-2\"} 1",
+        "codewire_node_peer_path{peer=\"dev-2\",path=\"direct\"} 1",
+        "# TYPE codewire_node_udp_sent_bytes_total counter",
+    ] {
+        assert!(
+            metrics.lines().any(|l| l == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    let sent = number(&metrics, "codewire_node_udp_sent_bytes_total");
+    assert!(sent > 0.0, "{metrics}");
+    assert!(number(&metrics, "codewire_node_relay_rtt_seconds") > 0.0);
 }
 
 fn number(metrics: &str, name: &str) -> f64 {

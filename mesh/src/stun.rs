@@ -207,7 +207,7 @@ mod tests {
         }
         // Whose id is not asked for is not believed: see `reflect`.
         assert_eq!(
-            parse_response(&turned(8, 0)).map(|(id, _)| id == ID),
+            parse_response(&turned(8, 0)).map(|answer| answer.id == ID),
             Some(false)
         );
     }
