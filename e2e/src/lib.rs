@@ -21,6 +21,7 @@ pub mod faults;
 pub mod history;
 pub mod home;
 pub mod kind;
+pub mod lab;
 pub mod local;
 pub mod member;
 pub mod namespaces;
