@@ -154,7 +154,9 @@ fn cables(substrate: &dyn Substrate) {
     if substrate.cut(Host::Dev2) {
         steps::wait_for_node(&here, "dev-2", "offline", |node| node["online"] == false);
         substrate.heal(Host::Dev2);
-        steps::wait_until_heard(&here, "dev-2:tester", "back?");
+        // The connection may know for a while only that it was cut.
+        let limit = 3 * steps::RECOVERY;
+        steps::wait_until_heard_within(&here, "dev-2:tester", "back?", limit);
         steps::wait_until_online(substrate);
     }
     if substrate.way() == Way::Direct {

@@ -237,8 +237,12 @@ mod tests {
             ("one endpoint, cut".to_owned(), full(3, 17)),
             ("a pong without an address".to_owned(), full(5, 8)),
             ("a pong with half an address".to_owned(), full(5, 8 + 17)),
+            ("outside of nothing".to_owned(), vec![9]),
+            ("outside with half an address".to_owned(), full(9, 1 + 17)),
+            ("a door without an address".to_owned(), vec![10]),
+            ("a door with half an address".to_owned(), full(10, 17)),
         ];
-        for kind in [0].into_iter().chain(9..=255) {
+        for kind in [0].into_iter().chain(12..=255) {
             rows.push((format!("kind {kind}"), full(kind, QUIC_MTU)));
         }
         for kind in [1, 2, 6, 7] {

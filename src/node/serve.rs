@@ -30,6 +30,9 @@ const ENVELOPE_WAIT: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, which is a lack of descriptors and passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is tried again to look up who calls, with that pause between.
+const IDENTIFY_TRIES: u32 = 20;
+
 /// Binds the socket, 0600. The keeper's lock says that no other node lives here, so a socket that
 /// is there already is a dead one's.
 pub(super) fn listen(home: &Home) -> Result<UnixListener> {
@@ -56,9 +59,11 @@ pub(super) async fn local(listener: UnixListener, host: Arc<Host>) -> Result<()>
         };
         match listener.accept().await {
             Ok((stream, _)) => {
+                // Before the next one is accepted, which would take a descriptor that this may need.
+                let caller = identify_patiently(&host, &stream).await;
                 let host = Arc::clone(&host);
                 tokio::spawn(async move {
-                    client(&host, stream).await;
+                    client(&host, stream, caller).await;
                     drop(place);
                 });
             }
@@ -71,8 +76,8 @@ pub(super) async fn local(listener: UnixListener, host: Arc<Host>) -> Result<()>
 }
 
 /// One client of the Unix socket, until it leaves or says something that is not a call.
-async fn client(host: &Arc<Host>, stream: UnixStream) {
-    let caller = match identify(host, &stream) {
+async fn client(host: &Arc<Host>, stream: UnixStream, caller: Result<Caller>) {
+    let caller = match caller {
         Ok(caller) => caller,
         Err(error) => {
             tracing::info!(%error, "a client was turned away");
@@ -150,6 +155,20 @@ async fn refuse(channel: &mut Channel, error: Error) {
     // The client may be gone already.
     let _ = channel.sender.send(&Reply::Error(error.into())).await;
     channel.sender.finish().await;
+}
+
+/// As [`identify`], in a while when there is no descriptor for it now.
+async fn identify_patiently(host: &Host, stream: &UnixStream) -> Result<Caller> {
+    let mut found = identify(host, stream);
+    for _ in 0..IDENTIFY_TRIES {
+        match &found {
+            Err(error) if error.code == "too_many_files" => {}
+            _ => break,
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        found = identify(host, stream);
+    }
+    found
 }
 
 /// The process at the other end, and the session it is in.

@@ -159,14 +159,31 @@ async fn put_aside(data: &DataDir) -> Result<PathBuf> {
     if let Err(error) = store::settle(&database).await {
         tracing::warn!(%error, "the present database is kept as it is");
     }
-    let aside = data.path(&format!("before-restore-{}", super::clock::unix_now()));
-    let made = fs::DirBuilder::new().mode(0o700).create(&aside);
-    made.map_err(|error| failed(&aside, &error))?;
+    let aside = make_aside(data)?;
     for name in [DATABASE].iter().chain(&BESIDE).chain(&KEYS) {
         copy_file(&data.path(name), &aside.join(name))?;
     }
     sync(&aside)?;
     Ok(aside)
+}
+
+/// A new directory, named by the time.
+fn make_aside(data: &DataDir) -> Result<PathBuf> {
+    let now = super::clock::unix_now();
+    let mut failure = None;
+    // Two within a second are told apart.
+    for number in 1..=100 {
+        let name = match number {
+            1 => format!("before-restore-{now}"),
+            number => format!("before-restore-{now}-{number}"),
+        };
+        let aside = data.path(&name);
+        match fs::DirBuilder::new().mode(0o700).create(&aside) {
+            Ok(()) => return Ok(aside),
+            Err(error) => failure = Some(failed(&aside, &error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::internal("no directory was tried")))
 }
 
 /// Copies a file, if it is there, into a new one of mode 0600, down to the disk. Root gives it to
