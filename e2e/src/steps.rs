@@ -149,13 +149,7 @@ pub fn wait_for_way(cw: &Cw, node: &str, way: Way, limit: Duration) {
 /// Waits until a message from one host reaches a session of the other without anybody's help.
 #[track_caller]
 pub fn wait_until_heard(cw: &Cw, session: &str, body: &str) {
-    wait_until_heard_within(cw, session, body, RECOVERY);
-}
-
-/// The same, for as long as is said: one try takes up to ten seconds.
-#[track_caller]
-pub fn wait_until_heard_within(cw: &Cw, session: &str, body: &str, limit: Duration) {
-    wait_until(&format!("a message reaches {session}"), limit, || {
+    wait_until(&format!("a message reaches {session}"), RECOVERY, || {
         let done = cw.run(&["msg", "--no-queue", session, body]);
         if done.status == Some(0) {
             Ok(())

@@ -1,6 +1,7 @@
 //! The node's place in its network: the uplink to the relay, which says who there is, and the
 //! mesh, which reaches them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -253,11 +254,12 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
 
 /// Keeps the mesh's peers what the relay says they are.
 async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>, host: Weak<Host>) {
-    let mut known: std::collections::BTreeSet<NodeKey> = std::collections::BTreeSet::new();
+    let mut known: BTreeSet<NodeKey> = BTreeSet::new();
+    let mut online = BTreeSet::new();
     loop {
         let now = view.borrow_and_update().clone();
         mesh.set_stun(now.stun);
-        let mut next = std::collections::BTreeSet::new();
+        let mut next = BTreeSet::new();
         for peer in now.peers.values() {
             next.insert(peer.record.key);
             mesh.upsert_peer(Peer {
@@ -268,6 +270,12 @@ async fn follow(mesh: Mesh, mut view: watch::Receiver<Arc<NetworkView>>, host: W
         for gone in known.difference(&next) {
             mesh.remove_peer(gone);
         }
+        let there = now.peers.values().filter(|peer| peer.online);
+        let there: BTreeSet<NodeKey> = there.map(|peer| peer.record.key).collect();
+        for back in there.difference(&online) {
+            mesh.handle_return(back);
+        }
+        online = there;
         known = next;
         if let Some(host) = host.upgrade() {
             // Somebody may be back for whom there are messages.

@@ -22,6 +22,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 const INITIAL_CONGESTION_WINDOW: u64 = 64 << 10;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Bytes of datagrams that are kept, of a byte each; a frame may be as long, its head of up to nine
+/// bytes included.
+const UNREAD_DATAGRAMS: usize = 64;
 /// In milliseconds. The tunnel knows of a dead peer earlier; this is the net.
 const IDLE_TIMEOUT: u32 = 30_000;
 
@@ -61,7 +64,8 @@ fn transport() -> Arc<TransportConfig> {
         .initial_mtu(QUIC_MTU as u16)
         .min_mtu(QUIC_MTU as u16)
         .mtu_discovery_config(None)
-        .datagram_receive_buffer_size(None)
+        // Nobody reads them; see `Links::hurry`. The oldest are dropped.
+        .datagram_receive_buffer_size(Some(UNREAD_DATAGRAMS))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT))))
         .congestion_controller_factory(Arc::new(congestion));

@@ -6,6 +6,7 @@
 //! word of another run, or of the peer's departure, connections of the old run
 //! are closed at once instead of waiting for silence to be noticed.
 
+use bytes::Bytes;
 use quinn::{Connection, VarInt};
 
 use super::entry::Entry;
@@ -102,6 +103,15 @@ impl Links {
                 Some(held) => held.boot = Some(boot),
                 None => {}
             }
+        }
+    }
+
+    /// The peer is heard again. What was lost is sent again when something newer
+    /// is acknowledged, so there must be something newer: a datagram that nobody reads.
+    pub(super) fn hurry(&self) {
+        for held in self.dialled.iter().chain(&self.accepted) {
+            // One that is over needs it no more.
+            let _ = held.connection.send_datagram(Bytes::from_static(b"?"));
         }
     }
 

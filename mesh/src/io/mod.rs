@@ -187,6 +187,16 @@ impl Mesh {
         }
     }
 
+    /// A peer that was not connected to the relay is again: what waits for it
+    /// goes on at once.
+    pub fn handle_return(&self, key: &NodeKey) {
+        let node = &self.inside().node;
+        if let Some(entry) = node.by_key(key) {
+            entry.state.lock().core.handle_return(Instant::now());
+            node.service(&entry);
+        }
+    }
+
     /// Shuts a peer out: its tunnel and connections end at once.
     pub fn remove_peer(&self, key: &NodeKey) {
         let node = &self.inside().node;

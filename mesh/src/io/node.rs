@@ -319,6 +319,7 @@ impl Node {
             for (entry, event) in events {
                 match event {
                     Event::Hello { boot } => entry.handle_hello(boot),
+                    Event::Revived => entry.links.lock().hurry(),
                     Event::Departed => entry.handle_departure(),
                     Event::Echoed { .. } | Event::Seen(_) => {}
                 }

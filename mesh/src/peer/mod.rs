@@ -16,6 +16,9 @@
 //! begins beside it. A data packet of a session that we do not have, forwarded
 //! by the relay from a peer we know, has the same effect at once: the peer still
 //! talks to our previous run.
+//!
+//! What is heard after such a silence is told ([`Event::Revived`]): QUIC has
+//! waited longer with each try, and would go on for as long as the silence was.
 
 mod talk;
 #[cfg(test)]
@@ -84,6 +87,8 @@ pub(crate) enum Event {
     Echoed { id: u64, via: Via },
     /// The peer sees us at this address.
     Seen(SocketAddr),
+    /// Something came from the peer again, after it had been silent.
+    Revived,
     /// The peer said good-bye.
     Departed,
 }
@@ -100,6 +105,8 @@ pub(crate) struct Core {
     hello: Option<(Instant, u32)>,
     silent_since: Option<Instant>,
     asked: bool,
+    /// It has been silent for so long that the session was doubted.
+    doubted: bool,
     last_heard: Option<Instant>,
     muted_until: Option<Instant>,
     out: VecDeque<Transmit>,
@@ -121,6 +128,7 @@ impl Core {
             hello: None,
             silent_since: None,
             asked: false,
+            doubted: false,
             last_heard: None,
             muted_until: None,
             out: VecDeque::new(),
@@ -272,6 +280,22 @@ impl Core {
         self.emit(emitted, now);
     }
 
+    /// The peer is connected to the relay again, as somebody says: whoever waits
+    /// for an answer need not wait for the next try.
+    pub(crate) fn handle_return(&mut self, now: Instant) {
+        let waits = self.doubted || self.silent_since.is_some();
+        let Some(tunnel) = &mut self.tunnel else {
+            return;
+        };
+        let mut emitted = Vec::new();
+        tunnel.hurry(now, &mut emitted);
+        if emitted.is_empty() && waits {
+            tunnel.initiate(true, now, &mut emitted);
+        }
+        self.emit(emitted, now);
+        self.events.push_back(Event::Revived);
+    }
+
     /// This machine has other addresses now.
     pub(crate) fn handle_move(&mut self, now: Instant) {
         self.agent.handle_move(now);
@@ -340,9 +364,7 @@ impl Core {
     ) -> Option<Range<usize>> {
         // Authentic, but another source address than the key's: not for us.
         let port = self.pair.parse(packet)?;
-        self.last_heard = Some(now);
-        self.silent_since = None;
-        self.asked = false;
+        self.end_silence(now);
         self.agent.handle_heard(via, now);
         if port == Port::Control {
             if let Some(message) = Message::decode(&packet[HEADER_LEN..]) {
@@ -356,12 +378,24 @@ impl Core {
             .then_some(HEADER_LEN..packet.len())
     }
 
+    /// Something authentic has come.
+    fn end_silence(&mut self, now: Instant) {
+        self.last_heard = Some(now);
+        self.asked = false;
+        let silence = self.silent_since.take();
+        let was_silent =
+            silence.is_some_and(|since| now.saturating_duration_since(since) >= ASK_AFTER);
+        if std::mem::take(&mut self.doubted) || was_silent {
+            self.events.push_back(Event::Revived);
+        }
+    }
+
     fn session_came_up(&mut self, now: Instant) {
         self.greeted = false;
         self.hello = Some((now, 0));
-        self.silent_since = None;
-        self.asked = false;
-        self.last_heard = Some(now);
+        // What was under way in the session before may be lost.
+        self.doubted = true;
+        self.end_silence(now);
         self.agent.handle_session(now);
         self.say_hello(now);
         self.flush_agent(now);

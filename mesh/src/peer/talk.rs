@@ -88,6 +88,7 @@ impl Core {
         if silence >= DOUBT_AFTER {
             self.silent_since = None;
             self.asked = false;
+            self.doubted = true;
             let mut emitted = Vec::new();
             self.tunnel(now).initiate(true, now, &mut emitted);
             self.emit(emitted, now);
