@@ -6,6 +6,7 @@ use e2e::processes::Processes;
 use e2e::pty::Terminal;
 use e2e::steps;
 use e2e::substrate::{Host, Substrate, Way};
+use e2e::wire::Wire;
 use e2e::{PATIENCE, case, wait_until};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
@@ -69,4 +70,37 @@ fn s28_a_far_session_is_attached_to_as_one_here() {
             assert!(log.starts_with(&history), "{}", log.len());
         },
     );
+}
+
+#[test]
+fn a_message_that_was_taken_is_known_when_its_node_is_not() {
+    let processes = Processes::new(CW, Way::Relayed);
+    case(&processes as &dyn Substrate, |substrate| {
+        steps::join_both(substrate);
+        steps::wait_until_online(substrate);
+        let here = substrate.cw(Host::Dev1);
+        steps::launch(&substrate.cw(Host::Dev2), "coder", &steps::SLEEPER);
+        let mut wire = Wire::connect(&processes.home(Host::Dev1).socket());
+        let mut send = |id: &str, kind: &str| {
+            let call = serde_json::json!({
+                "type": "MsgSend", "to_name": "coder", "node": "dev-2", "body": "once",
+                "delivery": "inbox", "message_id": id,
+            });
+            wire.ask(&call, kind)
+        };
+        let first = send("msg_AAAAAAAAAAAAAAAAAAAAAA", "MsgSent");
+        assert_eq!(first["state"], "delivered");
+        let admin = substrate.admin();
+        let url = substrate.relay_url();
+        let _ = admin
+            .run(&["network", "revoke", "dev-2", "--relay-url", &url])
+            .ok();
+        wait_until("dev-2 is known no more", PATIENCE, || {
+            let list = here.ok(&["node", "list"]);
+            (!list.contains("dev-2")).then_some(()).ok_or(list)
+        });
+        assert_eq!(send("msg_AAAAAAAAAAAAAAAAAAAAAA", "MsgSent"), first);
+        let error = send("msg_AAAAAAAAAAAAAAAAAAAAAQ", "Error");
+        assert_eq!(error["code"], "node_unknown", "{error}");
+    });
 }

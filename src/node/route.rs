@@ -47,18 +47,19 @@ pub(super) fn route(call: &mut Call, me: &str, knows: impl Fn(&str) -> bool) -> 
     if node == me {
         return Ok(Route::Here);
     }
+    if matches!(call, Call::MsgSend(_) | Call::MsgRequest(_)) {
+        // These may have to wait for the other node, so this one keeps them. Whether there is such
+        // a node is asked only for those that it does not have yet.
+        if let Some(place) = call.node_mut() {
+            *place = Some(node);
+        }
+        return Ok(Route::Here);
+    }
     if !knows(&node) {
         return Err(Error::new(
             "node_unknown",
             format!("no node named {node:?} in this network"),
         ));
-    }
-    if matches!(call, Call::MsgSend(_) | Call::MsgRequest(_)) {
-        // These may have to wait for the other node, so this one keeps them.
-        if let Some(place) = call.node_mut() {
-            *place = Some(node);
-        }
-        return Ok(Route::Here);
     }
     match call {
         // The other machine has its own variables, directories and agents.
@@ -136,6 +137,18 @@ mod tests {
             ..list::List::default()
         });
         assert_eq!(go(&mut call).unwrap_err().code, "node_unknown");
+    }
+
+    #[test]
+    fn what_may_be_kept_already_is_looked_at_here() {
+        let mut call = Call::MsgSend(
+            serde_json::from_value(serde_json::json!({
+                "to_name": "coder", "node": "dev-9", "body": "hi", "delivery": "inbox",
+            }))
+            .unwrap(),
+        );
+        assert_eq!(go(&mut call).unwrap(), Route::Here);
+        assert_eq!(call.node_mut().unwrap().as_deref(), Some("dev-9"));
     }
 
     #[test]

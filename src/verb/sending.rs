@@ -365,6 +365,9 @@ pub(super) type Seat = (Option<String>, u32, Option<String>);
 /// The sessions of a group, on one node or on all, as the relay has last said.
 pub(super) fn grouped(context: &Context<'_>, node: Option<&str>, group: &str) -> Result<Vec<Seat>> {
     let network = context.host.network()?;
+    if let Some(node) = node.filter(|node| *node != network.name()) {
+        let _ = network.peer(node)?;
+    }
     let view = network.view();
     let unknown = || {
         Error::new(
