@@ -29,7 +29,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Signatu
 use crate::{Error, Identity, SignKey};
 
 /// The protocol spoken on the streams; another version is another name.
-const ALPN: &[u8] = b"cw/1";
+const ALPN: &[u8] = b"cw/2";
 /// The fixed DER header of an Ed25519 public key (RFC 8410).
 const ED25519_SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
