@@ -258,6 +258,7 @@ impl OutputLog {
         Ok(Reader {
             log: Arc::clone(self),
             // Now, that it can be read even if its name goes away.
+            piece: CHUNK,
             segment: self.segments.find(offset).ok(),
             offset,
             changes,
@@ -273,6 +274,8 @@ pub struct Reader {
     log: Arc<OutputLog>,
     /// The file in which it is, or was.
     segment: Option<Segment>,
+    /// Most bytes of a piece.
+    piece: usize,
     offset: u64,
     changes: watch::Receiver<LogState>,
     over: bool,
@@ -287,6 +290,12 @@ enum Step {
 }
 
 impl Reader {
+    /// The same with pieces of up to `piece` bytes.
+    pub(crate) const fn by(mut self, piece: usize) -> Self {
+        self.piece = piece;
+        self
+    }
+
     /// The next piece of output; waits for it. After the last byte comes
     /// [`Chunk::End`], once. May be cancelled and called again.
     ///
@@ -343,7 +352,7 @@ impl Reader {
             Step::Gap(state.start)
         } else if self.offset < state.end {
             let len = usize::try_from(state.end - self.offset).unwrap_or(CHUNK);
-            Step::Read(len.min(CHUNK))
+            Step::Read(len.min(self.piece))
         } else if let Some(status) = state.ended {
             Step::End(state.end, status)
         } else {

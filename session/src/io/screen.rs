@@ -45,6 +45,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// And when it is never silent, after this time if there is [`LITTLE`] to read.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// Bytes that are read at a time: of a long text only the end has to be printed.
+const PIECE: usize = 1024 * 1024;
+
 /// Bytes that are read in passing.
 const LITTLE: u64 = 1024 * 1024;
 
@@ -238,7 +241,7 @@ impl LiveScreen {
             now.screen.resize(*size);
             sizes.pop_front();
         }
-        let mut reader = self.log.reader(From::Offset(now.at))?;
+        let mut reader = self.log.reader(From::Offset(now.at))?.by(PIECE);
         let bytes = match reader.try_next()? {
             Some(Chunk::Bytes { bytes, .. }) => bytes,
             Some(Chunk::Gap { resume_at }) => {

@@ -16,6 +16,9 @@ pub(super) const HISTORY_LINES: usize = 2000;
 /// fewer than [`HISTORY_LINES`] because of it.
 const HISTORY_CELLS: usize = 400_000;
 
+/// Cells that a line of history may have room for beside twice its own.
+const ROOM: usize = 16;
+
 /// One line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Row {
@@ -36,6 +39,13 @@ impl Row {
     pub(super) fn trimmed(&self) -> &[Cell] {
         let blank = self.cells.iter().rev().take_while(|c| **c == Cell::BLANK);
         &self.cells[..self.cells.len() - blank.count()]
+    }
+
+    /// An empty line that needs no new memory for a text of this length.
+    fn cleared(mut self) -> Self {
+        self.cells.clear();
+        self.wrapped = false;
+        self
     }
 
     /// The first `len` cells for writing, all of them there.
@@ -123,23 +133,31 @@ impl Grid {
         }
     }
 
-    /// A line that has left the screen at the top.
-    pub(super) fn keep(&mut self, mut row: Row) {
+    /// A line that has left the screen at the top. Returns one that is not
+    /// needed any more, without its text, for the next.
+    pub(super) fn keep(&mut self, mut row: Row) -> Row {
         if !self.keeps {
-            return;
+            return row.cleared();
         }
         // A line that goes on has its blanks for a reason.
         if !row.wrapped {
             row.cells.truncate(row.trimmed().len());
         }
+        // Room of a longer line.
+        if row.cells.capacity() > 2 * row.cells.len() + ROOM {
+            row.cells.shrink_to_fit();
+        }
         self.cells += row.cells.len();
         self.history.push_back(row);
+        let mut spare = Row::default();
         while self.history.len() > HISTORY_LINES || self.cells > HISTORY_CELLS {
             let Some(gone) = self.history.pop_front() else {
-                return;
+                break;
             };
             self.cells -= gone.cells.len();
+            spare = gone;
         }
+        spare.cleared()
     }
 
     /// Forgets the lines that have left.
@@ -182,10 +200,8 @@ impl Grid {
         self.rows[bottom].wrapped = false;
         for _ in 0..count {
             let row = self.rows.remove(top).unwrap_or_default();
-            if keep {
-                self.keep(row);
-            }
-            self.rows.insert(bottom, self.blank(bg));
+            let row = if keep { self.keep(row) } else { row.cleared() };
+            self.rows.insert(bottom, self.blank(row, bg));
         }
     }
 
@@ -196,8 +212,8 @@ impl Grid {
             row.wrapped = false;
         }
         for _ in 0..count {
-            self.rows.remove(bottom);
-            self.rows.insert(top, self.blank(bg));
+            let row = self.rows.remove(bottom).unwrap_or_default().cleared();
+            self.rows.insert(top, self.blank(row, bg));
         }
         self.rows[bottom].wrapped = false;
     }
@@ -214,8 +230,8 @@ impl Grid {
         }
     }
 
-    fn blank(&self, bg: Color) -> Row {
-        let mut row = Row::default();
+    /// A blank line; `row` is empty.
+    fn blank(&self, mut row: Row, bg: Color) -> Row {
         if bg != Color::Default {
             row.cells.resize(self.cols, Cell::erased(bg));
         }

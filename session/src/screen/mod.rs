@@ -49,6 +49,7 @@ mod plain;
 mod reflow;
 mod restore;
 mod sgr;
+mod skip;
 mod state;
 mod transcript;
 mod words;
@@ -90,7 +91,21 @@ impl Screen {
 
     /// Goes on with what the program wrote. Any bytes will do, cut anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.parser.advance(bytes, &mut self.state);
+        let unseen = self.scrolls().then(|| skip::unseen(bytes, self.state.rows));
+        let Some(unseen) = unseen.flatten() else {
+            return self.parser.advance(bytes, &mut self.state);
+        };
+        self.parser.advance(&bytes[..unseen.start], &mut self.state);
+        self.parser.advance(&bytes[unseen.end..], &mut self.state);
+    }
+
+    /// Whether text and line ends move all lines up and do nothing else.
+    fn scrolls(&self) -> bool {
+        let state = &self.state;
+        self.parser.is_between()
+            && !state.on_alternate
+            && state.region == (0, state.rows - 1)
+            && state.cursor.charsets.single.is_none()
     }
 
     /// The terminal has another size now.

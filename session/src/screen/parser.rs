@@ -89,6 +89,11 @@ impl Parser {
         }
     }
 
+    /// Whether nothing is unfinished.
+    pub(super) fn is_between(&self) -> bool {
+        self.state == State::Ground
+    }
+
     /// What brings a fresh parser into this state.
     pub(super) fn unfinished(&self) -> Vec<u8> {
         if !self.overflow {

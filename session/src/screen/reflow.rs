@@ -81,7 +81,7 @@ impl Grid {
         }
         self.rows = lines.split_off(first).into();
         for line in lines {
-            self.keep(line);
+            let _ = self.keep(line);
         }
         first
     }
