@@ -110,8 +110,11 @@ pub fn serve_until_stopped(home: Home) -> Result<ExitCode> {
             tokio::spawn(serve::remote(address, token, Arc::clone(&host)));
         }
         network::resume(&host).await;
+        // A task of its own: who waits for a runtime is woken by it, which callers would wait for.
+        let mut door = tokio::task::JoinSet::new();
+        door.spawn(serve::local(listener, Arc::clone(&host)));
         let ending = tokio::select! {
-            served = serve::local(listener, Arc::clone(&host)) => served.map(|()| Ending::Stop),
+            Some(served) = door.join_next() => served.map_err(Error::internal).flatten().map(|()| Ending::Stop),
             ending = host.ended() => Ok(ending),
             () = terminated() => {
                 host.stop(host::GRACE);

@@ -1,5 +1,11 @@
 //! What the system tells about processes in `/proc`; elsewhere nothing is known.
 
+use std::fs::File;
+use std::io::Read as _;
+
+/// More than 52 numbers of 20 digits and a name of 64 characters.
+const LINE_MAX: usize = 2048;
+
 /// A line of `/proc/<pid>/stat`, see proc_pid_stat(5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stat {
@@ -20,8 +26,10 @@ impl Stat {
 
     /// Of one process, or why that is not known.
     pub(crate) fn of(pid: u32) -> std::io::Result<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-        let stat = Self::parse(&String::from_utf8_lossy(&text));
+        // At once: every caller of the node is looked up, with all its ancestors.
+        let mut text = [0; LINE_MAX];
+        let len = File::open(format!("/proc/{pid}/stat"))?.read(&mut text)?;
+        let stat = Self::parse(&String::from_utf8_lossy(&text[..len]));
         stat.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
     }
 
