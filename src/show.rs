@@ -1,5 +1,6 @@
 //! How things look on a terminal: times, ages, cut names, text of others made harmless.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
@@ -40,15 +41,28 @@ pub fn since(then: u64, now: u64) -> String {
 
 /// At most `width` characters, the last three dots when something was cut; harmless.
 #[must_use]
-pub fn cut(text: &str, width: usize) -> String {
+pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    // Nearly all text is this, and a list has thousands of it.
+    if text.len() <= width && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
     let text = clean(&text.replace(['\r', '\n', '\t'], " "));
     if text.chars().count() <= width {
-        return text;
+        return Cow::Owned(text);
     }
-    text.chars()
-        .take(width.saturating_sub(3))
-        .chain("...".chars())
-        .collect()
+    let kept = text.chars().take(width.saturating_sub(3));
+    Cow::Owned(kept.chain("...".chars()).collect())
+}
+
+/// Adds a text and blanks up to a width in characters.
+pub fn pad(out: &mut String, text: &str, width: usize) {
+    out.push_str(text);
+    let characters = if text.is_ascii() {
+        text.len()
+    } else {
+        text.chars().count()
+    };
+    out.extend(std::iter::repeat_n(' ', width.saturating_sub(characters)));
 }
 
 /// Text of others, such that a terminal only prints it; see [`session::harmless()`].
@@ -98,6 +112,8 @@ mod tests {
     fn long_words_are_cut_by_characters() {
         assert_eq!(cut("ééééé", 5), "ééééé");
         assert_eq!(cut("éééééé", 5), "éé...");
+        assert_eq!(cut("a\tb", 5), "a b");
+        assert_eq!(cut("abcdef", 5), "ab...");
     }
 
     #[test]

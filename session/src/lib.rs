@@ -60,5 +60,5 @@ pub use message::{Delivery, InboxItem, MAX_BODY, Message, Progress, Receipt, Req
 pub use name::{Name, SessionRef};
 pub use party::Party;
 pub use size::Size;
-pub use status::{Ended, Info, Outcome, Status, Usage};
+pub use status::{Brief, Ended, Info, Outcome, Status, Usage};
 pub use tag::Tag;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::inbox::Inbox;
 use crate::record::Place;
-use crate::{Created, Event, EventKind, Exited, Name, SessionId, Status, Tag};
+use crate::{Brief, Created, Event, EventKind, Exited, Name, SessionId, Status, Tag};
 
 /// Changes of tags that are remembered, to judge old events by the tags of
 /// their time. Of more than these, the oldest are taken for one.
@@ -67,6 +67,19 @@ impl Session {
             last_cursor: event.cursor,
             summarised: (0, 0),
             clients: BTreeSet::new(),
+        }
+    }
+
+    /// What a list says about it.
+    #[must_use]
+    pub fn brief(&self) -> Brief<'_> {
+        Brief {
+            id: self.id,
+            name: self.name.as_ref(),
+            tags: self.tags(),
+            argv: &self.created.command,
+            created_ms: self.created_ms,
+            status: self.status(),
         }
     }
 

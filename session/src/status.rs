@@ -178,6 +178,24 @@ pub struct Info {
     pub disk_full: bool,
 }
 
+/// What a list says about a session, borrowed: a list of thousands copies
+/// nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Brief<'a> {
+    /// Its number.
+    pub id: SessionId,
+    /// Its name, if it was given one.
+    pub name: Option<&'a Name>,
+    /// Its tags, in the order given.
+    pub tags: &'a [Tag],
+    /// Program and arguments.
+    pub argv: &'a [String],
+    /// Launch, unix milliseconds.
+    pub created_ms: u64,
+    /// Running, or how it ended.
+    pub status: Status,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,8 @@
 //! `cw list [node]`: the sessions of a node.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use session::{Info, Status};
+use session::{Brief, Status, Tag};
 
 use super::info::{SessionInfo, status_text};
 use super::{Call, Reply};
@@ -65,52 +63,130 @@ impl List {
     }
 
     pub(crate) fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
-        let wanted = |info: &Info| match (self.status.as_str(), info.status) {
-            ("running", status) => status == Status::Running,
-            ("killed", status) => matches!(status, Status::Exited { killed: true, .. }),
-            ("completed", status) => matches!(status, Status::Exited { killed: false, .. }),
-            _ => true,
-        };
         if !["", "all", "running", "completed", "killed"].contains(&self.status.as_str()) {
             return Err(
                 Error::bad_request(format!("unknown status {:?}", self.status))
                     .hint("all, running, completed or killed"),
             );
         }
-        let mut sessions = context.host.sessions.list();
-        sessions.retain(|info| {
-            let tagged =
-                |tag: &session::Tag| self.tags.iter().any(|wanted| *wanted == tag.as_str());
-            wanted(info) && (self.tags.is_empty() || info.tags.iter().any(tagged))
-        });
+        let sessions = &context.host.sessions;
         if self.table {
-            let text = table(&sessions);
+            let mut table = Table::new(show::now_ms());
+            sessions.glance(|session| {
+                if self.wants(session.status, session.tags) {
+                    table.add(&session);
+                }
+            });
+            let text = table.text;
             return Ok(Reply::SessionTable(SessionTable { text }));
         }
-        let sessions = sessions.iter().map(SessionInfo::from).collect();
+        let mut all = sessions.list();
+        all.retain(|info| self.wants(info.status, &info.tags));
+        let sessions = all.iter().map(SessionInfo::from).collect();
         Ok(Reply::SessionList(SessionList { sessions }))
+    }
+
+    fn wants(&self, status: Status, tags: &[Tag]) -> bool {
+        let so = match (self.status.as_str(), status) {
+            ("running", status) => status == Status::Running,
+            ("killed", status) => matches!(status, Status::Exited { killed: true, .. }),
+            ("completed", status) => matches!(status, Status::Exited { killed: false, .. }),
+            _ => true,
+        };
+        let tagged = |tag: &Tag| self.tags.iter().any(|wanted| *wanted == tag.as_str());
+        so && (self.tags.is_empty() || tags.iter().any(tagged))
     }
 }
 
-fn table(sessions: &[Info]) -> String {
-    let mut out = String::new();
-    let mut row = |cells: [&str; 5]| {
-        let [id, name, command, status, age] = cells;
-        // Into a string, which takes everything.
-        let _ = writeln!(out, "{id:<4} {name:<14} {command:<32} {status:<14} {age}");
-    };
-    if !sessions.is_empty() {
-        row(["ID", "NAME", "COMMAND", "STATUS", "AGE"]);
+/// Widths of the columns but the last, in characters.
+const WIDTHS: [usize; 4] = [4, 14, 32, 14];
+
+/// Most bytes of a line of plain text, about.
+const LINE: usize = 80;
+
+/// The sessions below a head, in the making. Sessions wait while their lines are made, so that
+/// little is allocated.
+struct Table {
+    text: String,
+    now_ms: u64,
+    command: String,
+}
+
+impl Table {
+    const fn new(now_ms: u64) -> Self {
+        Self {
+            text: String::new(),
+            now_ms,
+            command: String::new(),
+        }
     }
-    let now = show::now_ms();
-    for info in sessions {
-        row([
-            &info.id.to_string(),
-            &show::cut(info.name.as_ref().map_or("-", |name| name.as_str()), 14),
-            &show::cut(&info.argv.join(" "), 32),
-            &status_text(&info.status),
-            &show::since(info.created_ms, now),
+
+    fn add(&mut self, session: &Brief<'_>) {
+        if self.text.is_empty() {
+            self.row(["ID", "NAME", "COMMAND", "STATUS", "AGE"]);
+        }
+        let [_, name_width, width, _] = WIDTHS;
+        let mut command = std::mem::take(&mut self.command);
+        command.clear();
+        begin(&mut command, session.argv, width);
+        let name = session.name.map_or("-", |name| name.as_str());
+        self.row([
+            &session.id.to_string(),
+            &show::cut(name, name_width),
+            &show::cut(&command, width),
+            &status_text(&session.status),
+            &show::since(session.created_ms, self.now_ms),
         ]);
+        self.command = command;
     }
-    out
+
+    fn row(&mut self, cells: [&str; 5]) {
+        let [columns @ .., last] = cells;
+        self.text.reserve(LINE);
+        for (cell, width) in columns.into_iter().zip(WIDTHS) {
+            show::pad(&mut self.text, cell, width);
+            self.text.push(' ');
+        }
+        self.text.push_str(last);
+        self.text.push('\n');
+    }
+}
+
+/// As much of a command line as `width` characters can need, and one more.
+fn begin(out: &mut String, argv: &[String], width: usize) {
+    for (at, word) in argv.iter().enumerate() {
+        if at > 0 {
+            out.push(' ');
+        }
+        // No character has more than four bytes.
+        if out.len() + word.len() > 4 * (width + 1) {
+            return out.extend(word.chars().take(width + 1));
+        }
+        out.push_str(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_command_the_beginning_is_shown() {
+        let beginning = |argv: &[String]| {
+            let mut out = String::new();
+            begin(&mut out, argv, 32);
+            out
+        };
+        let short = ["sh", "-c", "true"].map(str::to_owned);
+        assert_eq!(beginning(&short), "sh -c true");
+        for word in ["x".repeat(1 << 20), "\u{1f600}".repeat(1 << 18)] {
+            let shown = beginning(&["echo".to_owned(), word.clone(), "never".to_owned()]);
+            assert!(shown.len() < 200);
+            let whole = format!("echo {word} never");
+            assert_eq!(show::cut(&shown, 32), show::cut(&whole, 32));
+        }
+        let many = vec!["a".to_owned(); 1000];
+        let shown = beginning(&many);
+        assert_eq!(show::cut(&shown, 32), show::cut(&many.join(" "), 32));
+    }
 }

@@ -19,7 +19,7 @@ use super::{
     recover, snapshot, unix_ms_now,
 };
 use crate::engine::Engine;
-use crate::{Error, Event, EventKind, Info, Name, SessionId, SessionRef, Size, Tag};
+use crate::{Brief, Error, Event, EventKind, Info, Name, SessionId, SessionRef, Size, Tag};
 
 /// All sessions of one directory. Clones are handles on the same ones.
 ///
@@ -77,6 +77,18 @@ impl Sessions {
     #[must_use]
     pub fn list(&self) -> Vec<Info> {
         self.inner.list()
+    }
+
+    /// Shows every session, oldest first. Sessions do nothing meanwhile: to be
+    /// used for what takes microseconds.
+    pub fn glance(&self, mut each: impl FnMut(Brief<'_>)) {
+        let engine = self.inner.engine.lock();
+        let desks = self.inner.desks.read();
+        for session in engine.iter() {
+            if desks.contains_key(&session.id) {
+                each(session.brief());
+            }
+        }
     }
 
     /// One session: by number; by name the live one, else the newest that had
