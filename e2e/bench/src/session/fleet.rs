@@ -61,10 +61,12 @@ pub fn run(program: &Path) -> Result<()> {
         entry.added.number(added);
     }
     watch(&mut entries);
-    for round in 0..super::rounds() * LAUNCHES {
+    for round in 0..super::rounds() {
         for at in super::turn(entries.len(), round) {
-            let time = entries[at].one()?;
-            entries[at].launch.number(time.as_secs_f64() * 1e3);
+            for _ in 0..LAUNCHES {
+                let time = entries[at].one()?;
+                entries[at].launch.number(time.as_secs_f64() * 1e3);
+            }
         }
     }
     for entry in &mut entries {
@@ -79,12 +81,16 @@ pub fn run(program: &Path) -> Result<()> {
             entry.added_many.number(added);
         }
     }
-    for round in 0..super::rounds() * LISTS {
-        let start = Instant::now();
-        Command::new("true").status()?;
-        nothing.number(start.elapsed().as_secs_f64() * 1e3);
+    for round in 0..super::rounds() {
+        for _ in 0..LISTS {
+            let start = Instant::now();
+            Command::new("true").status()?;
+            nothing.number(start.elapsed().as_secs_f64() * 1e3);
+        }
         for at in super::turn(entries.len(), round) {
-            entries[at].list()?;
+            for _ in 0..LISTS {
+                entries[at].list()?;
+            }
         }
     }
     print(&entries, &nothing);

@@ -140,7 +140,10 @@ impl Peer {
     pub fn start(kind: Kind, program: PathBuf) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("cwb").tempdir()?;
         let mark = format!("CW_BENCH={}", dir.path().display());
-        std::fs::write(dir.path().join("tmux.conf"), "set -g status off\n")?;
+        std::fs::write(
+            dir.path().join("tmux.conf"),
+            "set -g status off\nset -s exit-empty off\n",
+        )?;
         std::fs::create_dir(dir.path().join("screen"))?;
         let only_me = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(dir.path().join("screen"), only_me)?;
