@@ -7,7 +7,8 @@
 //! renamed, so that there is a whole one or none.
 //!
 //! What was changed since is not in it. In particular who was revoked since is not revoked for the
-//! relay: nodes that know better keep to it, those that were away are told nothing of it.
+//! relay: nodes that know better keep to it, those that were away are told nothing of it. Logins are
+//! not brought back at all, or those that were ended since would be good again.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -119,6 +120,10 @@ pub(crate) async fn restore(
             return Err(of_database(error));
         }
     };
+    if let Err(error) = store::end_logins(&fresh).await {
+        discard(&fresh);
+        return Err(of_database(error));
+    }
     let aside = if database.exists() {
         Some(put_aside(&data).await?)
     } else {

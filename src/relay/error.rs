@@ -41,6 +41,11 @@ impl ApiError {
         self.code
     }
 
+    /// The text.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The request makes no sense.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
@@ -51,9 +56,9 @@ impl ApiError {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
-            "this needs the relay's token",
+            "the relay does not know who you are",
         )
-        .hint("set CODEWIRE_RELAY_AUTH_TOKEN, or pass --token-file")
+        .hint("'cw login' logs you in; or pass the relay's token, by --token-file or CODEWIRE_RELAY_AUTH_TOKEN")
     }
 
     /// Known, but not allowed.
@@ -152,6 +157,11 @@ impl From<store::Error> for ApiError {
                 StatusCode::CONFLICT,
                 "last_owner",
                 Some("make somebody else an owner first, or delete the network"),
+            ),
+            Refusal::TooManyAttempts => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "login_busy",
+                Some("try again in a few minutes"),
             ),
             Refusal::KeyTaken => (StatusCode::CONFLICT, "key_taken", None),
             Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken", None),

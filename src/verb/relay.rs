@@ -97,6 +97,7 @@ impl Restore {
             cli.note(&format!("[cw] what was there is in {aside}"));
         }
         cli.note("[cw] nodes that were revoked since the backup have to be revoked again");
+        cli.note("[cw] who was logged in has to log in again");
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //! not in memory.
 
 pub(crate) mod doors;
+pub(crate) mod logins;
 mod refusal;
 pub(crate) mod shared;
 mod sqlite;
@@ -25,9 +26,10 @@ use crate::coord::{InviteHash, Mark, Revision};
 use crate::paper::Paper;
 
 pub(crate) use refusal::Refusal;
-pub(crate) use sqlite::{Contents, Sqlite, check, copy, settle};
+pub(crate) use sqlite::{Contents, Sqlite, check, copy, end_logins, settle};
 
 use doors::{SshKey, SshPassword};
+use logins::Logins;
 use shared::{Changes, Entry, Place, Put, Query, Removal};
 
 /// Live nodes of one network. Each is in the memory of the relay and in the
@@ -53,7 +55,7 @@ pub(crate) const OBITUARIES_KEPT: u64 = 365 * 24 * 3600;
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 /// See the module.
-pub(crate) trait Store: Send + Sync {
+pub(crate) trait Store: Logins + Send + Sync {
     /// Fails when the store cannot serve.
     fn ready(&self) -> Answer<'_, ()>;
 
@@ -169,7 +171,7 @@ pub(crate) trait Store: Send + Sync {
     fn forget_shared(&self, now: u64) -> Answer<'_, ()>;
 }
 
-/// Who acts or owns: `admin`, `guest:<invite>`.
+/// Who acts or owns: `admin`, `guest:<invite>`, `oidc:<provider>:<who>`, `github:<number>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject(String);
 

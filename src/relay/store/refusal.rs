@@ -66,6 +66,9 @@ pub(crate) enum Refusal {
     /// [`super::doors::MAX_SSH_KEYS`], [`super::doors::MAX_SSH_PASSWORDS`].
     #[error("you have as many of these as you may have: 100")]
     TooManyKeys,
+    /// [`super::logins::MAX_ATTEMPTS`].
+    #[error("as many people log in at this moment as may")]
+    TooManyAttempts,
     /// `MAX_GROUPS`, `MAX_GRANTS`.
     #[error("this network has as many of these as it may have")]
     TooManyPapers,

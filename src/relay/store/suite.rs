@@ -5,6 +5,7 @@
 
 mod doors;
 mod issuers;
+mod logins;
 mod shared;
 
 use std::sync::Arc;
@@ -40,11 +41,19 @@ macro_rules! for_each_test {
         $run!(shared_values_are_limited);
         $run!(ssh_keys_are_one_persons);
         $run!(ssh_passwords_are_good_once);
+        $run!(logins_are_found_and_end);
+        $run!(the_oldest_login_makes_room);
+        $run!(an_attempt_has_turns_and_one_end);
+        $run!(attempts_are_limited);
     };
 }
 pub(super) use doors::{ssh_keys_are_one_persons, ssh_passwords_are_good_once};
 pub(super) use for_each_test;
 pub(super) use issuers::{a_deleted_network_leaves_an_obituary, issuers_hand_over};
+pub(super) use logins::{
+    an_attempt_has_turns_and_one_end, attempts_are_limited, logins_are_found_and_end,
+    the_oldest_login_makes_room,
+};
 pub(super) use shared::{
     shared_changes_are_told, shared_values_are_kept, shared_values_are_limited,
     shared_values_change_on_condition, u15_shared_values_expire,

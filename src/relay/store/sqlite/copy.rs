@@ -9,6 +9,9 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use super::super::Error;
 use super::{BUSY, MIGRATIONS};
 
+/// The version of the schema that has the table of logins.
+const LOGINS_SINCE: i64 = 6;
+
 /// What is in a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Contents {
@@ -99,6 +102,26 @@ pub(crate) async fn check(path: &Path) -> Result<Contents, Error> {
 pub(crate) async fn settle(path: &Path) -> Result<(), Error> {
     let options = options(path).journal_mode(SqliteJournalMode::Delete);
     let database = options.connect().await?;
+    Ok(database.close().await?)
+}
+
+/// Ends all logins in a database that nobody uses.
+///
+/// # Errors
+///
+/// What the database says.
+pub(crate) async fn end_logins(path: &Path) -> Result<(), Error> {
+    // Into the one file, which is then renamed.
+    let options = options(path).journal_mode(SqliteJournalMode::Delete);
+    let mut database = options.connect().await?;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut database)
+        .await?;
+    if version >= LOGINS_SINCE {
+        sqlx::raw_sql("DELETE FROM logins; DELETE FROM login_attempts")
+            .execute(&mut database)
+            .await?;
+    }
     Ok(database.close().await?)
 }
 

@@ -10,6 +10,7 @@ mod copy;
 mod doors;
 mod invites;
 mod issuers;
+mod logins;
 mod networks;
 mod nodes;
 mod papers;
@@ -26,7 +27,7 @@ use mesh::NetworkId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{Sqlite as Engine, Transaction};
 
-pub(crate) use self::copy::{Contents, check, copy, settle};
+pub(crate) use self::copy::{Contents, check, copy, end_logins, settle};
 use self::row::signed;
 use super::doors::{SshKey, SshPassword};
 use super::{
@@ -46,6 +47,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_papers.sql"),
     include_str!("../migrations/0004_handovers.sql"),
     include_str!("../migrations/0005_ssh.sql"),
+    include_str!("../migrations/0006_logins.sql"),
 ];
 
 /// How long to wait for another process (a backup, a shell) that holds the
