@@ -25,6 +25,7 @@ use super::coordinate::Pace;
 use super::error::ApiError;
 use super::hub::Hub;
 use super::limiter::Limiter;
+use super::login::Gate;
 use super::nonces::Nonces;
 use super::papers::{Edit, PaperEdit};
 use super::shared::Shared;
@@ -46,6 +47,7 @@ pub(crate) struct App {
     pub(crate) derp: DerpServer,
     pub(crate) info: RelayInfo,
     pub(crate) guards: Guards,
+    pub(crate) gate: Gate,
     pub(crate) shared: Shared,
     pub(crate) nonces: Mutex<Nonces>,
     pub(crate) visits: Visits,
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) derp: DerpServer,
     pub(crate) info: RelayInfo,
     pub(crate) token: TokenHash,
+    pub(crate) gate: Gate,
     pub(crate) nonces: Nonces,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -92,6 +95,11 @@ impl TokenHash {
         Self(Sha256::digest(token).into())
     }
 
+    /// The hash.
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether `token` is the one.
     fn is(&self, token: &str) -> bool {
         bool::from(self.0.ct_eq(&Self::of(token).0))
@@ -104,6 +112,9 @@ impl TokenHash {
 pub(crate) struct Guards {
     joins: Mutex<Limiter>,
     tokens: Mutex<Limiter>,
+    logins: Mutex<Limiter>,
+    attempts: Mutex<Limiter>,
+    polls: Mutex<Limiter>,
     hellos: Mutex<Limiter>,
 }
 
@@ -115,6 +126,13 @@ impl Guards {
             joins: Mutex::new(Limiter::new(128, 2.0)),
             // Wrong ones. Somebody mistypes; a guesser gets nowhere.
             tokens: Mutex::new(Limiter::new(30, 0.5)),
+            // Those that are over. They cannot be guessed, and a client that holds one and tries in
+            // a loop must not keep others of its address from logging in.
+            logins: Mutex::new(Limiter::new(128, 8.0)),
+            // Each takes a place among those under way, and asks the provider.
+            attempts: Mutex::new(Limiter::new(30, 0.5)),
+            // A client asks every few seconds; an office of them is behind one address.
+            polls: Mutex::new(Limiter::new(128, 8.0)),
             // Wrong ones. They cannot be guessed, but cost a signature check.
             hellos: Mutex::new(Limiter::new(256, 16.0)),
         }
@@ -133,6 +151,26 @@ impl Guards {
     /// Counts a wrong token.
     pub(crate) fn wrong_token(&self, address: IpAddr) {
         self.tokens.lock().take(address, Instant::now());
+    }
+
+    /// An error when too many logins from this address were over.
+    pub(crate) fn may_show_login(&self, address: IpAddr) -> Result<(), ApiError> {
+        allowed(self.logins.lock().has(address, Instant::now()))
+    }
+
+    /// Counts a login that is over.
+    pub(crate) fn wrong_login(&self, address: IpAddr) {
+        self.logins.lock().take(address, Instant::now());
+    }
+
+    /// Counts somebody who begins to log in; an error when the address has to wait.
+    pub(crate) fn attempt(&self, address: IpAddr) -> Result<(), ApiError> {
+        allowed(self.attempts.lock().take(address, Instant::now()))
+    }
+
+    /// Counts a step of a login under way; an error when the address has to wait.
+    pub(crate) fn poll(&self, address: IpAddr) -> Result<(), ApiError> {
+        allowed(self.polls.lock().take(address, Instant::now()))
     }
 
     /// An error when too many hellos from this address were wrong.
@@ -159,6 +197,7 @@ impl App {
             derp: parts.derp,
             info: parts.info,
             guards: Guards::new(),
+            gate: parts.gate,
             shared: Shared::new(),
             nonces: Mutex::new(parts.nonces),
             visits: Visits::default(),

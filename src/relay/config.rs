@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::app::{TokenHash, random};
+use super::login::{Mode, Providers};
 use crate::error::{Error, Result};
 use crate::home::Home;
 
@@ -55,11 +56,20 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=600))]
     pub lock_wait: u32,
 
-    /// How users prove themselves; only `token` is built
-    #[arg(long, value_name = "MODE", default_value = "token")]
+    /// How users prove who they are: token, oidc, github; none asks nobody, on loopback alone
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "token",
+        env = "CW_AUTH_MODE"
+    )]
     pub auth_mode: String,
 
-    /// The token of `--auth-mode token`; whoever lists processes can see it here
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub providers: Providers,
+
+    /// The token of the administrator; whoever lists processes can see it here
     #[arg(
         long,
         value_name = "TOKEN",
@@ -106,6 +116,7 @@ pub(crate) struct Checked {
     pub(crate) stun_listen: Option<SocketAddr>,
     pub(crate) ssh_listen: Option<SocketAddr>,
     pub(crate) data: DataDir,
+    pub(crate) mode: Mode,
     pub(crate) token: TokenHash,
     /// Where the token is, if the relay made it.
     pub(crate) token_made: Option<PathBuf>,
@@ -117,30 +128,31 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// `config_invalid`, `not_built`, `locked`, or what the file system says.
+    /// `config_invalid`, `locked`, or what the file system says.
     pub(crate) fn check(&self) -> Result<Checked> {
-        match self.auth_mode.as_str() {
-            "token" => {}
-            "none" | "github" | "oidc" => {
-                let mode = format!("--auth-mode {}", self.auth_mode);
-                return Err(Error::not_built(&mode).hint("use --auth-mode token"));
-            }
-            _ => return Err(invalid("--auth-mode is token".to_owned())),
+        let mode = Mode::of(&self.auth_mode, &self.providers)?;
+        let listen = address("--listen", &self.listen)?;
+        let ssh_listen = match self.ssh_listen.as_str() {
+            "" => None,
+            listen => Some(address("--ssh-listen", listen)?),
+        };
+        if matches!(mode, Mode::None) {
+            loopback("--listen", listen)?;
+            // Who comes in over HTTP may let keys in over SSH.
+            ssh_listen.map_or(Ok(()), |ssh| loopback("--ssh-listen", ssh))?;
         }
         let data = DataDir::open(self.data_dir.clone())?;
         let (token, token_made) = self.token(&data)?;
         Ok(Checked {
             base_url: base_url(&self.base_url)?,
-            listen: address("--listen", &self.listen)?,
+            listen,
             stun_listen: match self.stun_listen.as_str() {
                 "" => None,
                 listen => Some(address("--stun-listen", listen)?),
             },
-            ssh_listen: match self.ssh_listen.as_str() {
-                "" => None,
-                listen => Some(address("--ssh-listen", listen)?),
-            },
+            ssh_listen,
             tls: self.tls()?,
+            mode,
             data,
             token,
             token_made,
@@ -289,6 +301,17 @@ fn address(flag: &str, text: &str) -> Result<SocketAddr> {
             "{flag} {text:?} is no address such as :8080 or 127.0.0.1:8080"
         ))
     })
+}
+
+fn loopback(flag: &str, address: SocketAddr) -> Result<()> {
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let text = format!("--auth-mode none lets everybody in, and {flag} {address} is for everybody");
+    let port = address.port();
+    Err(invalid(text).hint(format!(
+        "give it {flag} 127.0.0.1:{port}, or another --auth-mode"
+    )))
 }
 
 fn read_text(path: &Path) -> Result<String> {

@@ -96,6 +96,12 @@ pub(crate) fn may(subject: &Subject, by: As, role: Option<Role>, action: Action)
     }
 }
 
+/// Whether `subject` may see and end the logins of `whose`: their own, and the administrator those
+/// of everybody.
+pub(crate) fn may_end_logins(subject: &Subject, whose: Option<&Subject>) -> bool {
+    *subject == Subject::admin() || whose == Some(subject)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +137,25 @@ mod tests {
             })
         };
         std::iter::successors(Some(ListNodes), |action| after(*action)).collect()
+    }
+
+    #[test]
+    fn logins_are_their_owners_and_the_administrators() {
+        let (admin, ann, bob) = (
+            Subject::admin(),
+            Subject::named("oidc:x:ann"),
+            Subject::named("oidc:x:bob"),
+        );
+        for (who, whose, may) in [
+            (&ann, Some(&ann), true),
+            (&ann, Some(&bob), false),
+            (&ann, Some(&admin), false),
+            (&ann, None, false),
+            (&admin, Some(&ann), true),
+            (&admin, None, true),
+        ] {
+            assert_eq!(may_end_logins(who, whose), may, "{who:?} {whose:?}");
+        }
     }
 
     /// `.` may, `x` may not; the columns are those of `actions`.

@@ -31,6 +31,7 @@ use super::config::{Checked, Config, DataDir};
 use super::error::ApiError;
 use super::hub::Hub;
 use super::listen::{bind, bind_udp};
+use super::login::Gate;
 use super::nonces::Nonces;
 use super::store::{Sqlite, Store};
 use super::{ssh, stun};
@@ -73,7 +74,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// `config_invalid`, `not_built`, `locked`, or what the system says when the
+/// `config_invalid`, `locked`, or what the system says when the
 /// relay cannot start.
 pub async fn serve(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -189,6 +190,9 @@ impl Relay {
 
     /// Says on standard error what is listening where.
     fn announce(&self) {
+        if self.app.gate.is_open() {
+            say("[relay] nobody is asked who they are: who reaches it is its administrator");
+        }
         if let Some(path) = &self.token_made {
             say(&format!("[relay] auth token in {}", path.display()));
         }
@@ -208,6 +212,12 @@ impl Relay {
     #[cfg(test)]
     pub(crate) fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// What is behind it.
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> &Arc<App> {
+        &self.app
     }
 
     /// Where the SSH front door is.
@@ -260,6 +270,7 @@ async fn app(
         hub,
         derp,
         info,
+        gate: Gate::new(&checked.mode, &checked.base_url, checked.token.bytes())?,
         token: checked.token.clone(),
         nonces: Nonces::open(&checked.data.path(""), unix_now())?,
         stop,

@@ -33,7 +33,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
 
 /// `GET /api/v1/auth/config`: how users prove themselves here.
 pub(crate) async fn config(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({ "auth_mode": "token", "ssh_port": app.info.ssh_port }))
+    Json(json!({ "auth_mode": app.gate.mode(), "ssh_port": app.info.ssh_port }))
 }
 
 /// `GET /api/v1/auth/validate`: whether the token is right.

@@ -7,6 +7,8 @@ mod groups;
 mod invites;
 mod join;
 pub(crate) mod kv;
+mod login;
+mod logins;
 mod members;
 mod metrics;
 mod networks;
@@ -18,17 +20,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
+use futures_util::StreamExt as _;
 
 pub(crate) use body::network_of;
 
 use super::app::App;
 use super::error::ApiError;
-use super::{coordinate, derp, visits};
+use super::{auth, coordinate, derp, visits};
 
 /// The longest request body, bytes. The largest request is a join, below 1 KiB.
 const MAX_BODY: usize = 64 * 1024;
@@ -62,7 +66,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)
 }
 
@@ -74,6 +78,17 @@ pub(crate) fn routes() -> Routes {
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/auth/config", get(account::config))
         .route("/api/v1/auth/validate", get(account::validate))
+        .route("/api/v1/auth/whoami", get(logins::whoami))
+        .route(
+            "/api/v1/auth/logins",
+            get(logins::list).post(logins::make).delete(logins::end_all),
+        )
+        .route("/api/v1/auth/logins/{id}", delete(logins::end))
+        .route("/api/v1/auth/token", post(login::token))
+        .route("/api/v1/device/authorize", post(login::device))
+        .route("/api/v1/device/poll", post(login::poll))
+        .route("/auth/login", get(login::start))
+        .route("/auth/callback", get(login::callback))
         .route(
             "/api/v1/networks",
             get(networks::list).post(networks::create),
@@ -123,13 +138,24 @@ pub(crate) fn routes() -> Routes {
         .route("/derp/latency-check", get(derp::probe))
 }
 
-/// A deadline, and headers that every answer has.
-async fn guard(request: Request, next: Next) -> Response {
-    let answer = tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await;
-    let mut answer = answer.unwrap_or_else(|_| {
+/// A deadline, the end with the login by which it was asked, and headers that every answer has.
+async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let token = auth::bearer(request.headers()).map(str::to_owned);
+    let over = auth::until_over(token, app);
+    let mut over = Box::pin(over);
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(REQUEST_LIMIT, next.run(request)) => answer,
+        () = over.as_mut() => Ok(ApiError::unauthorized().into_response()),
+    };
+    let answer = answer.unwrap_or_else(|_| {
         let status = StatusCode::REQUEST_TIMEOUT;
         ApiError::new(status, "timeout", "the request took too long").into_response()
     });
+    let mut answer = if is_stream(&answer) {
+        answer.map(|body| Body::from_stream(body.into_data_stream().take_until(over)))
+    } else {
+        answer
+    };
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
@@ -137,6 +163,12 @@ async fn guard(request: Request, next: Next) -> Response {
         HeaderValue::from_static("nosniff"),
     );
     answer
+}
+
+/// Whether an answer has no end of its own.
+fn is_stream(answer: &Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 async fn not_found() -> ApiError {

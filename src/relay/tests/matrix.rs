@@ -14,7 +14,7 @@ use crate::coord::request::{Credential, Request, SCHEME, Signer};
 use crate::relay::api;
 use crate::relay::app::random;
 use crate::relay::clock::unix_now;
-use crate::uplink::api::NewInvite;
+use crate::uplink::api::{Api, NewInvite};
 use crate::uplink::http::Http;
 
 /// Method and route, what is asked for, its body, and what each of [`callers`] gets: `.` it, `-`
@@ -29,85 +29,85 @@ type Row = (
 );
 
 const ROWS: &[Row] = &[
-    ("GET", "/healthz", "/healthz", "", "........"),
-    ("GET", "/readyz", "/readyz", "", "........"),
-    ("GET", "/metrics", "/metrics", "", "........"),
+    ("GET", "/healthz", "/healthz", "", "............"),
+    ("GET", "/readyz", "/readyz", "", "............"),
+    ("GET", "/metrics", "/metrics", "", "............"),
     (
         "GET",
         "/api/v1/auth/config",
         "/api/v1/auth/config",
         "",
-        "........",
+        "............",
     ),
     (
         "GET",
         "/api/v1/auth/validate",
         "/api/v1/auth/validate",
         "",
-        "-------.",
+        "-------....-",
     ),
     (
         "GET",
         "/api/v1/networks",
         "/api/v1/networks",
         "",
-        "-------.",
+        "-------....-",
     ),
     (
         "POST",
         "/api/v1/networks",
         "/api/v1/networks",
         r#"{"network_id":"home"}"#,
-        "-------.",
+        "-------.?..-",
     ),
     (
         "GET",
         "/api/v1/invites",
         "/api/v1/invites?network_id=home",
         "",
-        "-------.",
+        "-------.xx.-",
     ),
     (
         "POST",
         "/api/v1/invites",
         "/api/v1/invites",
         r#"{"network_id":"home"}"#,
-        "-------.",
+        "-------.xx.-",
     ),
     (
         "DELETE",
         "/api/v1/invites/{id}",
         "/api/v1/invites/inv_0?network_id=home",
         "",
-        "-------o",
+        "-------oxxo-",
     ),
     (
         "GET",
         "/api/v1/ssh-keys",
         "/api/v1/ssh-keys",
         "",
-        "-------.",
+        "-------....-",
     ),
     (
         "POST",
         "/api/v1/ssh-keys",
         "/api/v1/ssh-keys",
         r#"{"key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBTHsMMC1QwAwG9fMVmDnDGvzxE5Tm5i0fzSbgnd1xZB a"}"#,
-        "-------.",
+        "-------.???-",
     ),
     (
         "DELETE",
         "/api/v1/ssh-keys",
         "/api/v1/ssh-keys?fingerprint=none",
         "",
-        "-------o",
+        "-------oooo-",
     ),
     (
         "POST",
         "/api/v1/ssh-passwords",
         "/api/v1/ssh-passwords",
         r#"{"network_id":"home","node":"owners"}"#,
-        "--xxoo..",
+        "--xxoo..xoo-",
     ),
     // What opens this door is the ticket, and only a WebSocket goes through it.
     (
@@ -115,121 +115,121 @@ const ROWS: &[Row] = &[
         "/api/v1/back/{ticket}",
         "/api/v1/back/none",
         "",
-        "????????",
+        "????????????",
     ),
     // What opens this door is in the body.
-    ("POST", "/api/v1/join", "/api/v1/join", "{}", "????????"),
+    ("POST", "/api/v1/join", "/api/v1/join", "{}", "????????????"),
     (
         "GET",
         "/api/v1/nodes",
         "/api/v1/nodes?network_id=home",
         "",
-        "--xx....",
+        "--xx....x..-",
     ),
     (
         "DELETE",
         "/api/v1/nodes/{name}",
         "/api/v1/nodes/nobody?network_id=home",
         "",
-        "-------o",
+        "-------oxxo-",
     ),
     (
         "DELETE",
         "/api/v1/networks/{id}",
         "/api/v1/networks/absent",
         "",
-        "-------o",
+        "-------oxxx-",
     ),
     (
         "POST",
         "/api/v1/networks/{id}/rotate",
         "/api/v1/networks/absent/rotate",
         "{}",
-        "-------o",
+        "-------oxxx-",
     ),
     (
         "GET",
         "/api/v1/networks/{id}/members",
         "/api/v1/networks/home/members",
         "",
-        "--xxx...",
+        "--xxx...x..-",
     ),
     (
         "PUT",
         "/api/v1/networks/{id}/members",
         "/api/v1/networks/home/members",
         r#"{"subject":"nobody","role":"owner"}"#,
-        "-------o",
+        "-------oxxo-",
     ),
     (
         "DELETE",
         "/api/v1/networks/{id}/members",
         "/api/v1/networks/home/members?subject=nobody",
         "",
-        "-------o",
+        "-------oxxo-",
     ),
     (
         "GET",
         "/api/v1/groups",
         "/api/v1/groups?network_id=home",
         "",
-        "--xx....",
+        "--xx....x..-",
     ),
     (
         "POST",
         "/api/v1/groups",
         "/api/v1/groups",
         r#"{"network_id":"home","name":"made-#"}"#,
-        "--xxxx..",
+        "--xxxx..xx.-",
     ),
     (
         "GET",
         "/api/v1/groups/{name}",
         "/api/v1/groups/mesh?network_id=home",
         "",
-        "--xx....",
+        "--xx....x..-",
     ),
     (
         "DELETE",
         "/api/v1/groups/{name}",
         "/api/v1/groups/made-#?network_id=home",
         "",
-        "--xxxx..",
+        "--xxxx..xx.-",
     ),
     (
         "POST",
         "/api/v1/groups/{name}/members",
         "/api/v1/groups/mesh/members",
         r##"{"network_id":"home","node_name":"owners","session_id":#}"##,
-        "--xxxx..",
+        "--xxxx..xx.-",
     ),
     (
         "DELETE",
         "/api/v1/groups/{name}/members",
         "/api/v1/groups/mesh/members?network_id=home&node_name=owners&session_id=#",
         "",
-        "--xxxx..",
+        "--xxxx..xx.-",
     ),
     (
         "PUT",
         "/api/v1/groups/{name}/policy",
         "/api/v1/groups/mesh/policy",
         r#"{"network_id":"home","messages_policy":"open"}"#,
-        "--xxxx..",
+        "--xxxx..xx.-",
     ),
     (
         "GET",
         "/api/v1/access-grants",
         "/api/v1/access-grants?network_id=home",
         "",
-        "--xx....",
+        "--xx....x..-",
     ),
     (
         "POST",
         "/api/v1/access-grants",
         "/api/v1/access-grants",
         r#"{"network_id":"home","target_node":"owners","session_id":1,"audience":"node:guests"}"#,
-        "--xxxx..",
+        "--xxxx..xxx-",
     ),
     // The guest is whom it is for; to others it is as if there were none.
     (
@@ -237,21 +237,21 @@ const ROWS: &[Row] = &[
         "/api/v1/access-grants/{id}",
         "/api/v1/access-grants/GRANT?network_id=home",
         "",
-        "--xx.o..",
+        "--xx.o..xo.-",
     ),
     (
         "DELETE",
         "/api/v1/access-grants/{id}",
         "/api/v1/access-grants/GRANT?network_id=home",
         "",
-        "--xxxx..",
+        "--xxxx..xx.-",
     ),
     (
         "GET",
         "/api/v1/access/cache/events",
         "/api/v1/access/cache/events?network_id=home",
         "",
-        "--xx....",
+        "--xx....x..-",
     ),
     // These two ask for a proof once they are open, `hostile` and `live` show which.
     (
@@ -259,46 +259,126 @@ const ROWS: &[Row] = &[
         "/api/v1/coordinate",
         "/api/v1/coordinate",
         "",
-        "????????",
+        "????????????",
     ),
-    ("GET", "/derp", "/derp", "", "????????"),
-    ("GET", "/derp/probe", "/derp/probe", "", "........"),
+    ("GET", "/derp", "/derp", "", "????????????"),
+    ("GET", "/derp/probe", "/derp/probe", "", "............"),
     (
         "GET",
         "/derp/latency-check",
         "/derp/latency-check",
         "",
-        "........",
+        "............",
     ),
-    ("GET", "/join", "/join", "", "........"),
+    ("GET", "/join", "/join", "", "............"),
     // A node shares in its own network, whatever it asks for: the other one's has no such key.
     (
         "GET",
         "/api/v1/kv/{space}",
         "/api/v1/kv/default?network_id=home",
         "",
-        "--.x....",
+        "--.x....x..-",
     ),
     (
         "GET",
         "/api/v1/kv/{space}/{*key}",
         "/api/v1/kv/default/k?network_id=home",
         "",
-        "--ox....",
+        "--ox....x..-",
     ),
     (
         "PUT",
         "/api/v1/kv/{space}/{*key}",
         "/api/v1/kv/default/k?network_id=home",
         "v",
-        "--.x....",
+        "--.x....x..-",
     ),
     (
         "DELETE",
         "/api/v1/kv/{space}/{*key}",
         "/api/v1/kv/default/none?network_id=home",
         "",
-        "--oxoooo",
+        "--oxooooxoo-",
+    ),
+    (
+        "GET",
+        "/api/v1/auth/whoami",
+        "/api/v1/auth/whoami",
+        "",
+        "-------....-",
+    ),
+    (
+        "GET",
+        "/api/v1/auth/logins",
+        "/api/v1/auth/logins",
+        "",
+        "-------....-",
+    ),
+    (
+        "GET",
+        "/api/v1/auth/logins",
+        "/api/v1/auth/logins?all=true",
+        "",
+        "-------.xxx-",
+    ),
+    // A login makes no other.
+    (
+        "POST",
+        "/api/v1/auth/logins",
+        "/api/v1/auth/logins",
+        "{}",
+        "-------.xxx-",
+    ),
+    (
+        "DELETE",
+        "/api/v1/auth/logins/{id}",
+        "/api/v1/auth/logins/none",
+        "",
+        "-------oooo-",
+    ),
+    // These have no provider here; `login` of the scenarios has.
+    (
+        "POST",
+        "/api/v1/device/authorize",
+        "/api/v1/device/authorize",
+        "{}",
+        "????????????",
+    ),
+    (
+        "POST",
+        "/api/v1/device/poll",
+        "/api/v1/device/poll",
+        r#"{"poll_token":"x"}"#,
+        "????????????",
+    ),
+    (
+        "POST",
+        "/api/v1/auth/token",
+        "/api/v1/auth/token",
+        r#"{"code":"x","code_verifier":"y"}"#,
+        "????????????",
+    ),
+    (
+        "GET",
+        "/auth/login",
+        "/auth/login?redirect_uri=http://127.0.0.1:9/&state=x&code_challenge=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "",
+        "????????????",
+    ),
+    (
+        "GET",
+        "/auth/callback",
+        "/auth/callback?state=x",
+        "",
+        "xxxxxxxxxxxx",
+    ),
+    // The last: it ends the logins by which it is asked.
+    (
+        "DELETE",
+        "/api/v1/auth/logins",
+        "/api/v1/auth/logins",
+        "",
+        "-------....-",
     ),
 ];
 
@@ -308,6 +388,7 @@ const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
 enum Proof {
     Nothing,
     Token,
+    Login(String),
     Key(Box<Node>),
 }
 
@@ -318,7 +399,8 @@ struct World {
 }
 
 /// Nobody, a key that the relay does not know, a node of another network with the same name as
-/// the guest's, one that was revoked, a guest's, a member's, the owner's, and the admin.
+/// the guest's, one that was revoked, a guest's, a member's, the owner's, and the admin; then the
+/// logins of an outsider, a member and another owner, and one that is over.
 async fn world() -> World {
     let rig = Rig::new().await;
     let (home, work) = (rig.network("home").await, rig.network("work").await);
@@ -334,10 +416,24 @@ async fn world() -> World {
         .join(&rig.invite(&work, 1).await, "guests")
         .await
         .unwrap();
+    bare(&rig, &home, "chiefs").await;
     let nodes = rig.api().nodes(&home).await.unwrap();
-    let subject = nodes.iter().find(|node| node.name.as_str() == "members");
-    let subject = subject.unwrap().owner.clone();
-    rig.api().set_role(&home, &subject, "member").await.unwrap();
+    let subject = |name: &str| {
+        let node = nodes.iter().find(|node| node.name.as_str() == name);
+        node.unwrap().owner.clone()
+    };
+    for (name, role) in [("members", "member"), ("chiefs", "owner")] {
+        rig.api()
+            .set_role(&home, &subject(name), role)
+            .await
+            .unwrap();
+    }
+    let over = rig.login(&subject("chiefs")).await;
+    Api::new(rig.url(), &over)
+        .unwrap()
+        .end_login("current")
+        .await
+        .unwrap();
     let stranger = Node {
         identity: identity(),
         ..guest.clone()
@@ -353,19 +449,31 @@ async fn world() -> World {
         r#"{"network_id":"home","target_node":"owners","session_id":1,"audience":"node:guests"}"#;
     let made = send(&rig, &Proof::Token, "POST", "/api/v1/access-grants", grant).await;
     let made: serde_json::Value = serde_json::from_str(&made.1).unwrap();
+    let grant = made["grant_id"].as_str().unwrap().to_owned();
+    let callers = vec![
+        ("nobody", Proof::Nothing),
+        ("a stranger", Proof::Key(Box::new(stranger))),
+        ("another network's node", Proof::Key(Box::new(other))),
+        ("a revoked node", Proof::Key(Box::new(revoked))),
+        ("a guest's node", Proof::Key(Box::new(guest))),
+        ("a member's node", Proof::Key(Box::new(member))),
+        ("the owner's node", Proof::Key(Box::new(owner))),
+        ("the admin", Proof::Token),
+        ("an outsider", Proof::Login(rig.login("oidc:0:out").await)),
+        (
+            "a member",
+            Proof::Login(rig.login(&subject("members")).await),
+        ),
+        (
+            "an owner",
+            Proof::Login(rig.login(&subject("chiefs")).await),
+        ),
+        ("whose login is over", Proof::Login(over)),
+    ];
     World {
         rig,
-        grant: made["grant_id"].as_str().unwrap().to_owned(),
-        callers: vec![
-            ("nobody", Proof::Nothing),
-            ("a stranger", Proof::Key(Box::new(stranger))),
-            ("another network's node", Proof::Key(Box::new(other))),
-            ("a revoked node", Proof::Key(Box::new(revoked))),
-            ("a guest's node", Proof::Key(Box::new(guest))),
-            ("a member's node", Proof::Key(Box::new(member))),
-            ("the owner's node", Proof::Key(Box::new(owner))),
-            ("the admin", Proof::Token),
-        ],
+        grant,
+        callers,
     }
 }
 
@@ -394,6 +502,7 @@ async fn send(
     let request = match proof {
         Proof::Nothing => request,
         Proof::Token => request.bearer_auth(TOKEN),
+        Proof::Login(token) => request.bearer_auth(token),
         Proof::Key(node) => request.header("authorization", signed(node, method, path, body)),
     };
     let answer = request.body(body.to_owned()).send().await.unwrap();
