@@ -69,16 +69,30 @@ impl Error {
             "denied" | "not_typed" | "not_addressee" | "sender_forbidden" | "sender_required"
             | "unauthorized" | "forbidden" | "invite_invalid" | "invite_used_up"
             | "invite_expired" | "revoked" | "proof_invalid" | "namespace_reserved"
-            | "group_forbids" | "grant_invalid" | "name_bound" | "caller_unknown" => 4,
-            "node_down" | "node_unreachable" | "peer_unreachable" | "peer_unknown"
-            | "relay_unreachable" | "no_network" | "not_joined" | "network_deleted"
-            | "node_not_running" | "connection_lost" | "relay_untrusted" | "relay_invalid"
-            | "tls" | "node_unresponsive" | "keeper_unavailable" => 5,
+            | "group_forbids" | "grant_invalid" | "name_bound" | "caller_unknown"
+            | "login_denied" | "login_invalid" | "login_expired" | "not_allowed" => 4,
+            "node_down"
+            | "node_unreachable"
+            | "peer_unreachable"
+            | "peer_unknown"
+            | "relay_unreachable"
+            | "no_network"
+            | "not_joined"
+            | "network_deleted"
+            | "node_not_running"
+            | "connection_lost"
+            | "relay_untrusted"
+            | "relay_invalid"
+            | "tls"
+            | "node_unresponsive"
+            | "keeper_unavailable"
+            | "provider_unreachable" => 5,
             "name_taken" | "id_taken" | "locked" | "network_taken" | "already_joined"
-            | "conflict" | "group_taken" | "last_owner" => 6,
+            | "conflict" | "group_taken" | "last_owner" | "no_provider" | "no_device_flow"
+            | "no_browser_flow" => 6,
             "body_too_large" | "inbox_full" | "frame_too_large" | "too_many" | "rate_limited"
             | "disk_full" | "network_full" | "outbox_full" | "too_many_sessions"
-            | "too_many_files" | "kv_full" => 7,
+            | "too_many_files" | "kv_full" | "login_busy" => 7,
             "session_failed" => 8,
             "timeout" => 124,
             _ => 1,

@@ -158,6 +158,12 @@ impl Home {
         self.dir.join("servers.toml")
     }
 
+    /// The relays at which the user is logged in, and the tokens for them.
+    #[must_use]
+    pub fn logins(&self) -> PathBuf {
+        self.dir.join("logins.json")
+    }
+
     /// The 32 bytes from which the node's keys come.
     #[must_use]
     pub fn seed(&self) -> PathBuf {

@@ -15,6 +15,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod home;
 pub mod locator;
+mod logins;
 mod mcp;
 pub mod node;
 pub mod paper;

@@ -92,6 +92,12 @@ enum Verb {
         #[command(subcommand)]
         verb: verb::network::Network,
     },
+    /// Log in to a relay; list your logins, or end one.
+    Login(verb::login::Login),
+    /// Log out of a relay.
+    Logout(verb::logout::Logout),
+    /// Say who you are to a relay.
+    Whoami(verb::whoami::Whoami),
     /// Your keys for SSH.
     SshKey {
         #[command(subcommand)]
@@ -205,6 +211,9 @@ fn refuse_server(verb: &Verb) -> Result<()> {
         | Verb::Network { .. }
         | Verb::Group { .. }
         | Verb::Access { .. }
+        | Verb::Login(_)
+        | Verb::Logout(_)
+        | Verb::Whoami(_)
         | Verb::SshKey { .. }
         | Verb::ConfigSsh(_)
         | Verb::Health(_)
@@ -255,6 +264,9 @@ async fn client(verb: Verb, cli: &Cli) -> Result<()> {
         Verb::Node {
             verb: Some(Node::List(verb)),
         } => verb.run(cli).await,
+        Verb::Login(verb) => verb.run(cli).await,
+        Verb::Logout(verb) => verb.run(cli).await,
+        Verb::Whoami(verb) => verb.run(cli).await,
         Verb::SshKey { verb } => verb.run(cli).await,
         Verb::ConfigSsh(verb) => verb.run(cli).await,
         Verb::Node {
@@ -342,6 +354,12 @@ mod tests {
             "cw network remove guest:inv_1",
             "cw network delete alpha",
             "cw network clear",
+            "cw login",
+            "cw login --browser --relay-url https://relay.example.com",
+            "cw login list --all --json",
+            "cw login revoke login_1",
+            "cw logout --all",
+            "cw whoami --json",
         ] {
             let words = line.split(' ');
             assert!(CommandLine::try_parse_from(words).is_ok(), "{line}");

@@ -1,5 +1,5 @@
 //! A node that joins the selected network by itself, in its owner's name: the owner's token is in
-//! its environment.
+//! its environment, or the owner has logged in on this machine.
 //!
 //! It tries until it is in, until somebody joins it by hand, or until the relay says no. A relay
 //! that does not answer has not said no: a machine may well be up before its network. What keeps
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Host;
 use crate::error::{Error, Result};
+use crate::logins;
 use crate::uplink::api::{Api, NewInvite};
 
 /// The first wait after an attempt that failed, and the longest.
@@ -62,13 +63,17 @@ pub(super) async fn keep_trying(host: Weak<Host>) {
 }
 
 fn selected(host: &Host) -> Option<Selected> {
-    let token = std::env::var("CODEWIRE_RELAY_AUTH_TOKEN").ok()?;
+    let url = host.config.relay_url.clone()?;
+    let network = host.config.network.clone()?;
+    let token = std::env::var("CODEWIRE_RELAY_AUTH_TOKEN").ok();
+    let token = token.map(|token| token.trim().to_owned());
+    let login = || logins::find(&host.home, &url).ok()??.token;
+    let token = token.filter(|token| !token.is_empty()).or_else(login)?;
     Some(Selected {
-        url: host.config.relay_url.clone()?,
-        network: host.config.network.clone()?,
-        token: token.trim().to_owned(),
+        url,
+        network,
+        token,
     })
-    .filter(|selected| !selected.token.is_empty())
 }
 
 /// One attempt, with an invite of its own; the name that the node has then.

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::http::Http;
 use crate::error::{Error, Result};
 
+mod login;
 mod rules;
 mod ssh;
 
+pub use login::{Device, Granted, Login, Polled, Whoami};
 pub use rules::{Grant, Group, Member, NewGrant, Policy, Seat};
 pub use ssh::{About, SshKey, SshPassword};
 

@@ -26,6 +26,8 @@ pub mod kv;
 pub mod launch;
 pub mod list;
 pub mod listen;
+pub mod login;
+pub mod logout;
 pub mod logs;
 pub mod msg;
 pub mod network;
@@ -49,6 +51,7 @@ pub mod subscribe;
 pub mod tag;
 pub mod wait;
 pub mod watch;
+pub mod whoami;
 
 pub use failure::Failure;
 use serde::{Deserialize, Serialize};

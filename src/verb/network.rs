@@ -17,8 +17,11 @@ use crate::node::Context;
 use crate::uplink::Membership;
 use crate::uplink::api::Api;
 
+mod access;
 mod invite;
 mod people;
+
+pub use access::Access;
 
 /// Networks: which machines belong together.
 #[derive(Subcommand, Clone, Debug)]
@@ -58,18 +61,6 @@ pub enum Network {
     Join(Join),
     /// Take a node out of a network, at once.
     Revoke(Revoke),
-}
-
-/// How to reach the relay as yourself.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Access {
-    /// The relay's URL; else CODEWIRE_RELAY_URL, else the configuration.
-    #[arg(long, value_name = "URL")]
-    pub relay_url: Option<String>,
-    /// A file with your token; else CODEWIRE_RELAY_AUTH_TOKEN holds it.
-    // Text, as the option of every verb that has this name.
-    #[arg(long, value_name = "PATH")]
-    pub token_file: Option<String>,
 }
 
 /// Which network, and how to reach its relay.
@@ -187,34 +178,6 @@ impl Network {
     }
 }
 
-impl Access {
-    fn url(&self, cli: &Cli) -> Result<String> {
-        let named = self.relay_url.clone();
-        let joined = || Some(joined(cli)?.relay_url);
-        named
-            .or(Config::load(&cli.home)?.relay_url)
-            .or_else(joined)
-            .ok_or_else(no_relay)
-    }
-
-    /// A client of the relay as this person.
-    pub(super) fn api(&self, cli: &Cli) -> Result<Api> {
-        Api::new(&self.url(cli)?, &self.token()?)
-    }
-
-    fn token(&self) -> Result<String> {
-        let token = match &self.token_file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Error::new("not_found", format!("cannot read {path}: {error}")))?,
-            None => std::env::var("CODEWIRE_RELAY_AUTH_TOKEN").map_err(|_| {
-                Error::new("unauthorized", "relay user authentication not configured")
-                    .hint("set CODEWIRE_RELAY_AUTH_TOKEN or pass --token-file")
-            })?,
-        };
-        Ok(token.trim().to_owned())
-    }
-}
-
 /// The network that this machine is in.
 fn joined(cli: &Cli) -> Option<Membership> {
     let bytes = std::fs::read(cli.home.membership()).ok()?;
@@ -259,7 +222,7 @@ impl Use {
         if joined.as_ref() == Some(&self.name) {
             return Ok(true);
         }
-        if self.access.has_token() {
+        if self.access.has_token(cli) {
             let networks = self.access.api(cli)?.networks().await?;
             let names: Vec<_> = networks.into_iter().map(|network| network.id).collect();
             return if names.contains(&self.name) {
@@ -272,7 +235,7 @@ impl Use {
             return Ok(false);
         };
         let unknown = self.unknown(&[joined]);
-        Err(unknown.hint("with CODEWIRE_RELAY_AUTH_TOKEN or --token-file you see all of yours"))
+        Err(unknown.hint("after 'cw login', or with CODEWIRE_RELAY_AUTH_TOKEN or --token-file, you see all of yours"))
     }
 
     fn unknown(&self, names: &[NetworkId]) -> Error {
@@ -313,7 +276,7 @@ impl At {
     ///
     /// `config_invalid`, `no_network`.
     pub(super) async fn open(&self, cli: &Cli) -> Result<(Api, NetworkId)> {
-        let api = if self.access.has_token() {
+        let api = if self.access.has_token(cli) {
             self.access.api(cli)?
         } else {
             by_node(cli)
@@ -328,8 +291,10 @@ impl At {
 
     /// The header `Authorization` for reading `path`.
     pub(super) async fn authorization(&self, cli: &Cli, path: &str) -> Result<String> {
-        if self.access.has_token() {
-            return Ok(format!("Bearer {}", self.access.token()?));
+        if self.access.has_token(cli) {
+            // A relay that asks for nothing does not mind.
+            let token = self.access.token(cli)?;
+            return Ok(format!("Bearer {}", token.as_deref().unwrap_or("none")));
         }
         let errand = Errand {
             method: "SIGN".to_owned(),
@@ -393,7 +358,7 @@ pub(super) async fn nodes(cli: &Cli, network: Option<&str>, json: bool) -> Resul
             (api, vec![network])
         }
         // A node knows of one network alone.
-        None if !at.access.has_token() => {
+        None if !at.access.has_token(cli) => {
             let (api, network) = at.open(cli).await?;
             (api, vec![network])
         }

@@ -35,6 +35,9 @@ pub struct About {
     /// Where its front door for SSH is; none if it has none.
     #[serde(default)]
     pub ssh_port: Option<u16>,
+    /// How people prove who they are: `none`, `token`, `github`, `oidc`.
+    #[serde(default)]
+    pub auth_mode: String,
 }
 
 impl Api {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use mesh::NodeName;
 
-use super::{Access, At, Join};
+use super::{At, Join};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::show;
@@ -240,13 +240,5 @@ impl At {
         // Without a token the error says how to give one.
         let api = self.access.api(cli)?;
         Ok((api, self.network(cli).await?))
-    }
-}
-
-impl Access {
-    /// Whether there is a token to be used.
-    pub(super) fn has_token(&self) -> bool {
-        self.token_file.is_some()
-            || std::env::var("CODEWIRE_RELAY_AUTH_TOKEN").is_ok_and(|token| !token.is_empty())
     }
 }

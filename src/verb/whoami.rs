@@ -1,0 +1,42 @@
+//! `cw whoami`: who the relay takes you for.
+
+use clap::Args;
+
+use super::network::Access;
+use crate::cli::Cli;
+use crate::error::Result;
+use crate::show;
+
+/// Say who you are to a relay.
+#[derive(Args, Clone, Debug)]
+pub struct Whoami {
+    /// Print JSON.
+    #[arg(short, long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub access: Access,
+}
+
+impl Whoami {
+    pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
+        let me = self.access.api(cli)?.whoami().await?;
+        if self.json {
+            return cli.print_json(&me);
+        }
+        let subject = show::clean(&me.subject);
+        let line = match (&me.name, &me.login) {
+            (Some(name), Some(login)) => format!(
+                "{} ({subject}), login {} until {}",
+                show::cut(name, 60),
+                show::clean(&login.id),
+                show::clean(&login.expires_at)
+            ),
+            _ if me.auth_mode == "none" => {
+                format!("{subject}, as is everybody who asks this relay")
+            }
+            _ => format!("{subject}, by the relay's token"),
+        };
+        cli.print(&format!("{line}\n"))
+    }
+}
