@@ -36,6 +36,7 @@ pub mod substrate;
 mod tool;
 pub mod trace;
 mod wait;
+pub mod web;
 pub mod wire;
 
 pub use case::case;

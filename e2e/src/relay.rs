@@ -20,6 +20,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub struct Relay {
     cw: Cw,
     data: PathBuf,
+    more: Vec<String>,
     tls: Option<Certificate>,
     state: Mutex<State>,
 }
@@ -47,6 +48,7 @@ impl Relay {
         Self {
             cw: cw.env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN),
             data: data.to_owned(),
+            more: Vec::new(),
             tls: None,
             state: Mutex::new(State {
                 listen: listen.to_owned(),
@@ -60,6 +62,13 @@ impl Relay {
                 log: String::new(),
             }),
         }
+    }
+
+    /// The same with more arguments.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.more = arguments.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Where it keeps its files.
@@ -91,6 +100,7 @@ impl Relay {
         let mut arguments = vec!["relay", "serve", "--base-url", &url, "--data-dir", &data];
         arguments.extend(["--listen", &state.listen, "--stun-listen", &stun]);
         arguments.extend(["--ssh-listen", &state.ssh]);
+        arguments.extend(self.more.iter().map(String::as_str));
         let files = self.tls.as_ref().map(Certificate::files);
         if let Some((chain, key)) = &files {
             arguments.extend(["--tls-cert", chain, "--tls-key", key]);

@@ -9,14 +9,28 @@
 {{- if gt (int .Values.replicaCount) 1 }}
 {{- fail (printf "replicaCount %v: a relay keeps its store in SQLite, which has one owner; more than one replica is not built yet" .Values.replicaCount) }}
 {{- end }}
-{{- if ne .Values.relay.authMode "token" }}
-{{- fail (printf "relay.authMode %q is not built yet; use token" .Values.relay.authMode) }}
+{{- if eq .Values.relay.authMode "none" }}
+{{- fail "relay.authMode none lets in everybody who reaches the relay; in a cluster that is everybody: use token, oidc or github" }}
+{{- end }}
+{{- if eq .Values.relay.authMode "oidc" }}
+{{- if not (regexMatch "^https://[^?#$[:space:]]+$" .Values.oidc.issuer) }}
+{{- fail (printf "relay.authMode oidc needs oidc.issuer, an https:// URL; it is %q" .Values.oidc.issuer) }}
+{{- end }}
+{{- if not .Values.oidc.clientID }}
+{{- fail "relay.authMode oidc needs oidc.clientID" }}
+{{- end }}
+{{- else if .Values.oidc.issuer }}
+{{- fail "oidc.issuer is set, but relay.authMode is not oidc" }}
+{{- end }}
+{{- if eq .Values.relay.authMode "github" }}
+{{- if not (and .Values.github.clientID .Values.github.allowedUsers) }}
+{{- fail "relay.authMode github needs github.clientID and github.allowedUsers" }}
+{{- end }}
+{{- else if .Values.github.clientID }}
+{{- fail "github.clientID is set, but relay.authMode is not github" }}
 {{- end }}
 {{- if or .Values.ssh.enabled .Values.relay.sshListen }}
 {{- fail "the SSH gateway is not built yet; leave ssh.enabled false and relay.sshListen empty" }}
-{{- end }}
-{{- if .Values.oidc.issuer }}
-{{- fail "login by OIDC is not built yet; leave oidc.issuer empty" }}
 {{- end }}
 {{- if .Values.database.enabled }}
 {{- fail "PostgreSQL is not built yet; leave database.enabled false" }}

@@ -96,3 +96,36 @@ capabilities:
 {{ $key | quote }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
+
+{{- /* The secret of the user's with the relay's secret at the provider; nothing if there is none. */}}
+{{- define "codewire-relay.providerSecret" -}}
+{{- if eq .Values.relay.authMode "oidc" }}{{ .Values.oidc.clientSecretRef.name }}
+{{- else if eq .Values.relay.authMode "github" }}{{ .Values.github.clientSecretRef.name }}
+{{- end }}
+{{- end }}
+
+{{- /* The key in it. */}}
+{{- define "codewire-relay.providerKey" -}}
+{{- if eq .Values.relay.authMode "github" }}{{ .Values.github.clientSecretRef.key }}
+{{- else }}{{ .Values.oidc.clientSecretRef.key }}
+{{- end }}
+{{- end }}
+
+{{- /* The relay's arguments about its provider, as a JSON list. */}}
+{{- define "codewire-relay.providerArgs" -}}
+{{- $args := list }}
+{{- if eq .Values.relay.authMode "oidc" }}
+{{- $args = append $args (printf "--oidc-issuer=%s" .Values.oidc.issuer) }}
+{{- $args = append $args (printf "--oidc-client-id=%s" .Values.oidc.clientID) }}
+{{- with .Values.oidc.allowedGroups }}{{ $args = append $args (printf "--oidc-allowed-groups=%s" (join "," .)) }}{{ end }}
+{{- with .Values.oidc.groupsClaim }}{{ $args = append $args (printf "--oidc-groups-claim=%s" .) }}{{ end }}
+{{- with .Values.oidc.scopes }}{{ $args = append $args (printf "--oidc-scopes=%s" (join "," .)) }}{{ end }}
+{{- if .Values.oidc.clientSecretRef.name }}{{ $args = append $args "--oidc-client-secret-file=/etc/codewire/provider/client-secret" }}{{ end }}
+{{- else if eq .Values.relay.authMode "github" }}
+{{- $args = append $args (printf "--github-client-id=%s" .Values.github.clientID) }}
+{{- $args = append $args (printf "--github-allowed-users=%s" (join "," .Values.github.allowedUsers)) }}
+{{- with .Values.github.url }}{{ $args = append $args (printf "--github-url=%s" .) }}{{ end }}
+{{- if .Values.github.clientSecretRef.name }}{{ $args = append $args "--github-client-secret-file=/etc/codewire/provider/client-secret" }}{{ end }}
+{{- end }}
+{{- toJson $args }}
+{{- end }}
