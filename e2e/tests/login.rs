@@ -480,7 +480,7 @@ fn lies_of_a_provider_are_not_believed() {
     });
     // The same by a code, which has no nonce.
     case(&Local::new(CW), |local| {
-        let relay = self::relay(local, &provider, &[]);
+        let relay = relay(local, &provider, &[]);
         provider.told(&json!({"device": "approve"}));
         for lie in ["issuer", "audience", "expired", "none", "hs256", "foreign"] {
             provider.told(&json!({ "lie": lie }));

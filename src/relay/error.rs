@@ -158,11 +158,7 @@ impl From<store::Error> for ApiError {
                 "last_owner",
                 Some("make somebody else an owner first, or delete the network"),
             ),
-            Refusal::TooManyAttempts => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "login_busy",
-                Some("try again in a few minutes"),
-            ),
+            Refusal::TooManyAttempts => (StatusCode::SERVICE_UNAVAILABLE, "login_busy", None),
             Refusal::KeyTaken => (StatusCode::CONFLICT, "key_taken", None),
             Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken", None),
             Refusal::GroupUnknown => (StatusCode::NOT_FOUND, "group_unknown", Some(GROUPS)),

@@ -27,9 +27,9 @@ pub struct Login {
     /// By a browser of this machine, instead of a code that you type in one anywhere.
     #[arg(long)]
     pub browser: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would print it as help")]
-    pub access: Access,
+    /// The relay's URL; else CODEWIRE_RELAY_URL, else the configuration.
+    #[arg(long, value_name = "URL")]
+    pub relay_url: Option<String>,
 }
 
 /// Your logins.
@@ -77,15 +77,20 @@ impl Login {
     }
 
     async fn login(self, cli: &Cli) -> Result<()> {
-        let url = self.access.url(cli)?;
+        // The option for a token file is one of all verbs.
+        let access = Access {
+            relay_url: self.relay_url.clone(),
+            token_file: cli.token_file.clone(),
+        };
+        let url = access.url(cli)?;
         let api = Api::nobody(&url)?;
         let mode = api.about().await?.auth_mode;
         let label = format!("cw on {}", Config::load(&cli.home)?.node_name);
         // In a relay with a provider the environment may have the token of its administrator, who
         // wants to be somebody else now; a file that is named is meant.
         let given = match mode.as_str() {
-            "oidc" | "github" if self.access.token_file.is_none() => None,
-            _ => self.access.given()?,
+            "oidc" | "github" if access.token_file.is_none() => None,
+            _ => access.given()?,
         };
         let granted = match (mode.as_str(), given) {
             ("none", _) => return self.open(cli, &url, &api).await,
@@ -141,7 +146,7 @@ impl Login {
 
     async fn keep(&self, cli: &Cli, url: &str, login: logins::Login) -> Result<()> {
         let before = logins::keep(&cli.home, url, login)?;
-        if self.access.relay_url.is_some() {
+        if self.relay_url.is_some() {
             Config::edit(&cli.home, |config| config.set_relay_url(url))?;
         }
         if let Some(token) = before.and_then(|before| before.token) {

@@ -13,14 +13,19 @@ pub struct Whoami {
     /// Print JSON.
     #[arg(short, long)]
     pub json: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would print it as help")]
-    pub access: Access,
+    /// The relay's URL; else CODEWIRE_RELAY_URL, else the configuration.
+    #[arg(long, value_name = "URL")]
+    pub relay_url: Option<String>,
 }
 
 impl Whoami {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
-        let me = self.access.api(cli)?.whoami().await?;
+        // The option for a token file is one of all verbs.
+        let access = Access {
+            relay_url: self.relay_url,
+            token_file: cli.token_file.clone(),
+        };
+        let me = access.api(cli)?.whoami().await?;
         if self.json {
             return cli.print_json(&me);
         }

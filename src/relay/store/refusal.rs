@@ -67,7 +67,7 @@ pub(crate) enum Refusal {
     #[error("you have as many of these as you may have: 100")]
     TooManyKeys,
     /// [`super::logins::MAX_ATTEMPTS`].
-    #[error("as many people log in at this moment as may")]
+    #[error("as many people log in at this moment as may; try again in some minutes")]
     TooManyAttempts,
     /// `MAX_GROUPS`, `MAX_GRANTS`.
     #[error("this network has as many of these as it may have")]
