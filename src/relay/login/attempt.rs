@@ -59,5 +59,5 @@ pub(crate) struct Granted {
 
 /// What a client calls itself, as it is kept.
 pub(crate) fn label(text: &str) -> String {
-    crate::show::cut(text, MAX_LABEL)
+    crate::show::cut(text, MAX_LABEL).into_owned()
 }

@@ -269,7 +269,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 /// A name as it is shown: without what would move a terminal, and not longer than a line.
 fn shown(name: &str) -> String {
-    crate::show::cut(name, 100)
+    crate::show::cut(name, 100).into_owned()
 }
 
 /// The provider does not answer, or not as one.
