@@ -9,7 +9,11 @@ import { createServer } from "node:http";
 import { createServer as createSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import Provider from "oidc-provider";
+
+// It says at length that this is no place for it to be taken seriously.
+console.warn = () => {};
+console.info = () => {};
+const { default: Provider } = await import("oidc-provider");
 
 const [cw] = process.argv.slice(2);
 const SECRET = "s3cret/of-the-relay";
@@ -125,6 +129,7 @@ class Browser {
   constructor(user, { aborts = false } = {}) {
     this.user = user;
     this.aborts = aborts;
+    this.said_no = false;
   }
 
   async fetch(url, options = {}) {
@@ -169,7 +174,12 @@ class Browser {
       }
       if (fields.has("login")) fields.set("login", this.user);
       if (fields.has("password")) fields.set("password", "anything");
-      if (this.aborts && fields.has("confirm")) fields.set("abort", "yes");
+      if (this.said_no) return `${answer.status} ${body}`;
+      if (this.aborts && fields.has("confirm")) {
+        fields.set("abort", "yes");
+        // What comes then is the form for another code.
+        this.said_no = true;
+      }
       url = new URL(attribute(form[1], "action"), url).href;
       options = {
         method: "POST",

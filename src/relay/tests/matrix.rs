@@ -428,12 +428,7 @@ async fn world() -> World {
             .await
             .unwrap();
     }
-    let over = rig.login(&subject("chiefs")).await;
-    Api::new(rig.url(), &over)
-        .unwrap()
-        .end_login("current")
-        .await
-        .unwrap();
+    let people = people(&rig, &subject("members"), &subject("chiefs")).await;
     let stranger = Node {
         identity: identity(),
         ..guest.clone()
@@ -450,7 +445,7 @@ async fn world() -> World {
     let made = send(&rig, &Proof::Token, "POST", "/api/v1/access-grants", grant).await;
     let made: serde_json::Value = serde_json::from_str(&made.1).unwrap();
     let grant = made["grant_id"].as_str().unwrap().to_owned();
-    let callers = vec![
+    let mut callers = vec![
         ("nobody", Proof::Nothing),
         ("a stranger", Proof::Key(Box::new(stranger))),
         ("another network's node", Proof::Key(Box::new(other))),
@@ -459,22 +454,26 @@ async fn world() -> World {
         ("a member's node", Proof::Key(Box::new(member))),
         ("the owner's node", Proof::Key(Box::new(owner))),
         ("the admin", Proof::Token),
-        ("an outsider", Proof::Login(rig.login("oidc:0:out").await)),
-        (
-            "a member",
-            Proof::Login(rig.login(&subject("members")).await),
-        ),
-        (
-            "an owner",
-            Proof::Login(rig.login(&subject("chiefs")).await),
-        ),
-        ("whose login is over", Proof::Login(over)),
     ];
+    callers.extend(people);
     World {
         rig,
         grant,
         callers,
     }
+}
+
+/// The logins of an outsider, a member and an owner, and one that is over.
+async fn people(rig: &Rig, member: &str, owner: &str) -> [(&'static str, Proof); 4] {
+    let over = rig.login(owner).await;
+    let api = Api::new(rig.url(), &over).unwrap();
+    api.end_login("current").await.unwrap();
+    [
+        ("an outsider", Proof::Login(rig.login("oidc:0:out").await)),
+        ("a member", Proof::Login(rig.login(member).await)),
+        ("an owner", Proof::Login(rig.login(owner).await)),
+        ("whose login is over", Proof::Login(over)),
+    ]
 }
 
 /// A node that came by an invite of its own, as a guest.
