@@ -39,6 +39,14 @@ pub enum Error {
     #[error("no DERP relay at this address: {0}")]
     Upgrade(String),
 
+    /// The HTTP proxy in front of the relay does not lead there.
+    #[error("the proxy does not lead to the relay: {0}")]
+    Proxy(String),
+
+    /// The server at the other end is this one.
+    #[error("that is this relay itself")]
+    Itself,
+
     /// The address of the relay cannot be used.
     #[error("bad relay address: {0}")]
     BadUrl(String),
@@ -69,6 +77,8 @@ impl Error {
             Self::Protocol(_) | Self::FrameTooLarge { .. } | Self::BadBox => "relay_protocol",
             Self::Refused(_) => "relay_refused",
             Self::Upgrade(_) => "relay_upgrade",
+            Self::Proxy(_) => "relay_proxy",
+            Self::Itself => "relay_itself",
             Self::BadUrl(_) => "relay_url",
             Self::Timeout { .. } => "relay_timeout",
             Self::Closed(_) => "relay_closed",

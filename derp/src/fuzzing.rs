@@ -115,7 +115,10 @@ pub fn router(data: &[u8]) {
                     is_mesh: who & 16 != 0,
                     is_prober: who & 32 != 0,
                 };
-                clients.push(router.handle_connect(client, who, now, with.into()));
+                clients.push(match who & 64 {
+                    0 => router.handle_connect(client, who, now, with.into()),
+                    _ => router.handle_link(client.key, who, now, with.into()),
+                });
             }
             (1, Some(id)) => {
                 let kind = body.first().copied().unwrap_or_default() % 0x18;

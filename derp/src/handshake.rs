@@ -178,6 +178,7 @@ pub struct Client {
     secret: NodeSecret,
     nonce: Nonce,
     server: Option<NodeKey>,
+    mesh_key: Option<MeshKey>,
 }
 
 /// What the client does next.
@@ -201,7 +202,14 @@ impl Client {
             secret,
             nonce,
             server: None,
+            mesh_key: None,
         }
+    }
+
+    /// The same, as another server of the region.
+    pub fn with_mesh_key(mut self, key: MeshKey) -> Self {
+        self.mesh_key = Some(key);
+        self
     }
 
     /// Takes a frame of the server, until it answers with [`Step::Done`].
@@ -238,7 +246,7 @@ impl Client {
             version: VERSION,
             can_ack_pings: true,
             is_prober: false,
-            mesh_key: None,
+            mesh_key: self.mesh_key.as_ref().map(|key| hex::encode(key.0)),
         };
         let nonce = self.nonce;
         let sealed = seal(&cipher(server, &self.secret), &nonce, &said)?;

@@ -48,13 +48,19 @@
 //! out. It builds without the feature `io`, without tokio, and is tested
 //! without sockets.
 //!
+//! **Too much.** A client that sends faster than it may (`io::server::Options`)
+//! is read more slowly ([`pace`]); a full queue holds its senders up. Both reach
+//! the sender as delay, not as loss.
+//!
+//! **Several servers.** The servers of one region share a mesh key and relay for
+//! each other's clients, in one hop ([`router`], `io::region`).
+//!
 //! # What is not here
 //!
-//! - Servers that relay for each other: the frames for it are read and written,
-//!   and the server ends a connection that sends them.
 //! - The protocol over WebSocket: whoever terminates one can hand its byte
 //!   stream to `io::server::Server::serve`.
-//! - Rate limits per client, and the fields of `ServerInfo` that announce them.
+//! - The fields of `ServerInfo` that announce a rate: clients that obey them
+//!   drop packets, which delaying their reads avoids.
 //! - The certificate that tells a client the server's key inside the TLS
 //!   handshake. Without it no stock client asks for a fast start.
 //! - Proof towards the client that it speaks to the right server, other than
@@ -70,6 +76,7 @@ pub mod handshake;
 #[cfg(feature = "io")]
 pub mod io;
 mod key;
+pub mod pace;
 pub mod queue;
 pub mod router;
 

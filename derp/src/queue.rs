@@ -3,7 +3,9 @@
 //! There are two lanes. The *bulk* lane is in order and bounded by bytes; when
 //! it is full the caller waits or drops, as it sees fit. The *urgent* lane is
 //! small and overtakes the bulk lane, for what is worth little when late:
-//! control frames and the handshakes of WireGuard.
+//! control frames, the handshakes of WireGuard and the probes of disco. Probes
+//! inside a tunnel look like any packet of it, and may not overtake: a tunnel
+//! forgets what comes a thousand packets late.
 //!
 //! Frames are copied into chunks of about [`CHUNK`] bytes, and the writer takes
 //! a chunk at a time: one write for many frames, and an urgent frame waits for
@@ -91,13 +93,13 @@ impl Queue {
     }
 
     /// Appends a frame that carries the packet `data`: to the urgent lane if it
-    /// is a handshake and there is room, else to the bulk lane.
+    /// is a handshake or a probe and there is room, else to the bulk lane.
     ///
     /// # Errors
     ///
     /// [`Full`] as for [`Queue::push`].
     pub fn push_packet<'a>(&mut self, body: &impl Body<'a>, data: &[u8]) -> Result<(), Full> {
-        if is_handshake(data) && self.push_urgent(body).is_ok() {
+        if is_urgent(data) && self.push_urgent(body).is_ok() {
             return Ok(());
         }
         self.push(body)
@@ -141,6 +143,18 @@ impl Queue {
         let at = self.bulk.len() - 1;
         &mut self.bulk[at]
     }
+}
+
+/// What disco's messages begin with: Tailscale's probes, and the addresses that
+/// are to be probed.
+const DISCO: &[u8] = b"TS\xf0\x9f\x92\xac";
+
+/// The longest message of disco that is no padded probe, bytes.
+const MAX_DISCO: usize = 1 << 10;
+
+/// Whether a packet is worth little when late.
+fn is_urgent(packet: &[u8]) -> bool {
+    is_handshake(packet) || (packet.starts_with(DISCO) && packet.len() <= MAX_DISCO)
 }
 
 /// Whether a packet is one of WireGuard's handshake messages: initiation,
@@ -240,6 +254,20 @@ mod tests {
         }
         assert!(!is_handshake(b""));
         assert!(!is_handshake(&[4, 0, 0, 0]));
+    }
+
+    #[test]
+    fn probes_overtake_unless_they_are_padded() {
+        let mut probe = DISCO.to_vec();
+        probe.resize(MAX_DISCO, 7);
+        assert!(is_urgent(&probe));
+        probe.push(7);
+        assert!(!is_urgent(&probe));
+        let mut queue = Queue::new(BULK_LIMIT);
+        queue.push_packet(&packet(b"bulk"), b"bulk").unwrap();
+        queue.push_packet(&packet(DISCO), DISCO).unwrap();
+        let first = queue.poll_chunk().unwrap();
+        assert_eq!(frames(&first), [Frame::RecvPacket(packet(DISCO))]);
     }
 
     proptest! {

@@ -62,6 +62,7 @@ impl Member {
             mesh.set_relay(Some(Relay {
                 url: relay.to_owned(),
                 tls: None,
+                proxy: None,
                 stun: None,
             }));
             let uplink = Uplink::start(membership.clone(), Arc::clone(&identity), files, vec![]);

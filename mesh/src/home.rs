@@ -26,6 +26,8 @@ const ASK_USED: Duration = Duration::from_millis(250);
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 /// An answer takes no longer than that, whatever round trips were measured.
 const ANSWER_WITHIN_MAX: Duration = Duration::from_secs(5);
+/// A relay that restarts is left alone for no longer than that.
+const AWAY_MAX: Duration = Duration::from_secs(10);
 /// The first attempt to connect may take that long.
 const CONNECT_MIN: Duration = Duration::from_secs(2);
 /// And the later ones that long.
@@ -51,6 +53,8 @@ pub(crate) struct Home {
     patience: Duration,
     /// The connection is to end: its machine has moved.
     moved: bool,
+    /// The relay has said that it is away for so long.
+    away: Option<Duration>,
     /// When the caller's timer goes off.
     armed: Option<Instant>,
 }
@@ -83,6 +87,7 @@ impl Default for Home {
             backoff: BACKOFF_MIN,
             patience: CONNECT_MIN,
             moved: false,
+            away: None,
             armed: None,
         }
     }
@@ -108,6 +113,7 @@ impl Home {
     pub(crate) fn handle_connected(&mut self, now: Instant) {
         self.patience = CONNECT_MIN;
         self.moved = false;
+        self.away = None;
         self.state = State::Up(Up {
             since: now,
             heard: now,
@@ -130,6 +136,9 @@ impl Home {
         let pause = if std::mem::take(&mut self.moved) {
             self.backoff = BACKOFF_MIN;
             Duration::ZERO
+        } else if let Some(away) = self.away.take() {
+            self.backoff = BACKOFF_MIN;
+            jittered(away.max(BACKOFF_MIN), chance)
         } else {
             jittered(self.backoff, chance)
         };
@@ -151,6 +160,12 @@ impl Home {
             self.armed = Some(due);
         }
         late
+    }
+
+    /// The relay ends its connections in a moment, and asks to be left alone for
+    /// so long; it may ask for no more than ten seconds.
+    pub(crate) fn handle_restarting(&mut self, reconnect_in: Duration) {
+        self.away = Some(reconnect_in.min(AWAY_MAX));
     }
 
     /// The relay has said something.
@@ -268,6 +283,23 @@ mod tests {
         home.handle_heard(now);
         assert_eq!(home.rtt(), Some(20 * MS));
         (home, now)
+    }
+
+    #[test]
+    fn a_relay_that_restarts_is_left_alone_for_as_long_as_it_says() {
+        let (mut home, now) = up();
+        home.handle_restarting(2 * ANSWER_WITHIN);
+        home.handle_lost(now, u16::MAX);
+        assert_eq!(home.poll_timeout(now), Some(now + 2 * ANSWER_WITHIN));
+        // Once; and nobody is sent away for an hour.
+        let (mut home, now) = up();
+        home.handle_restarting(3600 * Duration::from_secs(1));
+        home.handle_lost(now, u16::MAX);
+        let again = home.poll_timeout(now).unwrap();
+        assert_eq!(again, now + AWAY_MAX);
+        assert_eq!(home.handle_timeout(again), Some(Action::Connect));
+        home.handle_lost(again, u16::MAX);
+        assert!(home.poll_timeout(again).unwrap() <= again + BACKOFF_MAX);
     }
 
     #[test]

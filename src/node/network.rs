@@ -212,6 +212,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
     mesh.set_relay(Some(Relay {
         url: membership.relay_url.clone(),
         tls: tls.clone(),
+        proxy: crate::uplink::proxy(&membership.relay_url)?,
         stun: None,
     }));
     let name = membership.name.clone();

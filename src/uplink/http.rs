@@ -29,8 +29,8 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Prepares requests to `relay_url`. Proxies and redirects are not
-    /// followed: they would see the token.
+    /// Prepares requests to `relay_url`. Redirects are not followed: they would see the token. A
+    /// proxy is asked for a tunnel, and to relays with TLS only, for the same reason.
     pub(crate) fn new(relay_url: &str, token: Option<&str>) -> Result<Self> {
         Self::within(relay_url, token, Some(REQUEST_LIMIT))
     }
@@ -48,13 +48,19 @@ impl Http {
         } else {
             tls::config_with(rustls::RootCertStore::empty())?
         };
-        let mut builder = Client::builder();
+        let mut builder = Client::builder().no_proxy();
+        if let Some(proxy) = super::proxy(&url.to_string())? {
+            let mut through = reqwest::Proxy::https(proxy.url()).map_err(Error::internal)?;
+            if let Some(who) = proxy.authorization() {
+                through = through.custom_http_auth(who.clone());
+            }
+            builder = builder.proxy(through);
+        }
         if let Some(limit) = limit {
             builder = builder.timeout(limit);
         }
         let client = builder
             .tls_backend_preconfigured((*config).clone())
-            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
             .build()

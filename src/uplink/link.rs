@@ -256,7 +256,8 @@ impl Link {
                     return Err(End::Refused(ROLLED_BACK.to_owned()));
                 }
                 self.welcome(record)?;
-                self.stun = stun_port.map(|port| SocketAddr::new(address.ip(), port));
+                let at = address.map(|address| address.ip()).zip(stun_port);
+                self.stun = at.map(SocketAddr::from);
                 Ok(socket)
             }
             ToNode::Deleted {

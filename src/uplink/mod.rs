@@ -45,7 +45,7 @@ use crate::ssh::Door;
 
 pub use back::Visit;
 pub(crate) use back::come;
-pub(crate) use dial::dial;
+pub(crate) use dial::{dial, proxy};
 pub use join::{join, sign, sign_request};
 pub(crate) use link::jittered;
 pub use papers::Rules;

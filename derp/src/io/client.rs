@@ -7,30 +7,21 @@
 //! long as the receiver.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use std::{fmt, io};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::dial::{Address, Io, dial};
 use super::input::Input;
+use super::proxy::Proxy;
 use super::{READ_TIMEOUT, STEP_TIMEOUT, WRITE_TIMEOUT, nonce, step, upgrade};
 use crate::client::Heard;
 pub use crate::client::{Event, SendError};
 use crate::frame::Receives;
 use crate::handshake::{self, Step};
 use crate::{Error, NodeKey, NodeSecret, client};
-
-/// How long one address of the relay may take. When a relay is replaced behind
-/// an address that stays (a container behind a service), an attempt may have
-/// been sent after the old one, and all its repetitions go the same way; only
-/// a new attempt finds the new relay.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
-
-type ReadIo = Box<dyn AsyncRead + Send + Unpin>;
-type WriteIo = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Where the relay is and who we are.
 #[derive(Debug, Clone)]
@@ -42,6 +33,8 @@ pub struct Config {
     pub secret: NodeSecret,
     /// How to check the relay's certificate; needed for `https`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The proxy that leads there, if one does.
+    pub proxy: Option<Proxy>,
 }
 
 /// Connects, asks for the upgrade and proves who we are. Each step may take ten
@@ -53,74 +46,31 @@ pub struct Config {
 /// what went wrong.
 pub async fn connect(config: &Config) -> Result<(Sender, Receiver), Error> {
     let address = Address::parse(&config.url)?;
-    let tcp = step("connecting to the relay", async {
-        let host = address.host.trim_matches(['[', ']']);
-        Ok(dial(host, address.port).await?)
-    })
-    .await?;
-    if !address.tls {
-        return open(config, &address, tcp).await;
-    }
-    let tls = config
-        .tls
-        .clone()
-        .ok_or_else(|| Error::BadUrl("https needs a TLS configuration".into()))?;
-    let name = rustls_pki_types::ServerName::try_from(address.host.trim_matches(['[', ']']))
-        .map_err(|_| Error::BadUrl(config.url.clone()))?
-        .to_owned();
-    let stream = step("the TLS handshake", async {
-        let connector = tokio_rustls::TlsConnector::from(tls);
-        Ok(connector.connect(name, tcp).await?)
-    })
-    .await?;
-    open(config, &address, stream).await
-}
-
-/// Tries one address of the relay after the other.
-async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((host, port)).await? {
-        let attempt = timeout(ADDRESS_TIMEOUT, TcpStream::connect(address));
-        match attempt.await.unwrap_or_else(|late| Err(late.into())) {
-            Ok(tcp) => {
-                // What we write is as large as it should be; waiting for more
-                // costs up to 40 ms a packet.
-                tcp.set_nodelay(true)?;
-                return Ok(tcp);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let io = dial(&address, config.tls.as_ref(), config.proxy.as_ref()).await?;
+    open(config, &address, io).await
 }
 
 /// Does what is left when bytes can flow.
-async fn open<S>(config: &Config, address: &Address, mut io: S) -> Result<(Sender, Receiver), Error>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn open(config: &Config, address: &Address, mut io: Io) -> Result<(Sender, Receiver), Error> {
     let early = step(
         "the HTTP upgrade",
         upgrade::request_http(&mut io, &address.authority, &address.path),
     )
     .await?;
     let mut input = Input::new(Receives::Client, early);
-    let server = step(
-        "the handshake",
-        shake_hands(&mut io, &mut input, &config.secret),
-    )
-    .await?;
+    let us = handshake::Client::new(config.secret.clone(), nonce()?);
+    let server = step("the handshake", shake_hands(&mut io, &mut input, us)).await?;
     let (reader, writer) = tokio::io::split(io);
     let shared = Arc::new(Shared::default());
     let (failed, failure) = oneshot::channel();
-    let writing = write_all(Arc::clone(&shared), Box::new(writer), failed);
+    let writing = write_all(Arc::clone(&shared), writer, failed);
     tokio::spawn(writing);
     let sender = Sender {
         shared: Arc::clone(&shared),
     };
     let receiver = Receiver {
         server,
-        reader: Box::new(reader),
+        reader,
         input,
         failure,
         heard_at: Instant::now(),
@@ -129,12 +79,12 @@ where
     Ok((sender, receiver))
 }
 
-async fn shake_hands(
+/// Proves who we are; the key of the server.
+pub(super) async fn shake_hands(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     input: &mut Input,
-    secret: &NodeSecret,
+    mut handshake: handshake::Client,
 ) -> Result<NodeKey, Error> {
-    let mut handshake = handshake::Client::new(secret.clone(), nonce()?);
     loop {
         let (frame, len) = input.frame(io).await?;
         let step = handshake.handle_frame(&frame)?;
@@ -266,7 +216,7 @@ impl Sender {
 /// The half of a connection that receives. Dropping it closes the connection.
 pub struct Receiver {
     server: NodeKey,
-    reader: ReadIo,
+    reader: ReadHalf<Io>,
     input: Input,
     /// Why the writing task ended.
     failure: oneshot::Receiver<Error>,
@@ -339,7 +289,7 @@ impl Drop for Receiver {
 }
 
 /// The task that writes until the connection is over.
-async fn write_all(shared: Arc<Shared>, mut io: WriteIo, failed: oneshot::Sender<Error>) {
+async fn write_all(shared: Arc<Shared>, mut io: WriteHalf<Io>, failed: oneshot::Sender<Error>) {
     if let Err(error) = write_chunks(&shared, &mut io).await {
         // The receiver may be gone, which is why we are here.
         let _ = failed.send(error);
@@ -348,7 +298,7 @@ async fn write_all(shared: Arc<Shared>, mut io: WriteIo, failed: oneshot::Sender
     let _ = timeout(STEP_TIMEOUT, io.shutdown()).await;
 }
 
-async fn write_chunks(shared: &Shared, io: &mut WriteIo) -> Result<(), Error> {
+async fn write_chunks(shared: &Shared, io: &mut WriteHalf<Io>) -> Result<(), Error> {
     loop {
         let chunk = {
             let mut state = shared.state();
@@ -387,41 +337,6 @@ async fn within<T>(writing: impl Future<Output = io::Result<T>>) -> Result<T, Er
     }
 }
 
-/// A parsed [`Config::url`].
-#[derive(Debug, PartialEq, Eq)]
-struct Address {
-    tls: bool,
-    authority: String,
-    host: String,
-    port: u16,
-    path: String,
-}
-
-impl Address {
-    fn parse(url: &str) -> Result<Self, Error> {
-        let bad = || Error::BadUrl(url.to_owned());
-        let uri: http::Uri = url.parse().map_err(|_| bad())?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(bad()),
-        };
-        let authority = uri.authority().ok_or_else(bad)?;
-        // A password in it would end up in the Host header and in logs.
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(bad());
-        }
-        let base = uri.path().trim_end_matches('/');
-        Ok(Self {
-            tls,
-            authority: authority.to_string(),
-            host: authority.host().to_owned(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            path: format!("{base}{}", upgrade::PATH),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,6 +347,7 @@ mod tests {
             url: "http://relay.test".into(),
             secret: NodeSecret::from_bytes([1; 32]),
             tls: None,
+            proxy: None,
         }
     }
 
@@ -447,7 +363,7 @@ mod tests {
         let config = config();
         let address = Address::parse(&config.url).unwrap();
         let opened = tokio::select! {
-            opened = open(&config, &address, ours) => opened,
+            opened = open(&config, &address, Box::new(ours)) => opened,
             ended = &mut serving => panic!("{ended:?}"),
         };
         let (sender, receiver) = opened.unwrap();
@@ -458,7 +374,7 @@ mod tests {
     async fn a_relay_that_says_nothing_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(16 << 10);
         let address = Address::parse("http://relay.test").unwrap();
-        let opened = open(&config(), &address, ours).await;
+        let opened = open(&config(), &address, Box::new(ours)).await;
         assert!(matches!(opened, Err(Error::Timeout { .. })));
 
         let (sender, mut receiver, _relay) = frozen().await;
@@ -493,28 +409,5 @@ mod tests {
             ended = relay => panic!("{ended:?}"),
         }
         sender.try_send(&to, &[7; 60_000]).unwrap();
-    }
-
-    #[test]
-    fn addresses() {
-        let parse = |url: &str| Address::parse(url).map(|at| (at.tls, at.host, at.port, at.path));
-        let expect = |url, tls, host: &str, port, path: &str| {
-            let expected = (tls, host.to_owned(), port, path.to_owned());
-            assert_eq!(parse(url).unwrap(), expected, "{url}");
-        };
-        expect("http://relay.test", false, "relay.test", 80, "/derp");
-        expect("https://relay.test/", true, "relay.test", 443, "/derp");
-        expect("http://127.0.0.1:8080", false, "127.0.0.1", 8080, "/derp");
-        expect("https://[::1]:8443/a/", true, "[::1]", 8443, "/a/derp");
-        for bad in [
-            "",
-            "relay.test",
-            "ftp://relay.test",
-            "http://",
-            "http://user:word@relay.test",
-            "http://a b",
-        ] {
-            assert!(matches!(parse(bad), Err(Error::BadUrl(_))), "{bad:?}");
-        }
     }
 }

@@ -30,12 +30,13 @@ impl Input {
         }
     }
 
-    /// Reads once. May be dropped at any time without losing bytes.
+    /// Reads once; how many bytes came. May be dropped at any time without
+    /// losing any.
     ///
     /// # Errors
     ///
     /// What the connection says; [`Error::Closed`] at its end.
-    pub(super) async fn read(&mut self, io: &mut (impl AsyncRead + Unpin)) -> Result<(), Error> {
+    pub(super) async fn read(&mut self, io: &mut (impl AsyncRead + Unpin)) -> Result<usize, Error> {
         self.bytes.reserve(self.want);
         let room = self.bytes.capacity() - self.bytes.len();
         let read = io.read_buf(&mut self.bytes).await?;
@@ -45,7 +46,7 @@ impl Input {
         if read == room {
             self.want = (self.want * 2).min(LARGE);
         }
-        Ok(())
+        Ok(read)
     }
 
     /// The first frame, if it is all there, and how many bytes to

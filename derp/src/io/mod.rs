@@ -1,8 +1,12 @@
 //! Sockets, clocks and tasks around the pure core.
 
 pub mod client;
+mod dial;
+mod driver;
 pub(crate) mod head;
 mod input;
+pub mod proxy;
+pub mod region;
 pub mod server;
 pub mod upgrade;
 

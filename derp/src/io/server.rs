@@ -1,25 +1,22 @@
-//! The relay itself: one task a connection around the [`Router`].
-//!
-//! The task reads, routes all that a read brought under one lock, and writes
-//! what others have queued for its client, many frames in one write. Reading
-//! stops while a frame waits for room in the queue of its destination.
+//! The relay itself: one task a connection (`driver`) around the [`Router`].
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::driver::Driver;
 use super::input::Input;
-use super::{STEP_TIMEOUT, WRITE_TIMEOUT, fill, nonce, step, upgrade};
+use super::{fill, nonce, step, upgrade};
 use crate::frame::Receives;
-use crate::handshake::{self, Introduction, Verdict};
-use crate::router::{ConnId, Counters, Limits, Outcome, Router, Transmit};
+use crate::handshake::{self, Introduction, MeshKey, Verdict};
+use crate::pace::{Pace, Rate};
+use crate::router::{ConnId, Counters, Limits, Router};
 use crate::{Error, NodeKey, NodeSecret};
 
 /// Who may use the relay.
@@ -36,17 +33,48 @@ impl<F: Fn(&NodeKey) -> bool + Send + Sync> Admission for F {
     }
 }
 
+/// What a relay may be told; the default is one that stands alone.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The bounds of its queues.
+    pub limits: Limits,
+    /// What the servers of its region share; whoever holds it may forward
+    /// packets here and learns who is connected.
+    pub mesh_key: Option<MeshKey>,
+    /// How much one client may send; other servers of the region may more.
+    pub rate: Option<Rate>,
+}
+
+/// How many are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Connections, those with other servers of the region among them.
+    pub connections: usize,
+    /// Other servers of the region that we are connected to.
+    pub links: usize,
+    /// Clients that those have.
+    pub away: usize,
+}
+
+/// Wakes the task of a connection.
+pub(super) type Handle = Arc<Notify>;
+
+/// The router, as these tasks use it.
+pub(super) type Routing = Router<Handle>;
+
 /// A relay; clones share it.
 #[derive(Clone)]
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    secret: NodeSecret,
+pub(super) struct Shared {
+    pub(super) secret: NodeSecret,
     key: NodeKey,
+    pub(super) mesh_key: Option<MeshKey>,
+    rate: Option<Rate>,
     admission: Arc<dyn Admission>,
-    router: Mutex<Router<Arc<Notify>>>,
+    router: Mutex<Routing>,
 }
 
 impl fmt::Debug for Server {
@@ -65,13 +93,28 @@ impl Server {
 
     /// A relay with other limits than the usual ones.
     pub fn with_limits(secret: NodeSecret, admission: Arc<dyn Admission>, limits: Limits) -> Self {
+        let options = Options {
+            limits,
+            ..Options::default()
+        };
+        Self::with_options(secret, admission, options)
+    }
+
+    /// A relay that is told more than that.
+    pub fn with_options(
+        secret: NodeSecret,
+        admission: Arc<dyn Admission>,
+        options: Options,
+    ) -> Self {
         let key = secret.public();
         Self {
             shared: Arc::new(Shared {
                 secret,
                 key,
+                mesh_key: options.mesh_key,
+                rate: options.rate,
                 admission,
-                router: Mutex::new(Router::new(limits)),
+                router: Mutex::new(Router::new(options.limits)),
             }),
         }
     }
@@ -111,6 +154,24 @@ impl Server {
         self.serve_after(io, remote, early).await
     }
 
+    /// The same, when `bytes` of the request have been read already.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Server::serve_http`].
+    pub async fn serve_begun<S>(
+        &self,
+        mut io: S,
+        remote: SocketAddr,
+        bytes: BytesMut,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let early = upgrade::accept_begun(&mut io, &self.shared.key, bytes).await?;
+        self.serve_after(io, remote, early).await
+    }
+
     /// Cuts every connection of `key`. Whoever revokes a key first makes the
     /// [`Admission`] refuse it, so that it cannot come back.
     pub fn disconnect(&self, key: &NodeKey) {
@@ -122,9 +183,34 @@ impl Server {
         self.routing(|router| router.handle_restart(reconnect_in, try_for));
     }
 
+    /// The same, and ends each connection as soon as all that waits for it is
+    /// written: for a server that stops in a moment.
+    pub fn depart(&self, reconnect_in: Duration, try_for: Duration) {
+        self.routing(|router| {
+            router.handle_restart(reconnect_in, try_for);
+            router.handle_leave();
+        });
+    }
+
     /// How many connections there are.
     pub fn clients(&self) -> usize {
         self.router().len()
+    }
+
+    /// How many are connected, and where.
+    pub fn census(&self) -> Census {
+        let router = self.router();
+        Census {
+            connections: router.len(),
+            links: router.links(),
+            away: router.away(),
+        }
+    }
+
+    /// Whether a client with this key is connected to another server of the
+    /// region.
+    pub fn is_away(&self, key: &NodeKey) -> bool {
+        self.router().is_away(key)
     }
 
     /// Whether a client with this key is connected.
@@ -149,13 +235,18 @@ impl Server {
         )
         .await?;
         let key = client.key;
-        let registered = self.register(client)?;
-        if !self.shared.admission.admits(&key) {
+        let rate = self.shared.rate.filter(|_| !client.is_mesh);
+        let pace = rate.map(|rate| Pace::new(rate, Instant::now().into_std()));
+        let registered = self.register(|router, handle, now, seed| {
+            router.handle_connect(client, handle, now, seed)
+        })?;
+        if !self.may(&client) {
             // Revoked since it was asked, before there was a connection to cut.
             return Err(Error::Refused(key.to_string()));
         }
         tracing::debug!(%remote, ?key, "client connected");
         let result = Driver::new(&registered, reader, writer, input, reply)
+            .paced(pace)
             .run()
             .await;
         tracing::debug!(%remote, ?key, ?result, "client disconnected");
@@ -168,13 +259,12 @@ impl Server {
         writer: &mut WriteHalf<S>,
         input: &mut Input,
     ) -> Result<(Introduction, Vec<u8>), Error> {
-        let handshake = handshake::Server::new(self.shared.secret.clone(), None);
+        let shared = &self.shared;
+        let handshake = handshake::Server::new(shared.secret.clone(), shared.mesh_key.clone());
         writer.write_all(&handshake.greeting()).await?;
         writer.flush().await?;
         let (frame, len) = input.frame(reader).await?;
-        let verdict = handshake.handle_frame(&frame, nonce()?, |client| {
-            self.shared.admission.admits(&client.key)
-        })?;
+        let verdict = handshake.handle_frame(&frame, nonce()?, |client| self.may(client))?;
         input.consume(len);
         match verdict {
             Verdict::Accepted { client, reply } => Ok((client, reply)),
@@ -186,27 +276,35 @@ impl Server {
         }
     }
 
+    /// The mesh key admits whoever holds it.
+    fn may(&self, client: &Introduction) -> bool {
+        client.is_mesh || self.shared.admission.admits(&client.key)
+    }
+
     /// Registers a client *before* it hears that it is accepted, so that it can
     /// be reached from that moment on.
-    fn register(&self, client: Introduction) -> Result<Registered, Error> {
+    pub(super) fn register(
+        &self,
+        add: impl FnOnce(&mut Routing, Handle, std::time::Instant, u64) -> ConnId,
+    ) -> Result<Registered, Error> {
         let mut seed = [0; 8];
         fill(&mut seed)?;
+        let seed = u64::from_ne_bytes(seed);
         let notify = Arc::new(Notify::new());
         let handle = Arc::clone(&notify);
         let now = Instant::now().into_std();
-        let id = self
-            .routing(|router| router.handle_connect(client, handle, now, u64::from_ne_bytes(seed)));
+        let id = self.routing(|router| add(router, handle, now, seed));
         let server = self.clone();
         Ok(Registered { server, id, notify })
     }
 
-    fn router(&self) -> MutexGuard<'_, Router<Arc<Notify>>> {
+    fn router(&self) -> MutexGuard<'_, Routing> {
         let router = self.shared.router.lock();
         router.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something with the router, then wakes whom it concerns.
-    fn routing<T>(&self, work: impl FnOnce(&mut Router<Arc<Notify>>) -> T) -> T {
+    pub(super) fn routing<T>(&self, work: impl FnOnce(&mut Routing) -> T) -> T {
         let mut wakes = Vec::new();
         let mut router = self.router();
         let result = work(&mut router);
@@ -219,11 +317,11 @@ impl Server {
     }
 }
 
-/// A client in the router, until dropped.
-struct Registered {
-    server: Server,
-    id: ConnId,
-    notify: Arc<Notify>,
+/// A connection in the router, until dropped.
+pub(super) struct Registered {
+    pub(super) server: Server,
+    pub(super) id: ConnId,
+    pub(super) notify: Handle,
 }
 
 impl Drop for Registered {
@@ -231,179 +329,4 @@ impl Drop for Registered {
         self.server
             .routing(|router| router.handle_disconnect(self.id));
     }
-}
-
-/// One connection past its handshake.
-struct Driver<'a, S> {
-    client: &'a Registered,
-    reader: ReadHalf<S>,
-    writer: WriteHalf<S>,
-    input: Input,
-    /// What is being written, and how much of it is.
-    chunk: Vec<u8>,
-    written: usize,
-    /// Written, but perhaps not on its way.
-    unflushed: bool,
-    /// There may be something to write.
-    ask: bool,
-    /// Somebody wants something of this connection, perhaps its end.
-    woken: bool,
-    /// Until when the first frame of the input waits for room.
-    blocked: Option<Instant>,
-    /// When the client must have taken something of what is being written.
-    write_by: Instant,
-    keep_alive_at: Instant,
-}
-
-impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
-    fn new(
-        client: &'a Registered,
-        reader: ReadHalf<S>,
-        writer: WriteHalf<S>,
-        input: Input,
-        reply: Vec<u8>,
-    ) -> Self {
-        let now = Instant::now();
-        Self {
-            client,
-            reader,
-            writer,
-            input,
-            chunk: reply,
-            written: 0,
-            unflushed: false,
-            ask: true,
-            woken: true,
-            blocked: None,
-            write_by: now + STEP_TIMEOUT,
-            keep_alive_at: now,
-        }
-    }
-
-    async fn run(mut self) -> Result<(), Error> {
-        let mut timer = Box::pin(sleep_until(self.keep_alive_at));
-        loop {
-            self.route()?;
-            self.set(&mut timer);
-            let writing = self.is_writing();
-            tokio::select! {
-                () = self.client.notify.notified() => {
-                    self.ask = true;
-                    self.woken = true;
-                    self.blocked = None;
-                }
-                written = write(&mut self.writer, &self.chunk[self.written..]), if writing => {
-                    self.wrote(written?)?;
-                }
-                read = self.input.read(&mut self.reader), if self.blocked.is_none() => {
-                    match read {
-                        Err(Error::Closed(_)) => return Ok(()),
-                        other => other?,
-                    }
-                }
-                () = &mut timer => self.handle_timeout()?,
-            }
-        }
-    }
-
-    /// Routes what was read and takes the next chunk to write, as far as
-    /// either is possible.
-    fn route(&mut self) -> Result<(), Error> {
-        let fetch = self.ask && self.chunk.is_empty();
-        let pending = self.blocked.is_none() && self.input.peek()?.is_some();
-        if !fetch && !pending && !self.woken {
-            return Ok(());
-        }
-        self.woken = false;
-        let Registered { server, id, .. } = self.client;
-        let (id, now) = (*id, Instant::now());
-        server.routing(|router| {
-            if let Some(reason) = router.poll_close(id) {
-                return Err(Error::Closed(reason));
-            }
-            while self.blocked.is_none()
-                && let Some((frame, len)) = self.input.peek()?
-            {
-                match router.handle_frame(id, &frame, now.into_std())? {
-                    Outcome::Taken => self.input.consume(len),
-                    Outcome::Blocked(until) => self.blocked = Some(Instant::from_std(until)),
-                }
-            }
-            if fetch {
-                match router.poll_transmit(id) {
-                    Transmit::Chunk(chunk) => {
-                        self.chunk = chunk;
-                        self.write_by = now + WRITE_TIMEOUT;
-                    }
-                    Transmit::Idle => self.ask = false,
-                    Transmit::Close(reason) => return Err(Error::Closed(reason)),
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn is_writing(&self) -> bool {
-        self.unflushed || !self.chunk.is_empty()
-    }
-
-    fn wrote(&mut self, written: usize) -> Result<(), Error> {
-        if written == 0 && !self.chunk.is_empty() {
-            return Err(Error::Closed("the client takes no bytes"));
-        }
-        self.unflushed = written > 0;
-        self.written += written;
-        self.write_by = Instant::now() + WRITE_TIMEOUT;
-        if self.written == self.chunk.len() {
-            self.chunk = Vec::new();
-            self.written = 0;
-        }
-        Ok(())
-    }
-
-    /// Sets the timer to no later than it has to go off. It may go off early,
-    /// which costs less than setting it with each write.
-    fn set(&self, timer: &mut Pin<Box<Sleep>>) {
-        let mut due = self.keep_alive_at;
-        if self.is_writing() {
-            due = due.min(self.write_by);
-        }
-        if let Some(until) = self.blocked {
-            due = due.min(until);
-        }
-        if due < timer.deadline() || timer.is_elapsed() {
-            timer.as_mut().reset(due);
-        }
-    }
-
-    fn handle_timeout(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
-        if self.is_writing() && now >= self.write_by {
-            let (what, limit) = ("writing to the client", WRITE_TIMEOUT);
-            return Err(Error::Timeout { what, limit });
-        }
-        if self.blocked.is_some_and(|until| now >= until) {
-            self.blocked = None;
-        }
-        if now >= self.keep_alive_at {
-            let id = self.client.id;
-            let next = self.client.server.routing(|router| {
-                router.handle_timeout(id, now.into_std());
-                router.poll_timeout(id)
-            });
-            self.keep_alive_at = next.map_or(now + WRITE_TIMEOUT, Instant::from_std);
-            self.input.rest();
-            self.woken = true;
-        }
-        Ok(())
-    }
-}
-
-/// Writes some of `bytes`, or flushes when there are none.
-async fn write(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<usize> {
-    if bytes.is_empty() {
-        io.flush().await?;
-        return Ok(0);
-    }
-    io.write(bytes).await
 }

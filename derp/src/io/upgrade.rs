@@ -20,7 +20,7 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::head::{Head, read_head};
+use super::head::{self, Head, read_head};
 use super::step;
 use crate::handshake::VERSION;
 use crate::{Error, NodeKey};
@@ -64,6 +64,20 @@ pub fn check(headers: &HeaderMap) -> Option<Request> {
     })
 }
 
+/// Whether bytes begin with the whole head of a request that [`accept_http`]
+/// takes.
+pub fn is_request(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return false;
+    };
+    let Some(head) = head::parse(&bytes[..end]) else {
+        return false;
+    };
+    let mut words = head.line.split(' ');
+    let gets = words.next() == Some("GET") && words.next() == Some(PATH);
+    gets && check(&head.headers).is_some()
+}
+
 /// The headers of the answer with status 101, for a server with this key.
 pub fn response_headers(key: &NodeKey) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -88,8 +102,23 @@ pub async fn accept_http<S>(io: &mut S, key: &NodeKey) -> Result<BytesMut, Error
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    accept_begun(io, key, BytesMut::new()).await
+}
+
+/// The same, when `bytes` of the request have been read already.
+///
+/// # Errors
+///
+/// As for [`accept_http`].
+pub async fn accept_begun<S>(
+    io: &mut S,
+    key: &NodeKey,
+    mut bytes: BytesMut,
+) -> Result<BytesMut, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     step("the HTTP upgrade", async {
-        let mut bytes = BytesMut::new();
         let head = read_head(io, &mut bytes).await?;
         let target = head.line.split(' ').nth(1).unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();

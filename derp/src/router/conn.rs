@@ -5,14 +5,28 @@ use std::time::{Duration, Instant};
 
 use super::ConnId;
 use super::limits::{Counters, Limits, NOT_HERE_BURST, NOT_HERE_EVERY};
+use super::region::Watch;
 use crate::NodeKey;
 use crate::frame::{Body, KeepAlive, Ping};
 use crate::handshake::Introduction;
 use crate::queue::Queue;
 
+/// What is at the other end of a connection.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// A client.
+    Client,
+    /// Another server of the region, which has connected here; and what it is
+    /// to be told, once it has asked who is here.
+    Server(Option<Watch>),
+    /// Another server of the region, to which we have connected.
+    Link,
+}
+
 #[derive(Debug)]
 pub(super) struct Conn<H> {
     pub(super) client: Introduction,
+    pub(super) role: Role,
     /// Wakes whoever drives the connection.
     pub(super) handle: H,
     pub(super) queue: Queue,
@@ -20,6 +34,8 @@ pub(super) struct Conn<H> {
     pub(super) idle: bool,
     /// Why the connection is to be closed, once it is.
     pub(super) closing: Option<&'static str>,
+    /// To be closed once all is written.
+    pub(super) leaving: bool,
     /// Who waits for room in `queue`.
     pub(super) waiters: HashSet<ConnId>,
     /// Somebody ran out of patience with `queue` and it is not low since:
@@ -47,17 +63,25 @@ pub(super) struct Route {
 impl<H> Conn<H> {
     pub(super) fn new(
         client: Introduction,
+        role: Role,
         handle: H,
         limits: &Limits,
         now: Instant,
         seed: u64,
     ) -> Self {
+        // Many clients share the one to another server.
+        let queue = match role {
+            Role::Link => limits.queue.saturating_mul(4),
+            Role::Client | Role::Server(_) => limits.queue,
+        };
         let mut conn = Self {
             client,
+            role,
             handle,
-            queue: Queue::new(limits.queue),
+            queue: Queue::new(queue),
             idle: false,
             closing: None,
+            leaving: false,
             waiters: HashSet::new(),
             overloaded: false,
             blocked_since: None,
@@ -70,6 +94,16 @@ impl<H> Conn<H> {
         };
         conn.schedule(limits, now);
         conn
+    }
+
+    /// Whether another server of the region has connected here.
+    pub(super) const fn is_server(&self) -> bool {
+        matches!(self.role, Role::Server(_))
+    }
+
+    /// Whether we have connected to another server of the region.
+    pub(super) const fn is_link(&self) -> bool {
+        matches!(self.role, Role::Link)
     }
 
     /// When [`Conn::handle_timeout`] is due.

@@ -45,6 +45,10 @@ impl Default for Limits {
     }
 }
 
+/// Clients at other servers of the region that are remembered. Beyond that they
+/// cannot be reached from here.
+pub(super) const MAX_AWAY: usize = 1 << 20;
+
 /// "Not here" notices that a client may get at once.
 pub(super) const NOT_HERE_BURST: u32 = 10;
 /// Time after which it may get another. A client that sends at full rate to
@@ -73,4 +77,8 @@ pub struct Counters {
     pub control_dropped: u64,
     /// Clients that call this relay their home.
     pub preferred: u64,
+    /// Packets given to another server of the region, of all packets.
+    pub forwarded: u64,
+    /// Times a client's reads paused because it sent more than it may.
+    pub throttled: u64,
 }

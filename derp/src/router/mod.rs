@@ -25,25 +25,33 @@
 //! fit are dropped at once: a receiver that is stuck delays a sender once, not
 //! once a packet.
 //!
-//! WireGuard's handshake messages have a small lane of their own, so that a
-//! tunnel can be set up through a full queue.
+//! WireGuard's handshake messages and disco's probes have a small lane of their
+//! own, so that a tunnel can be set up through a full queue.
 //!
 //! # Duplicate keys
 //!
 //! Several connections may have the same key. The one that connected or sent a
 //! packet last receives; the others stay open and are told, if they can hear
 //! it.
+//!
+//! # Other servers
+//!
+//! A client may be at another server of the region (`region`): what is for it
+//! goes there, over a connection that [`Router::handle_link`] has added.
 
 mod conn;
 mod limits;
+mod region;
+mod route;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 pub use self::limits::{Counters, Limits};
 
-use self::conn::{Conn, Route};
-use crate::frame::{Frame, Health, PeerGone, Pong, Reason, RecvPacket, Restarting, SendPacket};
+use self::conn::{Conn, Role};
+use self::region::Away;
+use crate::frame::{Frame, Health, Pong, Restarting};
 use crate::handshake::Introduction;
 use crate::{Error, NodeKey};
 
@@ -86,6 +94,10 @@ pub struct Router<H> {
     next_id: u64,
     /// Changes when a key may lead to another connection than before.
     epoch: u64,
+    /// Servers of the region that want to know who is here.
+    watchers: Vec<ConnId>,
+    /// Who is at another server of the region.
+    away: HashMap<NodeKey, Away>,
 }
 
 /// Everybody who holds one key.
@@ -95,6 +107,8 @@ struct Peer {
     conns: Vec<ConnId>,
     /// With whom packets were exchanged, in either direction.
     known: HashSet<NodeKey>,
+    /// It has connected to another server since, and sent nothing here.
+    moved: bool,
 }
 
 impl<H: Clone> Router<H> {
@@ -108,10 +122,12 @@ impl<H: Clone> Router<H> {
             counters: Counters::default(),
             next_id: 0,
             epoch: 0,
+            watchers: Vec::new(),
+            away: HashMap::new(),
         }
     }
 
-    /// How many connections there are.
+    /// How many connections there are, those with other servers among them.
     pub fn len(&self) -> usize {
         self.conns.len()
     }
@@ -139,13 +155,16 @@ impl<H: Clone> Router<H> {
         now: Instant,
         seed: u64,
     ) -> ConnId {
-        let id = ConnId(self.next_id);
-        self.next_id += 1;
-        self.epoch += 1;
-        self.counters.connected += 1;
-        let conn = Conn::new(client, handle, &self.limits, now, seed);
-        self.conns.insert(id, conn);
+        let role = match client.is_mesh {
+            true => Role::Server(None),
+            false => Role::Client,
+        };
+        let id = self.add(client, role, handle, now, seed);
+        if client.is_mesh {
+            return id;
+        }
         let peer = self.peers.entry(client.key).or_default();
+        peer.moved = false;
         peer.conns.push(id);
         let conns = peer.conns.clone();
         let excess = conns.len().saturating_sub(self.limits.duplicates);
@@ -155,6 +174,24 @@ impl<H: Clone> Router<H> {
         if conns.len() > 1 {
             self.tell_health(&conns, DUPLICATE);
         }
+        self.tell_watchers(client.key);
+        id
+    }
+
+    fn add(
+        &mut self,
+        client: Introduction,
+        role: Role,
+        handle: H,
+        now: Instant,
+        seed: u64,
+    ) -> ConnId {
+        let id = ConnId(self.next_id);
+        self.next_id += 1;
+        self.epoch += 1;
+        self.counters.connected += 1;
+        let conn = Conn::new(client, role, handle, &self.limits, now, seed);
+        self.conns.insert(id, conn);
         id
     }
 
@@ -169,6 +206,11 @@ impl<H: Clone> Router<H> {
         self.counters.preferred -= u64::from(conn.preferred);
         for waiter in conn.waiters {
             self.wake(waiter);
+        }
+        match conn.role {
+            Role::Client => {}
+            Role::Server(_) => return self.watchers.retain(|other| *other != id),
+            Role::Link => return self.drop_link(id),
         }
         let key = conn.client.key;
         let Some(peer) = self.peers.get_mut(&key) else {
@@ -200,8 +242,20 @@ impl<H: Clone> Router<H> {
             return Err(Error::Closed(reason));
         }
         conn.heard(now);
+        let is_server = conn.is_server();
         match frame {
+            Frame::SendPacket(_) if is_server || conn.is_link() => {
+                return Err(Error::Protocol("a server has no packets of its own"));
+            }
             Frame::SendPacket(packet) => return Ok(self.handle_packet(id, packet, now)),
+            Frame::ForwardPacket(packet) if is_server => {
+                return Ok(self.handle_forward(id, packet, now));
+            }
+            Frame::WatchConns(_) if is_server => self.handle_watch(id),
+            Frame::ClosePeer(close) if is_server => self.handle_revoke(&close.key),
+            Frame::PeerPresent(_) | Frame::PeerGone(_) if conn.is_link() => {
+                self.handle_presence(id, frame);
+            }
             Frame::Ping(ping) => {
                 conn.control(&Pong { data: ping.data }, &mut self.counters);
                 self.wake_idle(id);
@@ -212,7 +266,7 @@ impl<H: Clone> Router<H> {
                 conn.preferred = note.preferred;
             }
             Frame::ForwardPacket(_) | Frame::WatchConns(_) | Frame::ClosePeer(_) => {
-                return Err(Error::Protocol("this relay takes no orders from others"));
+                return Err(Error::Protocol("only servers of the region may send this"));
             }
             // An answer to our ping has done its work by being heard; frames
             // that are not for servers, and those of later versions, are
@@ -236,8 +290,17 @@ impl<H: Clone> Router<H> {
         if let Some(reason) = conn.closing {
             return Transmit::Close(reason);
         }
+        if let Some(news) = self.poll_presence(id) {
+            return Transmit::Chunk(news);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Transmit::Close("not connected");
+        };
         let chunk = conn.queue.poll_chunk();
         conn.idle = chunk.is_none();
+        if conn.idle && conn.leaving {
+            return Transmit::Close("the relay restarts");
+        }
         if conn.queue.is_low() {
             conn.overloaded = false;
             for waiter in std::mem::take(&mut conn.waiters) {
@@ -283,153 +346,23 @@ impl<H: Clone> Router<H> {
         }
     }
 
+    /// Ends every connection as soon as all that waits for it is written.
+    pub fn handle_leave(&mut self) {
+        for conn in self.conns.values_mut() {
+            conn.leaving = true;
+            self.wakes.push(conn.handle.clone());
+        }
+    }
+
+    /// A client sends more than it may; its reads pause.
+    pub const fn note_throttled(&mut self) {
+        self.counters.throttled += 1;
+    }
+
     /// Moves the handles of connections that have something to do into
     /// `wakes`; the same one may be there more than once.
     pub fn poll_wakes(&mut self, wakes: &mut Vec<H>) {
         wakes.append(&mut self.wakes);
-    }
-
-    fn handle_packet(&mut self, from: ConnId, packet: &SendPacket<'_>, now: Instant) -> Outcome {
-        let Some(sender) = self.conns.get(&from) else {
-            return Outcome::Taken;
-        };
-        let (route, source) = (sender.route, sender.client.key);
-        let fresh = route.filter(|route| route.to == packet.to && route.epoch == self.epoch);
-        let found = match fresh {
-            Some(route) => Some(route.conn),
-            None => self.route(from, source, packet.to),
-        };
-        let Some(to) = found else {
-            self.not_here(from, packet.to, now);
-            return Outcome::Taken;
-        };
-        let outcome = self.deliver(from, source, to, packet.data, now);
-        if outcome == Outcome::Taken
-            && let Some(sender) = self.conns.get_mut(&from)
-        {
-            sender.blocked_since = None;
-        }
-        outcome
-    }
-
-    /// Finds the connection that receives for `to`, and remembers it and the
-    /// acquaintance.
-    fn route(&mut self, from: ConnId, source: NodeKey, to: NodeKey) -> Option<ConnId> {
-        let peer = self.peers.get_mut(&source)?;
-        if peer.conns.last() != Some(&from) {
-            // Who sent last receives.
-            peer.conns.retain(|other| *other != from);
-            peer.conns.push(from);
-            self.epoch += 1;
-        }
-        let target = self.peers.get(&to)?;
-        let conn = *target.conns.last()?;
-        self.introduce(source, to);
-        if let Some(sender) = self.conns.get_mut(&from) {
-            let epoch = self.epoch;
-            sender.route = Some(Route { to, conn, epoch });
-        }
-        Some(conn)
-    }
-
-    fn introduce(&mut self, a: NodeKey, b: NodeKey) {
-        let limit = self.limits.known;
-        let room = |key| {
-            self.peers
-                .get(key)
-                .is_some_and(|peer: &Peer| peer.known.len() < limit)
-        };
-        if a == b || !room(&a) || !room(&b) {
-            return;
-        }
-        for (one, other) in [(a, b), (b, a)] {
-            if let Some(peer) = self.peers.get_mut(&one) {
-                peer.known.insert(other);
-            }
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        from: ConnId,
-        source: NodeKey,
-        to: ConnId,
-        data: &[u8],
-        now: Instant,
-    ) -> Outcome {
-        let Some(target) = self.conns.get_mut(&to) else {
-            return Outcome::Taken;
-        };
-        let frame = RecvPacket { from: source, data };
-        if target.queue.push_packet(&frame, data).is_ok() {
-            self.counters.packets += 1;
-            self.counters.bytes += data.len() as u64;
-            self.wake_idle(to);
-            return Outcome::Taken;
-        }
-        if target.overloaded {
-            self.counters.dropped += 1;
-            return Outcome::Taken;
-        }
-        self.wait_or_drop(from, to, now)
-    }
-
-    fn wait_or_drop(&mut self, from: ConnId, to: ConnId, now: Instant) -> Outcome {
-        // A connection that sends to itself cannot read and so make room.
-        let Some(sender) = self.conns.get_mut(&from).filter(|_| from != to) else {
-            self.counters.dropped += 1;
-            return Outcome::Taken;
-        };
-        if sender.blocked_since.is_none() {
-            self.counters.held_up += 1;
-        }
-        let until = *sender.blocked_since.get_or_insert(now) + self.limits.patience;
-        let Some(target) = self.conns.get_mut(&to) else {
-            return Outcome::Taken;
-        };
-        if now < until {
-            target.waiters.insert(from);
-            return Outcome::Blocked(until);
-        }
-        target.overloaded = true;
-        self.counters.dropped += 1;
-        for waiter in std::mem::take(&mut target.waiters) {
-            self.wake(waiter);
-        }
-        Outcome::Taken
-    }
-
-    fn not_here(&mut self, from: ConnId, key: NodeKey, now: Instant) {
-        self.counters.not_here += 1;
-        let Some(sender) = self.conns.get_mut(&from) else {
-            return;
-        };
-        sender.blocked_since = None;
-        if sender.may_say_not_here(now) {
-            let reason = Reason::NOT_HERE;
-            sender.control(&PeerGone { key, reason }, &mut self.counters);
-            self.wake_idle(from);
-        }
-    }
-
-    /// Drops a peer without connections and tells its acquaintances.
-    fn forget(&mut self, key: NodeKey) {
-        let Some(gone) = self.peers.remove(&key) else {
-            return;
-        };
-        let reason = Reason::DISCONNECTED;
-        for other in gone.known {
-            let Some(peer) = self.peers.get_mut(&other) else {
-                continue;
-            };
-            peer.known.remove(&key);
-            for id in peer.conns.clone() {
-                if let Some(conn) = self.conns.get_mut(&id) {
-                    conn.control(&PeerGone { key, reason }, &mut self.counters);
-                }
-                self.wake_idle(id);
-            }
-        }
     }
 
     fn tell_health(&mut self, conns: &[ConnId], text: &str) {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::{KeepAlive, Ping, Receives, WatchConns, decode};
+use crate::frame::{KeepAlive, Ping, Reason, Receives, SendPacket, WatchConns, decode};
 
 /// A router and what drives it.
 struct World {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use derp::io::client::{self, Config, Event, Receiver, Sender};
-use derp::io::server::{Admission, Server};
+use derp::io::server::{Admission, Options, Server};
 use derp::router::Limits;
 use derp::{Error, NodeKey, NodeSecret};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,7 +45,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn start() -> Self {
-        Self::start_with(None, Limits::default()).await
+        Self::start_as(0xfe, "127.0.0.1:0".parse().unwrap(), Options::default()).await
     }
 
     /// Drops nothing, however long a busy machine leaves a receiver without
@@ -56,14 +56,29 @@ impl Relay {
             patience,
             ..Limits::default()
         };
-        Self::start_with(tls, limits).await
+        let options = Options {
+            limits,
+            ..Options::default()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve_on(listener, 0xfe, tls, options)
     }
 
-    async fn start_with(tls: Option<Arc<rustls::ServerConfig>>, limits: Limits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// A relay with this key at this address.
+    pub(crate) async fn start_as(key: u8, at: SocketAddr, options: Options) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
+        Self::serve_on(listener, key, None, options)
+    }
+
+    fn serve_on(
+        listener: TcpListener,
+        key: u8,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        options: Options,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let banned = Arc::new(Banned::default());
-        let server = Server::with_limits(secret(0xfe), banned.clone(), limits);
+        let server = Server::with_options(secret(key), banned.clone(), options);
         let (ended_tx, ended) = tokio::sync::mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let accepting = server.clone();
@@ -92,6 +107,7 @@ impl Relay {
             url: format!("http://{}", self.address),
             secret: secret(byte),
             tls: None,
+            proxy: None,
         }
     }
 
@@ -111,6 +127,13 @@ async fn serve(
     };
     let stream = tokio_rustls::TlsAcceptor::from(tls).accept(tcp).await?;
     server.serve_http(stream, remote).await
+}
+
+/// Waits until something is so; the test's own limit bounds it.
+pub(crate) async fn until(mut is: impl FnMut() -> bool) {
+    while !is() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Sends, waiting for room.

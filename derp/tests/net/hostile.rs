@@ -189,6 +189,7 @@ async fn meet(bytes: Vec<u8>) -> Error {
         url,
         secret,
         tls: None,
+        proxy: None,
     })
     .await;
     server.await.unwrap();

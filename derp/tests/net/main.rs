@@ -8,5 +8,7 @@
 mod clock;
 mod common;
 mod hostile;
+mod region;
 mod relay;
 mod tls;
+mod ways;

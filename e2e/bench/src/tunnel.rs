@@ -56,6 +56,7 @@ pub async fn connect(direct: bool) -> Result<Tunnel> {
     mesh.set_relay(Some(Relay {
         url: format!("http://{relay}"),
         tls: None,
+        proxy: None,
         stun: None,
     }));
     mesh.upsert_peer(other);
@@ -85,6 +86,7 @@ async fn serve(identity: Arc<Identity>, relay: SocketAddr, peer: Peer, direct: b
     mesh.set_relay(Some(Relay {
         url: format!("http://{relay}"),
         tls: None,
+        proxy: None,
         stun: None,
     }));
     mesh.upsert_peer(peer);

@@ -82,6 +82,7 @@ impl Relay {
             url: format!("http://{}", self.address),
             secret,
             tls: None,
+            proxy: None,
         };
         client::connect(&config).await.unwrap()
     }

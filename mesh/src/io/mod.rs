@@ -46,6 +46,7 @@ use links::code;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use derp::io::proxy::Proxy;
 pub use status::{Nat, PeerStatus, Traffic};
 
 use crate::path::Via;
@@ -76,6 +77,8 @@ pub struct Relay {
     pub url: String,
     /// How to verify an `https` relay.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The HTTP proxy that leads to it, if one does.
+    pub proxy: Option<Proxy>,
     /// The relay's STUN server, which tells us our address as others see it.
     pub stun: Option<SocketAddr>,
 }
@@ -88,7 +91,7 @@ impl Relay {
             (None, None) => true,
             _ => false,
         };
-        tls && self.url == other.url
+        tls && self.url == other.url && self.proxy == other.proxy
     }
 }
 

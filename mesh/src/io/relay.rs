@@ -243,6 +243,10 @@ impl Link {
             }
             Event::Pong(_) => self.answered.notify_waiters(),
             Event::Health(text) if !text.is_empty() => tracing::info!(text, "the relay says"),
+            Event::Restarting { reconnect_in, .. } => {
+                tracing::info!(?reconnect_in, "the relay restarts");
+                self.home.lock().handle_restarting(reconnect_in);
+            }
             _ => {}
         }
     }
@@ -299,6 +303,7 @@ impl End {
             url: relay.url,
             secret,
             tls: relay.tls,
+            proxy: relay.proxy,
         };
         Self::Connecting(Box::pin(async move { client::connect(&config).await }))
     }

@@ -51,6 +51,7 @@ async fn garbage_over_the_relay_does_no_harm() {
             url: relay.relay().url,
             secret: identity(66).secret().clone(),
             tls: None,
+            proxy: None,
         };
         let (sender, _receiver) = derp::io::client::connect(&config).await.unwrap();
         let target = identity(2).key();

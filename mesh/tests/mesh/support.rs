@@ -76,6 +76,7 @@ impl TestRelay {
         Relay {
             url: format!("http://{}", self.addr),
             tls: None,
+            proxy: None,
             stun: None,
         }
     }

@@ -1,0 +1,223 @@
+//! One connection of the relay: moves bytes between it and the router.
+//!
+//! The task reads, routes all that a read brought under one lock, and writes
+//! what others have queued for its client, many frames in one write. Reading
+//! stops while a frame waits for room in the queue of its destination, and while
+//! the client has sent more than it may.
+
+use std::pin::Pin;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::input::Input;
+use super::server::Registered;
+use super::{STEP_TIMEOUT, WRITE_TIMEOUT};
+use crate::Error;
+use crate::pace::Pace;
+use crate::router::{Outcome, Transmit};
+
+/// One connection past its handshake.
+pub(super) struct Driver<'a, S> {
+    client: &'a Registered,
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    input: Input,
+    /// What is being written, and how much of it is.
+    chunk: Vec<u8>,
+    written: usize,
+    /// Written, but perhaps not on its way.
+    unflushed: bool,
+    /// There may be something to write.
+    ask: bool,
+    /// Somebody wants something of this connection, perhaps its end.
+    woken: bool,
+    /// Until when the first frame of the input waits for room.
+    blocked: Option<Instant>,
+    /// How much it may send, if that is bounded, and until when nothing is read
+    /// because it has sent that.
+    pace: Option<Pace>,
+    paused: Option<Instant>,
+    /// When the client must have taken something of what is being written.
+    write_by: Instant,
+    keep_alive_at: Instant,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
+    pub(super) fn new(
+        client: &'a Registered,
+        reader: ReadHalf<S>,
+        writer: WriteHalf<S>,
+        input: Input,
+        reply: Vec<u8>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            client,
+            reader,
+            writer,
+            input,
+            chunk: reply,
+            written: 0,
+            unflushed: false,
+            ask: true,
+            woken: true,
+            blocked: None,
+            pace: None,
+            paused: None,
+            write_by: now + STEP_TIMEOUT,
+            keep_alive_at: now,
+        }
+    }
+
+    /// Bounds what the client may send.
+    pub(super) fn paced(mut self, pace: Option<Pace>) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let mut timer = Box::pin(sleep_until(self.keep_alive_at));
+        loop {
+            self.route()?;
+            self.set(&mut timer);
+            let writing = self.is_writing();
+            tokio::select! {
+                () = self.client.notify.notified() => {
+                    self.ask = true;
+                    self.woken = true;
+                    self.blocked = None;
+                }
+                written = write(&mut self.writer, &self.chunk[self.written..]), if writing => {
+                    self.wrote(written?)?;
+                }
+                read = self.input.read(&mut self.reader), if self.is_reading() => {
+                    match read {
+                        Err(Error::Closed(_)) => return Ok(()),
+                        other => self.heard(other?),
+                    }
+                }
+                () = &mut timer => self.handle_timeout()?,
+            }
+        }
+    }
+
+    /// Routes what was read and takes the next chunk to write, as far as
+    /// either is possible.
+    fn route(&mut self) -> Result<(), Error> {
+        let fetch = self.ask && self.chunk.is_empty();
+        let pending = self.blocked.is_none() && self.input.peek()?.is_some();
+        if !fetch && !pending && !self.woken {
+            return Ok(());
+        }
+        self.woken = false;
+        let Registered { server, id, .. } = self.client;
+        let (id, now) = (*id, Instant::now());
+        server.routing(|router| {
+            if let Some(reason) = router.poll_close(id) {
+                return Err(Error::Closed(reason));
+            }
+            while self.blocked.is_none()
+                && let Some((frame, len)) = self.input.peek()?
+            {
+                match router.handle_frame(id, &frame, now.into_std())? {
+                    Outcome::Taken => self.input.consume(len),
+                    Outcome::Blocked(until) => self.blocked = Some(Instant::from_std(until)),
+                }
+            }
+            if fetch {
+                match router.poll_transmit(id) {
+                    Transmit::Chunk(chunk) => {
+                        self.chunk = chunk;
+                        self.write_by = now + WRITE_TIMEOUT;
+                    }
+                    Transmit::Idle => self.ask = false,
+                    Transmit::Close(reason) => return Err(Error::Closed(reason)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    const fn is_reading(&self) -> bool {
+        self.blocked.is_none() && self.paused.is_none()
+    }
+
+    /// Counts what was read. Who has sent more than it may is not read for a
+    /// while: TCP passes that on, and nothing is lost.
+    fn heard(&mut self, len: usize) {
+        let Some(pace) = &mut self.pace else {
+            return;
+        };
+        if let Some(until) = pace.take(len, Instant::now().into_std()) {
+            self.paused = Some(Instant::from_std(until));
+            self.client.server.routing(|router| router.note_throttled());
+        }
+    }
+
+    fn is_writing(&self) -> bool {
+        self.unflushed || !self.chunk.is_empty()
+    }
+
+    fn wrote(&mut self, written: usize) -> Result<(), Error> {
+        if written == 0 && !self.chunk.is_empty() {
+            return Err(Error::Closed("the client takes no bytes"));
+        }
+        self.unflushed = written > 0;
+        self.written += written;
+        self.write_by = Instant::now() + WRITE_TIMEOUT;
+        if self.written == self.chunk.len() {
+            self.chunk = Vec::new();
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Sets the timer to no later than it has to go off. It may go off early,
+    /// which costs less than setting it with each write.
+    fn set(&self, timer: &mut Pin<Box<Sleep>>) {
+        let mut due = self.keep_alive_at;
+        if self.is_writing() {
+            due = due.min(self.write_by);
+        }
+        for until in self.blocked.iter().chain(&self.paused) {
+            due = due.min(*until);
+        }
+        if due < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(due);
+        }
+    }
+
+    fn handle_timeout(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.is_writing() && now >= self.write_by {
+            let (what, limit) = ("writing to the client", WRITE_TIMEOUT);
+            return Err(Error::Timeout { what, limit });
+        }
+        for until in [&mut self.blocked, &mut self.paused] {
+            if until.is_some_and(|until| now >= until) {
+                *until = None;
+            }
+        }
+        if now >= self.keep_alive_at {
+            let id = self.client.id;
+            let next = self.client.server.routing(|router| {
+                router.handle_timeout(id, now.into_std());
+                router.poll_timeout(id)
+            });
+            self.keep_alive_at = next.map_or(now + WRITE_TIMEOUT, Instant::from_std);
+            self.input.rest();
+            self.woken = true;
+        }
+        Ok(())
+    }
+}
+
+/// Writes some of `bytes`, or flushes when there are none.
+async fn write(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<usize> {
+    if bytes.is_empty() {
+        io.flush().await?;
+        return Ok(0);
+    }
+    io.write(bytes).await
+}

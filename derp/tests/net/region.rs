@@ -1,0 +1,123 @@
+//! Two relays of one region, over loopback TCP.
+
+use std::net::SocketAddr;
+
+use crate::common::{Relay, packet, secret, send, until, within};
+use derp::Error;
+use derp::handshake::MeshKey;
+use derp::io::client::Event;
+use derp::io::region::Neighbour;
+use derp::io::server::{Options, Server};
+use tokio::task::JoinSet;
+
+fn options(digit: &str) -> Options {
+    Options {
+        mesh_key: MeshKey::from_hex(&digit.repeat(64)),
+        ..Options::default()
+    }
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+fn link(tasks: &mut JoinSet<()>, from: &Server, to: SocketAddr) {
+    let from = from.clone();
+    let url = format!("http://{to}");
+    tasks.spawn(async move { from.keep_link(Neighbour { url, tls: None }).await });
+}
+
+/// Both, and the links between them.
+async fn region() -> (Relay, Relay, JoinSet<()>) {
+    let one = Relay::start_as(0xf1, any(), options("a")).await;
+    let two = Relay::start_as(0xf2, any(), options("a")).await;
+    let mut tasks = JoinSet::new();
+    link(&mut tasks, &one.server, two.address);
+    link(&mut tasks, &two.server, one.address);
+    until(|| one.server.census().links == 1 && two.server.census().links == 1).await;
+    (one, two, tasks)
+}
+
+#[tokio::test]
+async fn clients_of_two_relays_exchange_packets() {
+    within(async {
+        let (one, two, _links) = region().await;
+        let (a, mut a_in) = one.connect(1).await;
+        let (b, mut b_in) = two.connect(2).await;
+        until(|| one.server.is_away(&secret(2).public())).await;
+        until(|| two.server.is_away(&secret(1).public())).await;
+        for number in 0..500_u32 {
+            let data = vec![7; number as usize * 20];
+            send(&a, 2, &data).await;
+            assert_eq!(packet(&mut b_in).await, (secret(1).public(), data.clone()));
+            send(&b, 1, &data).await;
+            assert_eq!(packet(&mut a_in).await, (secret(2).public(), data));
+        }
+        assert_eq!(one.server.counters().forwarded, 500);
+        drop((b, b_in));
+        let (key, reason) = (secret(2).public(), 0);
+        assert_eq!(a_in.recv().await.unwrap(), Event::PeerGone { key, reason });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_moves_to_the_other_relay_is_found_there() {
+    within(async {
+        let (one, two, _links) = region().await;
+        let (a, _a_in) = one.connect(1).await;
+        let (_old, mut old_in) = one.connect(2).await;
+        send(&a, 2, b"first").await;
+        assert_eq!(packet(&mut old_in).await.1, b"first");
+        // The old connection stays open, as one whose client has lost its
+        // network does.
+        let (_new, mut new_in) = two.connect(2).await;
+        until(|| one.server.is_away(&secret(2).public())).await;
+        send(&a, 2, b"second").await;
+        assert_eq!(packet(&mut new_in).await.1, b"second");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_comes_back_with_its_relay() {
+    within(async {
+        let (one, two, _links) = region().await;
+        let (a, _a_in) = one.connect(1).await;
+        let address = two.address;
+        drop(two);
+        until(|| one.server.census().links == 0).await;
+        let two = Relay::start_as(0xf2, address, options("a")).await;
+        let (_b, mut b_in) = two.connect(2).await;
+        until(|| one.server.is_away(&secret(2).public())).await;
+        send(&a, 2, b"again").await;
+        assert_eq!(packet(&mut b_in).await.1, b"again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_relay_without_the_key_is_turned_away() {
+    within(async {
+        let mut one = Relay::start_as(0xf1, any(), options("a")).await;
+        let stranger = Relay::start_as(0xf2, any(), options("b")).await;
+        let mut tasks = JoinSet::new();
+        link(&mut tasks, &stranger.server, one.address);
+        let ended = one.ended.recv().await.unwrap();
+        assert!(matches!(ended, Err(Error::Protocol(_))), "{ended:?}");
+        assert_eq!(one.server.census().away, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_relay_does_not_link_to_itself() {
+    within(async {
+        let one = Relay::start_as(0xf1, any(), options("a")).await;
+        let url = format!("http://{}", one.address);
+        // It ends by itself, which a kept link does not.
+        one.server.keep_link(Neighbour { url, tls: None }).await;
+        assert_eq!(one.server.census().links, 0);
+    })
+    .await;
+}
