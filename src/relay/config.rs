@@ -11,6 +11,10 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use derp::NodeSecret;
+use derp::handshake::MeshKey;
+use derp::io::region::Neighbour;
+use derp::io::server::Options;
+use derp::pace::Rate;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -89,6 +93,19 @@ pub struct Config {
     /// Private key (PEM) of the certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+
+    /// A file with 64 hex digits that the relays of one region share, who then forward packets for
+    /// each other's nodes
+    #[arg(long, value_name = "FILE")]
+    pub mesh_psk_file: Option<PathBuf>,
+
+    /// URL of another relay of the region; once for each
+    #[arg(long, value_name = "URL", requires = "mesh_psk_file")]
+    pub mesh_with: Vec<String>,
+
+    /// Bytes a second that one node may send through the relay; more waits, nothing is dropped
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub client_rate: Option<u64>,
 }
 
 /// A token in plain text, which does not print itself.
@@ -121,6 +138,9 @@ pub(crate) struct Checked {
     /// Where the token is, if the relay made it.
     pub(crate) token_made: Option<PathBuf>,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) derp: Options,
+    /// The other relays of the region.
+    pub(crate) neighbours: Vec<Neighbour>,
 }
 
 impl Config {
@@ -144,7 +164,7 @@ impl Config {
         let data = DataDir::open(self.data_dir.clone())?;
         let (token, token_made) = self.token(&data)?;
         Ok(Checked {
-            base_url: base_url(&self.base_url)?,
+            base_url: url_of("--base-url", &self.base_url)?,
             listen,
             stun_listen: match self.stun_listen.as_str() {
                 "" => None,
@@ -153,6 +173,12 @@ impl Config {
             ssh_listen,
             tls: self.tls()?,
             mode,
+            derp: Options {
+                mesh_key: self.mesh_key()?,
+                rate: self.client_rate.map(Rate::new),
+                ..Options::default()
+            },
+            neighbours: self.neighbours()?,
             data,
             token,
             token_made,
@@ -181,6 +207,31 @@ impl Config {
             return Err(invalid("the auth token is empty".to_owned()));
         }
         Ok((TokenHash::of(token), made))
+    }
+
+    fn mesh_key(&self) -> Result<Option<MeshKey>> {
+        let Some(file) = &self.mesh_psk_file else {
+            return Ok(None);
+        };
+        let key = MeshKey::from_hex(read_text(file)?.trim());
+        let none = || invalid(format!("{} is not 64 hex digits", file.display()));
+        key.map(Some).ok_or_else(|| {
+            none().hint("make one with: openssl rand -hex 32, for all relays of the region")
+        })
+    }
+
+    fn neighbours(&self) -> Result<Vec<Neighbour>> {
+        let mut tls = None;
+        let mut neighbours = Vec::new();
+        for url in &self.mesh_with {
+            let url = url_of("--mesh-with", url)?;
+            if url.starts_with("https://") && tls.is_none() {
+                tls = Some(crate::uplink::tls::client_config()?);
+            }
+            let tls = tls.clone();
+            neighbours.push(Neighbour { url, tls });
+        }
+        Ok(neighbours)
     }
 
     fn tls(&self) -> Result<Option<Arc<ServerConfig>>> {
@@ -278,14 +329,14 @@ pub(crate) fn is_in_use(dir: &Path) -> bool {
     rustix::fs::flock(&lock, flags).is_err()
 }
 
-fn base_url(text: &str) -> Result<String> {
+fn url_of(flag: &str, text: &str) -> Result<String> {
     let url = text.trim_end_matches('/');
     let parsed: Option<Uri> = url.parse().ok();
     let is_http = parsed.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
     });
     if !is_http {
-        return Err(invalid(format!("--base-url {text:?} is no http(s) URL")));
+        return Err(invalid(format!("{flag} {text:?} is no http(s) URL")));
     }
     Ok(url.to_owned())
 }

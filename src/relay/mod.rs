@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod app;
 mod auth;
 mod backup;
+mod begun;
 mod clock;
 mod config;
 mod coordinate;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::derp::io::server::Server as DerpServer;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::Request;
@@ -26,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use super::api::router;
 use super::app::{self, App};
 use super::auth::Remote;
+use super::begun::Begun;
 use super::clock::unix_now;
 use super::config::{Checked, Config, DataDir};
 use super::error::ApiError;
@@ -34,7 +36,7 @@ use super::listen::{bind, bind_udp};
 use super::login::Gate;
 use super::nonces::Nonces;
 use super::store::{Sqlite, Store};
-use super::{ssh, stun};
+use super::{derp, ssh, stun};
 use crate::coord::RelayInfo;
 use crate::error::{Error, Result};
 
@@ -54,6 +56,10 @@ const TLS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the relay waits for requests that are under way when it stops.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
+
+/// What nodes are told when the relay stops: when to come back, and for how long to try.
+const RECONNECT_IN: Duration = Duration::from_millis(200);
+const TRY_FOR: Duration = Duration::from_secs(60);
 
 /// How often the store is told who was seen.
 const SEEN_FLUSH: Duration = Duration::from_secs(10);
@@ -158,6 +164,7 @@ impl Relay {
 
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
+            app: Arc::clone(&app),
             router: router(Arc::clone(&app)),
             tls: checked.tls.map(TlsAcceptor::from),
             stop: stopped.clone(),
@@ -170,6 +177,11 @@ impl Relay {
             stopped.clone(),
             expire_shared(Arc::clone(&app)),
         ));
+        for neighbour in checked.neighbours {
+            let derp = app.derp.clone();
+            let link = async move { derp.keep_link(neighbour).await };
+            tasks.spawn(until_stopped(stopped.clone(), link));
+        }
         if let Some((door, key)) = door {
             tasks.spawn(ssh::serve(Arc::clone(&app), door, key));
         }
@@ -235,6 +247,7 @@ impl Relay {
     /// Says goodbye to the nodes, lets requests end, and returns within
     /// [`STOP_LIMIT`].
     pub(crate) async fn stop(mut self) {
+        self.app.derp.depart(RECONNECT_IN, TRY_FOR);
         self.stop.send_replace(true);
         let ended = timeout(STOP_LIMIT, async {
             while self.tasks.join_next().await.is_some() {}
@@ -258,7 +271,9 @@ async fn app(
     for network in store.load().await.map_err(Error::internal)? {
         hub.add(network);
     }
-    let derp = derp::io::server::Server::new(checked.data.derp_secret()?, hub.clone());
+    let secret = checked.data.derp_secret()?;
+    let options = checked.derp.clone();
+    let derp = DerpServer::with_options(secret, hub.clone(), options);
     let info = RelayInfo {
         base_url: checked.base_url.clone(),
         stun_port: stun.map(|address| address.port()),
@@ -278,6 +293,7 @@ async fn app(
 }
 
 struct Acceptor {
+    app: Arc<App>,
     router: Router,
     tls: Option<TlsAcceptor>,
     stop: watch::Receiver<bool>,
@@ -317,12 +333,13 @@ impl Acceptor {
     ) -> impl Future<Output = ()> + use<> {
         let (router, tls, stop) = (self.router.clone(), self.tls.clone(), self.stop.clone());
         let caller = (Remote(remote), Place::new(permit));
+        let app = Arc::clone(&self.app);
         async move {
             let Some(tls) = tls else {
-                return http(stream, router, caller, stop).await;
+                return begin(stream, app, router, caller, stop).await;
             };
             match timeout(TLS_LIMIT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => http(stream, router, caller, stop).await,
+                Ok(Ok(stream)) => begin(stream, app, router, caller, stop).await,
                 Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS"),
                 Err(_) => tracing::debug!(%remote, "TLS handshake too slow"),
             }
@@ -370,6 +387,27 @@ async fn accept(
             sleep(ACCEPT_PAUSE).await;
             None
         }
+    }
+}
+
+/// Packets go to DERP at once, everything else to HTTP. Boxed each, so that the thousands that
+/// rest take no more room than what they are.
+async fn begin<S>(
+    stream: S,
+    app: Arc<App>,
+    router: Router,
+    caller: (Remote, Place),
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match timeout(HEAD_LIMIT, Begun::read(stream)).await {
+        Ok(Ok(Begun::Derp(stream, bytes))) => {
+            let (Remote(remote), _place) = caller;
+            Box::pin(derp::serve_begun(&app, stream, bytes, remote, stop)).await;
+        }
+        Ok(Ok(Begun::Other(stream))) => Box::pin(http(stream, router, caller, stop)).await,
+        Ok(Err(_)) | Err(_) => {}
     }
 }
 

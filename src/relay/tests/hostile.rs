@@ -157,7 +157,7 @@ async fn b12_s05_a_hello_with_a_forged_signature_is_refused() {
     .await;
 }
 
-async fn derp(
+pub(super) async fn derp(
     rig: &Rig,
     who: &Identity,
 ) -> Result<(client::Sender, client::Receiver), derp::Error> {
@@ -165,6 +165,7 @@ async fn derp(
         url: rig.url().to_owned(),
         secret: who.secret().clone(),
         tls: None,
+        proxy: None,
     };
     let (sender, mut receiver) = client::connect(&config).await?;
     // Whoever is not admitted is cut after the handshake.

@@ -8,6 +8,7 @@ mod kv;
 mod lies;
 mod live;
 mod matrix;
+mod packets;
 mod requests;
 mod rig;
 mod rotate;

@@ -39,14 +39,14 @@ impl Rig {
             relay: None,
             url: String::new(),
         };
-        rig.start("127.0.0.1:0").await;
+        rig.start("127.0.0.1:0", |_| ()).await;
         rig
     }
 
-    async fn start(&mut self, listen: &str) {
-        let relay = Relay::start(&config(self.dir.path().join("relay"), listen))
-            .await
-            .unwrap();
+    async fn start(&mut self, listen: &str, change: impl FnOnce(&mut Config)) {
+        let mut config = config(self.dir.path().join("relay"), listen);
+        change(&mut config);
+        let relay = Relay::start(&config).await.unwrap();
         self.url = format!("http://{}", relay.http());
         self.relay = Some(relay);
     }
@@ -57,11 +57,16 @@ impl Rig {
 
     /// Stops the relay, if it runs, and starts it at the same address.
     pub(super) async fn restart(&mut self) {
+        self.restart_with(|_| ()).await;
+    }
+
+    /// The same with another configuration, for this time.
+    pub(super) async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
         if self.relay.is_some() {
             self.stop().await;
         }
         let listen = self.url.trim_start_matches("http://").to_owned();
-        self.start(&listen).await;
+        self.start(&listen, change).await;
     }
 
     pub(super) fn relay(&self) -> &Relay {
@@ -262,6 +267,9 @@ pub(super) fn config(data_dir: PathBuf, listen: &str) -> Config {
         auth_token_file: None,
         tls_cert: None,
         tls_key: None,
+        mesh_psk_file: None,
+        mesh_with: Vec::new(),
+        client_rate: None,
     }
 }
 
