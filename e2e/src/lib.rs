@@ -27,6 +27,7 @@ pub mod member;
 pub mod namespaces;
 pub mod netns;
 pub mod processes;
+pub mod proxy;
 pub mod pty;
 pub mod relay;
 pub mod running;

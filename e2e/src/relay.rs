@@ -202,9 +202,10 @@ impl Relay {
 }
 
 impl Certificate {
-    /// Makes one for the loopback address, in files in `dir`.
+    /// Makes one for the loopback address, and for a name that only a proxy knows, in files in `dir`.
     pub(crate) fn make(dir: &Path) -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let names = ["127.0.0.1", "relay.test"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names);
         let made = made.expect("an address can have a certificate");
         let (chain, key) = (dir.join("cert.pem"), dir.join("key.pem"));
         for (path, text) in [
