@@ -18,6 +18,7 @@ mod cluster;
 pub mod cw;
 pub mod docker;
 pub mod faults;
+pub mod forged;
 pub mod history;
 pub mod home;
 pub mod kind;

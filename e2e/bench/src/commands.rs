@@ -1,6 +1,7 @@
 //! Whole commands of the program, from start to exit, as a user waits for them.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub struct Rig {
     dir: tempfile::TempDir,
     url: String,
     relay: Child,
+    direct: bool,
 }
 
 impl Drop for Rig {
@@ -34,13 +36,22 @@ impl Drop for Rig {
 
 impl Rig {
     pub fn start(program: &Path) -> Result<Self> {
+        Self::begin(program, "", true)
+    }
+
+    /// The same with an answer to STUN at this address, and by the relay if not direct.
+    pub fn start_with(program: &Path, stun: SocketAddr, direct: bool) -> Result<Self> {
+        Self::begin(program, &stun.to_string(), direct)
+    }
+
+    fn begin(program: &Path, stun: &str, direct: bool) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
         let url = format!("http://127.0.0.1:{port}");
         let relay = Command::new(program)
-            .args(["relay", "serve", "--base-url", &url, "--stun-listen", ""])
+            .args(["relay", "serve", "--base-url", &url, "--stun-listen", stun])
             .args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(dir.path().join("relay"))
             .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
@@ -51,6 +62,7 @@ impl Rig {
             dir,
             url,
             relay,
+            direct,
         };
         rig.wait(|| rig.ok("dev-1", &["network", "create", "bench"]))?;
         for node in ["dev-1", "dev-2"] {
@@ -61,9 +73,20 @@ impl Rig {
         rig.out("dev-2", &["launch", "coder", "--", "cat"])?;
         rig.wait(|| {
             rig.out("dev-1", &["node", "list"])
-                .is_ok_and(|text| text.contains("direct"))
+                .is_ok_and(|text| text.contains(if direct { "direct" } else { "relayed" }))
         })?;
         Ok(rig)
+    }
+
+    /// Where a node keeps its files.
+    pub fn home(&self, node: &str) -> PathBuf {
+        self.dir.path().join(node)
+    }
+
+    /// Where the relay listens.
+    pub fn relay(&self) -> SocketAddr {
+        let address = self.url.trim_start_matches("http://").parse();
+        address.unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// Ends a node.
@@ -77,6 +100,7 @@ impl Rig {
             .args(arguments)
             .env("CODEWIRE_HOME", self.dir.path().join(node))
             .env("CODEWIRE_NODE_NAME", node)
+            .env("CODEWIRE_DIRECT", if self.direct { "1" } else { "0" })
             .env("CODEWIRE_RELAY_URL", &self.url)
             .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
             .stdin(Stdio::null());

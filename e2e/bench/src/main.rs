@@ -11,11 +11,16 @@
 //!
 //! `cw-bench revoke <cw>`: how soon who was revoked is cut off.
 //!
+//! `cw-bench flood <cw> [seconds]`: calls in a flood of forged packets.
+//!
 //! `cw-bench message <cw>`: messages and requests beside NATS JetStream and Redis streams.
 
 mod calls;
 mod commands;
 mod far;
+mod flood;
+#[path = "../../src/forged.rs"]
+mod forged;
 mod message;
 mod raw;
 mod relay;
@@ -34,8 +39,9 @@ fn main() -> Result<()> {
         (Some("message"), Some(program)) => message::run(&program),
         (Some("relay"), Some(program)) => relay::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("revoke"), Some(program)) => revoke::run(&program),
+        (Some("flood"), Some(program)) => flood::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc|session|message|relay|revoke <path of cw>"),
+        _ => bail!("usage: cw-bench rpc|session|message|relay|revoke|flood <path of cw>"),
     }
 }
 

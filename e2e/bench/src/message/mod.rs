@@ -26,6 +26,8 @@ mod nats;
 mod redis;
 mod server;
 
+pub use cw::frame;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
