@@ -584,6 +584,41 @@ mod tests {
     }
 
     #[test]
+    fn who_joins_and_connects_at_once_is_told_with_its_record() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2)] {
+            directory.apply(change(n, number, false));
+        }
+        let connect = |directory: &mut Directory, n| {
+            let id = ConnectionId(u64::from(n) + 1);
+            directory.connect(&network(), &key(n), id).unwrap();
+        };
+        let greet = |directory: &mut Directory, n, slot| {
+            connect(directory, n);
+            let greeting = directory.greeting(&network(), &key(n), Has::default(), slot);
+            greeting.unwrap().cursor
+        };
+        let watcher = greet(&mut directory, 0, slot());
+        directory.apply(change(2, 3, false));
+        // A round begins with somebody else, and the new node connects in it.
+        let now = slot();
+        let _ = greet(&mut directory, 1, now);
+        connect(&mut directory, 2);
+
+        let mut cursor = watcher;
+        let mut records = 0;
+        for slot in [now, slot()] {
+            let news = directory.news(&network(), &key(0), cursor, slot).unwrap();
+            cursor = news.cursor;
+            for frame in &news.frames {
+                records += delta(frame).upsert.len();
+            }
+        }
+        // The records of the others were told before.
+        assert_eq!(records, 1);
+    }
+
+    #[test]
     fn who_comes_twice_in_a_slot_is_told_of_no_less() {
         let mut directory = empty();
         directory.apply(change(0, 1, false));

@@ -252,14 +252,19 @@ impl Network {
         self.told(delta)
     }
 
-    /// Who has changed since. A node that changed again after the round is in a later one.
+    /// Who has changed since. A node that changed again after the round is in a later one, unless
+    /// its record is of this one: later only what came after the record would be said.
     fn news(&self, cursor: Tick) -> Vec<ToNode> {
         let mut delta = self.empty_delta();
-        let changed = self.order.range(cursor.next()..=self.round.tick);
-        for key in changed.map(|(_, key)| key) {
+        let round = self.round.tick;
+        for key in self.order.range(cursor.next()..).map(|(_, key)| key) {
             let Some(node) = self.nodes.get(key) else {
                 continue;
             };
+            let is_recorded = node.recorded > cursor && node.recorded <= round;
+            if node.touched > round && !is_recorded {
+                continue;
+            }
             if node.row.revoked.is_some() {
                 delta.removed.push(*key);
             } else if node.recorded > cursor {
