@@ -11,7 +11,7 @@ use e2e::pty::Terminal;
 use e2e::running::Running;
 use e2e::steps::{self, ECHO, SLEEPER};
 use e2e::{Cw, Local, PATIENCE, case, wait_until};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
@@ -25,6 +25,25 @@ fn answers(cw: &Cw, session: &str, word: &str) {
     steps::wait_for_output(cw, session, &format!("got:{word}"));
 }
 
+/// Stops a process. Its threads may go on for a moment, and take what is typed then.
+#[track_caller]
+fn stand_still(process: Pid) {
+    kill_process(process, Signal::STOP).expect("it lives");
+    let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+    wait_until("every thread stands still", PATIENCE, || {
+        for task in std::fs::read_dir(&tasks).map_err(|error| error.to_string())? {
+            let path = task.map_err(|error| error.to_string())?.path().join("stat");
+            let stat = std::fs::read_to_string(path).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            // One that has gone meanwhile moves no more.
+            if !stat.is_empty() && !state.starts_with('T') {
+                return Err(stat);
+            }
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_node_that_hangs_is_told_and_replaced() {
     case(&Local::new(CW), |local| {
@@ -32,10 +51,7 @@ fn a_node_that_hangs_is_told_and_replaced() {
         steps::launch(cw, "coder", &ECHO);
         let mut terminal = Terminal::run(cw, &["attach", "coder"]);
         terminal.shows("attached to coder", PATIENCE);
-        let stop = || {
-            let node = home.pid(Part::Node).expect("it runs");
-            kill_process(node, Signal::STOP).expect("it lives");
-        };
+        let stop = || stand_still(home.pid(Part::Node).expect("it runs"));
         stop();
         terminal.type_in("\u{2}d");
         let asked = [
