@@ -335,10 +335,10 @@ impl Bounded {
         std::fs::write(self.0.join(file), text)
     }
 
-    fn processes(&self) -> Vec<rustix::process::Pid> {
+    fn processes(&self) -> Vec<Pid> {
         let text = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
         text.lines()
-            .filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?))
+            .filter_map(|line| Pid::from_raw(line.parse().ok()?))
             .collect()
     }
 }
