@@ -71,7 +71,7 @@ pub struct Providers {
     )]
     pub github_allowed_users: Vec<String>,
 
-    /// github: another server than GitHub's own [default: https://github.com]
+    /// github: another server than GitHub's own
     #[arg(long, value_name = "URL", env = "CW_GITHUB_URL")]
     pub github_url: Option<String>,
 }
