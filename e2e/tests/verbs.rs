@@ -101,6 +101,8 @@ fn attach_goes_on_where_it_was_when_the_node_is_killed() {
         let mut terminal = Terminal::run(cw, &["attach", "coder"]);
         terminal.shows("attached to coder", PATIENCE);
         for round in 0..3 {
+            // By then it has counted what it has shown; killed between the two it shows it again.
+            let _ = steps::status(cw, "coder");
             let before = local.home().kill(Part::Node);
             let node = local.home().wait_for(Part::Node, Some(before));
             terminal.type_in(&format!("round {round}\n"));
