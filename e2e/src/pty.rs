@@ -1,6 +1,7 @@
 //! A command in a real terminal: types, reads what is on it, sees how it is left.
 
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use portable_pty::{Child, MasterPty, PtySize, native_pty_system};
 
 use crate::cw::Cw;
 use crate::wait_until;
+
+const ROWS: NonZeroU16 = NonZeroU16::new(30).expect("there are rows");
+const COLS: NonZeroU16 = NonZeroU16::new(100).expect("there are columns");
 
 /// A terminal with a command in it. Dropping it kills the command.
 pub struct Terminal {
@@ -36,8 +40,8 @@ impl Terminal {
     #[must_use]
     pub fn run(cw: &Cw, arguments: &[&str]) -> Self {
         let size = PtySize {
-            rows: 30,
-            cols: 100,
+            rows: ROWS.get(),
+            cols: COLS.get(),
             pixel_width: 0,
             pixel_height: 0,
         };
@@ -111,6 +115,15 @@ impl Terminal {
     pub fn text(&self) -> String {
         let shown = self.shown.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&shown.bytes).into_owned()
+    }
+
+    /// What somebody before it sees now, if its size was never changed.
+    #[must_use]
+    pub fn screen(&self) -> String {
+        let shown = self.shown.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut terminal = vt100::Parser::new(ROWS, COLS, 0);
+        terminal.process(&shown.bytes);
+        terminal.screen().contents()
     }
 
     /// Changes the size of the terminal.

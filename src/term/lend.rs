@@ -5,7 +5,9 @@
 //! The client stays what it was for everything else: it sets the terminal's mode, tells its size,
 //! hears the end, and puts everything back. With the terminal it gives a file in memory in which
 //! the node writes down how much of the output the terminal has. When the node is killed, the
-//! client knows from there where to go on, and no byte is shown twice.
+//! client knows from there where to go on, and no byte is shown twice. While a piece is being
+//! written nobody can say how much of it the terminal has, so that then nothing is written down
+//! and the terminal will be painted anew.
 //!
 //! The descriptors themselves are shared with the client and the shell that started it, so they
 //! stay as they are, blocking. The node opens the terminal again for itself, not blocking: a
@@ -208,7 +210,7 @@ impl Display {
     /// The system's.
     pub async fn show(&mut self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let shown = self.write(bytes).await?;
+            let shown = self.write(bytes, Some(offset)).await?;
             bytes = &bytes[shown..];
             offset += shown as u64;
             self.progress.set(Some(offset));
@@ -222,24 +224,28 @@ impl Display {
     ///
     /// The system's.
     pub async fn paint(&mut self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
-        if !bytes.is_empty() {
-            self.progress.set(None);
-        }
         while !bytes.is_empty() {
-            bytes = &bytes[self.write(bytes).await?..];
+            bytes = &bytes[self.write(bytes, None).await?..];
         }
         self.progress.set(Some(offset));
         Ok(())
     }
 
-    async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes some; `shown` is what the terminal has shown before. What it has afterwards is left
+    /// to the caller to write down.
+    async fn write(&self, bytes: &[u8], shown: Option<u64>) -> io::Result<usize> {
         loop {
             let mut ready = self.screen.writable().await?;
-            match rustix::io::write(self.screen.get_ref(), bytes) {
+            self.progress.set(None);
+            let error = match rustix::io::write(self.screen.get_ref(), bytes) {
                 Ok(count) => return Ok(count),
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => error,
+            };
+            self.progress.set(shown);
+            match error {
+                Errno::AGAIN => ready.clear_ready(),
+                Errno::INTR => {}
+                error => return Err(error.into()),
             }
         }
     }
@@ -307,6 +313,27 @@ mod tests {
         let mut seen = [0; 11];
         user.read_exact(&mut seen).unwrap();
         assert_eq!(&seen, b"PAINToutput");
+    }
+
+    #[tokio::test]
+    async fn who_has_seen_a_piece_is_never_told_that_it_has_not() {
+        let (mut user, slave) = terminal();
+        let (lent, loan) = lent(&slave);
+        let mut used = lent.watch().unwrap();
+        let pieces = 2000;
+        let looking = std::thread::spawn(move || {
+            for offset in 0..pieces {
+                user.read_exact(&mut [0]).unwrap();
+                let shown = loan.shown();
+                assert!(shown.is_none_or(|shown| shown > offset), "{shown:?}");
+            }
+            (user, loan)
+        });
+        for offset in 0..pieces {
+            used.screen.show(offset, b"x").await.unwrap();
+        }
+        let (_user, loan) = looking.join().unwrap();
+        assert_eq!(loan.shown(), Some(pieces));
     }
 
     #[tokio::test]
