@@ -47,19 +47,26 @@ impl Server {
             return;
         }
         let mut pause = PAUSE_MIN;
+        let mut told = String::new();
         loop {
             let start = Instant::now();
-            match self.link(&to).await {
+            let why = match self.link(&to).await {
                 Err(Error::Itself) => {
                     tracing::info!(url = to.url, "this is the relay itself: no link");
                     return;
                 }
-                Err(error) => tracing::warn!(url = to.url, %error, "no link to the other relay"),
-                Ok(()) => tracing::warn!(url = to.url, "the link to the other relay is over"),
-            }
+                Err(error) => error.to_string(),
+                Ok(()) => "it was closed".to_owned(),
+            };
             if start.elapsed() >= STABLE {
                 pause = PAUSE_MIN;
+                told.clear();
             }
+            // A relay may be away for days: once is enough.
+            if why != told {
+                tracing::warn!(url = to.url, why, "no link to the other relay");
+            }
+            told = why;
             sleep(jittered(pause)).await;
             pause = pause.mul_f32(1.5).min(PAUSE_MAX);
         }

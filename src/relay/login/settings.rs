@@ -117,9 +117,8 @@ impl Mode {
             "token" => Ok(Self::Token),
             "oidc" => providers.oidc().map(Self::Oidc),
             "github" => providers.github().map(Self::GitHub),
-            _ => Err(invalid(format!(
-                "--auth-mode {name:?} is none of none, token, github, oidc"
-            ))),
+            _ => Err(invalid(format!("there is no --auth-mode {name:?}"))
+                .hint("there are: none, token, github, oidc")),
         }
     }
 
@@ -207,7 +206,10 @@ impl Providers {
 
 fn needed<'a>(flag: &str, value: Option<&'a str>) -> Result<&'a str> {
     let value = value.map(str::trim).filter(|value| !value.is_empty());
-    value.ok_or_else(|| invalid(format!("this --auth-mode needs {flag}")))
+    value.ok_or_else(|| {
+        invalid(format!("this --auth-mode needs {flag}"))
+            .hint("'cw relay serve --help' says what it is, and its variable")
+    })
 }
 
 /// Without what is empty: a variable that is set to nothing is a list of one empty word.
