@@ -236,7 +236,14 @@ fn a_reply_that_a_full_disk_keeps_back_stays_before_what_is_said_later() {
         let inbox = steps::inbox(&cw, "asker");
         let said = inbox.iter().filter(|one| one["from_name"] == "asked");
         let said: Vec<_> = said.map(|one| one["body"].as_str().unwrap_or("")).collect();
-        assert_eq!(said, [answer.as_str(), "next"]);
+        assert_eq!(said, [answer.as_str(), "next"], "{inbox:#?}");
+        let journal = std::fs::read_to_string(disk.path("sessions/1/events.jsonl"));
+        let journal = journal.expect("a journal");
+        let numbers = journal.lines().map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).expect("an event");
+            event["seq"].as_u64().expect("a number")
+        });
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{journal}");
         let _ = cw.run(&["stop", "--grace", "0"]).ok();
     });
 }

@@ -127,11 +127,15 @@ impl Inner {
     fn send_now(&self, draft: Draft) -> Result<(Message, Option<u64>), Error> {
         let mut engine = self.engine.lock();
         let (id, from, to) = (draft.id, draft.from.clone(), draft.to.clone());
+        if self.owes()
+            && let Delivery::New(events) = engine.handle_draft(draft.clone(), unix_ms_now())?
+        {
+            self.pay_before(&mut engine, &events)?;
+        }
         match engine.handle_draft(draft, unix_ms_now())? {
             Delivery::New(events) => {
                 let mut events = events.into_iter();
                 let event = events.next().ok_or(Error::ShuttingDown)?;
-                self.pay(&mut engine, Some(event.session))?;
                 let (mut flush, event) = self.write(&mut engine, event)?;
                 for copy in events {
                     match self.write(&mut engine, copy) {
@@ -187,13 +191,15 @@ impl Inner {
             {
                 return self.read_message(session, place);
             }
+            if self.owes() {
+                let now = unix_ms_now();
+                let events = engine.handle_reply(request, by, reply, body.clone(), now)?;
+                self.pay_before(&mut engine, &events)?;
+            }
             let events = engine.handle_reply(request, by, reply, body, unix_ms_now())?;
             let mut events = events.into_iter();
             let event = events.next().ok_or(Error::ShuttingDown)?;
             let replier = event.session;
-            for copy in events.as_slice() {
-                self.pay(&mut engine, Some(copy.session))?;
-            }
             let (mut flush, event) = self.write(&mut engine, event)?;
             for copy in events {
                 let asker = copy.session;
@@ -342,6 +348,19 @@ impl Inner {
         if idle {
             self.runtime.spawn(pay_all(Arc::downgrade(self)));
         }
+    }
+
+    fn owes(&self) -> bool {
+        !self.owed.lock().is_empty()
+    }
+
+    /// Writes what is owed to the sessions of events that are to come. These have
+    /// numbers and times already and have to be made anew: what is written here
+    /// comes before them.
+    fn pay_before(&self, engine: &mut Engine, events: &[Event]) -> Result<(), Error> {
+        events
+            .iter()
+            .try_for_each(|event| self.pay(engine, Some(event.session)))
     }
 
     /// Writes what is owed to a session, or to all, the oldest first. Nothing else
