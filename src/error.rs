@@ -79,6 +79,7 @@ impl Error {
             | "no_network"
             | "not_joined"
             | "network_deleted"
+            | "store_unavailable"
             | "node_not_running"
             | "connection_lost"
             | "relay_untrusted"

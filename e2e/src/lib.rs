@@ -27,6 +27,7 @@ pub mod local;
 pub mod member;
 pub mod namespaces;
 pub mod netns;
+pub mod postgres;
 pub mod processes;
 pub mod proxy;
 pub mod pty;

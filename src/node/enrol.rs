@@ -107,6 +107,7 @@ fn is_refusal(code: &str) -> bool {
             | "timeout"
             | "internal"
             | "not_ready"
+            | "store_unavailable"
             | "disk_full"
     )
 }
@@ -135,6 +136,7 @@ mod tests {
             "rate_limited",
             "internal",
             "not_ready",
+            "store_unavailable",
         ] {
             assert!(!is_refusal(code), "{code}");
         }

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use derp::NodeKey;
 use derp::io::server::Server as DerpServer;
@@ -19,8 +19,10 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::clock::unix_now;
+use super::cluster::Cluster;
 use super::coordinate::Pace;
 use super::error::ApiError;
 use super::hub::Hub;
@@ -33,12 +35,15 @@ use super::store::{
     Creation, Join, Joined, NewNetwork, Renewal, Revocation, Rotation, Sighting, Store,
 };
 use super::visits::Visits;
-use crate::coord::{Mark, RelayInfo};
+use crate::coord::{Mark, Nonce, RelayInfo};
 
 /// How long a record is good for, seconds. In its second half the relay makes
 /// a new one; so a node that has not heard of the relay believes in its peers
 /// for between half of this and all of it.
 pub(crate) const RECORD_VALIDITY: u64 = 90 * 24 * 3600;
+
+/// How long a change may take, its wait for those before it included.
+const STORE_LIMIT: Duration = Duration::from_secs(14);
 
 /// See the module.
 pub(crate) struct App {
@@ -49,13 +54,15 @@ pub(crate) struct App {
     pub(crate) guards: Guards,
     pub(crate) gate: Gate,
     pub(crate) shared: Shared,
-    pub(crate) nonces: Mutex<Nonces>,
+    /// The other relays over the same database, if there can be any.
+    pub(crate) cluster: Option<Cluster>,
+    nonces: Mutex<Nonces>,
     pub(crate) visits: Visits,
     pub(crate) pace: Pace,
     /// Becomes true when the relay stops.
     pub(crate) stop: watch::Receiver<bool>,
     token: TokenHash,
-    commit: tokio::sync::Mutex<()>,
+    pub(super) commit: tokio::sync::Mutex<()>,
     /// When nodes were last seen, as far as the store does not know yet.
     seen: Mutex<HashMap<(NetworkId, NodeKey), u64>>,
 }
@@ -67,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) derp: DerpServer,
     pub(crate) info: RelayInfo,
     pub(crate) token: TokenHash,
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) gate: Gate,
     pub(crate) nonces: Nonces,
     pub(crate) stop: watch::Receiver<bool>,
@@ -98,6 +106,11 @@ impl TokenHash {
     /// The hash.
     pub(crate) const fn bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The other way, if it is one.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self(bytes.try_into().ok()?))
     }
 
     /// Whether `token` is the one.
@@ -199,6 +212,7 @@ impl App {
             guards: Guards::new(),
             gate: parts.gate,
             shared: Shared::new(),
+            cluster: parts.cluster,
             nonces: Mutex::new(parts.nonces),
             visits: Visits::default(),
             pace: Pace::start(),
@@ -214,18 +228,28 @@ impl App {
         self.token.is(token)
     }
 
+    /// False if a request with this nonce was made before, to whichever relay.
+    pub(crate) async fn take_nonce(&self, nonce: &Nonce) -> Result<bool, ApiError> {
+        let is_new = self.nonces.lock().take(nonce, unix_now())?;
+        match self.store.cluster() {
+            Some(cluster) if is_new => Ok(cluster.take_nonce(*nonce).await?),
+            _ => Ok(is_new),
+        }
+    }
+
     /// Creates a network; whether it is new.
     pub(crate) async fn create_network(
         self: &Arc<Self>,
         new: NewNetwork,
     ) -> Result<bool, ApiError> {
         let app = Arc::clone(self);
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
             match app.store.create_network(new).await? {
                 Creation::Existed => Ok(false),
                 Creation::Created(state) => {
-                    app.hub.add(state);
+                    let id = state.id.clone();
+                    app.take_in(&id, |hub| hub.add(state)).await?;
                     Ok(true)
                 }
             }
@@ -239,14 +263,19 @@ impl App {
         join: Join,
     ) -> Result<(NetworkId, NodeKey), ApiError> {
         let app = Arc::clone(self);
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
             let record = match app.store.join(join).await? {
-                Joined::Was(row) => row.record,
+                Joined::Was(row) => {
+                    // Perhaps at another relay, a moment ago.
+                    app.take_in(&row.record.network, |_| ()).await?;
+                    row.record
+                }
                 Joined::Added(change) => {
                     let record = change.node.record.clone();
                     tracing::info!(network = %record.network, node = %record.name, "joined");
-                    app.hub.apply(change);
+                    app.take_in(&record.network, |hub| hub.apply(change))
+                        .await?;
                     record
                 }
             };
@@ -274,12 +303,13 @@ impl App {
             now,
         };
         let app = Arc::clone(self);
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
-            if let Some(change) = app.store.renew(renewal).await? {
-                app.hub.apply(change);
+            let network = renewal.network.clone();
+            match app.store.renew(renewal).await? {
+                Some(change) => app.take_in(&network, |hub| hub.apply(change)).await,
+                None => Ok(()),
             }
-            Ok(())
         })
         .await
     }
@@ -287,16 +317,16 @@ impl App {
     /// Revokes a node and cuts its connections; false if there is none.
     pub(crate) async fn revoke(self: &Arc<Self>, revocation: Revocation) -> Result<bool, ApiError> {
         let app = Arc::clone(self);
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
             let Some(change) = app.store.revoke(revocation).await? else {
                 return Ok(false);
             };
-            let record = &change.node.record;
+            let record = change.node.record.clone();
             tracing::info!(network = %record.network, node = %record.name, "revoked");
-            let key = record.key;
-            app.hub.apply(change);
-            app.cut_packets(&key);
+            app.take_in(&record.network, |hub| hub.apply(change))
+                .await?;
+            app.cut_packets(&record.key);
             Ok(true)
         })
         .await
@@ -309,7 +339,7 @@ impl App {
         edit: Edit,
     ) -> Result<bool, ApiError> {
         let (app, network) = (Arc::clone(self), network.clone());
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
             let edit = PaperEdit {
                 network,
@@ -319,9 +349,9 @@ impl App {
             let Some(paper) = app.store.edit_paper(edit).await? else {
                 return Ok(false);
             };
-            let (network, name) = (&paper.network, paper.matter.name().text());
+            let (network, name) = (paper.network.clone(), paper.matter.name().text());
             tracing::info!(%network, %name, serial = paper.serial, "changed");
-            app.hub.file(paper);
+            app.take_in(&network, |hub| hub.file(paper)).await?;
             Ok(true)
         })
         .await
@@ -334,7 +364,7 @@ impl App {
         overlap: u64,
     ) -> Result<Option<Handed>, ApiError> {
         let (app, network) = (Arc::clone(self), network.clone());
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
             let now_ms = app.shared.now_ms();
             let now = now_ms / 1000;
@@ -357,7 +387,8 @@ impl App {
                 nodes: rotated.nodes.len(),
             };
             tracing::info!(%network, issuer = %handed.issuer, number = handed.number, "handed over");
-            app.hub.rotate(&network, rotated);
+            app.take_in(&network, |hub| hub.rotate(&network, rotated))
+                .await?;
             Ok(Some(handed))
         })
         .await
@@ -369,14 +400,14 @@ impl App {
         network: &NetworkId,
     ) -> Result<bool, ApiError> {
         let (app, network) = (Arc::clone(self), network.clone());
-        in_task(async move {
+        self.in_task(async move {
             let _line = app.commit.lock().await;
             let now = unix_now();
             let Some(death) = app.store.delete_network(network.clone(), now).await? else {
                 return Ok(false);
             };
             tracing::info!(%network, "deleted");
-            for key in app.hub.remove(&network, death) {
+            for key in app.hub.remove(&network, Some(death)) {
                 app.cut_packets(&key);
             }
             Ok(true)
@@ -385,7 +416,7 @@ impl App {
     }
 
     /// Ends the DERP connections of a key that no network knows any more.
-    fn cut_packets(&self, key: &NodeKey) {
+    pub(super) fn cut_packets(&self, key: &NodeKey) {
         use derp::io::server::Admission as _;
         if !self.hub.admits(key) {
             self.derp.disconnect(key);
@@ -403,15 +434,25 @@ impl App {
 
     /// Writes down what was noted.
     pub(crate) async fn flush_seen(&self) {
-        let seen = std::mem::take(&mut *self.seen.lock()).into_iter();
-        let sightings: Vec<_> = seen
-            .map(|((network, key), at)| Sighting { network, key, at })
-            .collect();
-        if sightings.is_empty() {
+        let seen = std::mem::take(&mut *self.seen.lock());
+        if seen.is_empty() {
             return;
         }
-        if let Err(error) = self.store.seen(sightings).await {
-            tracing::warn!(%error, "could not note who was seen");
+        let sightings = seen.iter().map(|((network, key), at)| Sighting {
+            network: network.clone(),
+            key: *key,
+            at: *at,
+        });
+        match self.store.seen(sightings.collect()).await {
+            Ok(()) => {}
+            // That it is away is told elsewhere, and once.
+            Err(error) if error.is_away() => {
+                let mut newer = self.seen.lock();
+                for (node, at) in seen {
+                    newer.entry(node).or_insert(at);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "could not note who was seen"),
         }
     }
 
@@ -431,19 +472,31 @@ impl App {
             tracing::warn!(%error, "could not forget deletions");
         }
     }
+
+    /// Runs `work` to its end even if whoever waits for it goes away.
+    async fn in_task<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        // A database elsewhere that says nothing must not hold up everybody for ever. Whoever follows
+        // it finds what was changed nevertheless; beside a file nobody would, so there is no limit.
+        let limit = self.cluster.as_ref().map(|_| STORE_LIMIT);
+        let task = tokio::spawn(async move {
+            match limit {
+                None => work.await,
+                Some(limit) => timeout(limit, work)
+                    .await
+                    .unwrap_or_else(|_| Err(ApiError::store_unavailable())),
+            }
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
 }
 
 pub(crate) use crate::random;
-
-/// Runs `work` to its end even if whoever waits for it goes away.
-async fn in_task<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -122,6 +122,7 @@ pub(super) async fn permit(
     if !may(subject, by, role, action) {
         return Err(ApiError::forbidden());
     }
+    app.freshen(network).await?;
     if !app.hub.has(network) {
         return Err(ApiError::network_unknown());
     }

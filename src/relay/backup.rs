@@ -6,6 +6,9 @@
 //! minutes: those that stay where they are refuse more. It is written beside its place and then
 //! renamed, so that there is a whole one or none.
 //!
+//! A relay whose database is in PostgreSQL has nothing here to be copied: that is said, and what to
+//! do instead.
+//!
 //! What was changed since is not in it. In particular who was revoked since is not revoked for the
 //! relay: nodes that know better keep to it, those that were away are told nothing of it. Logins are
 //! not brought back at all, or those that were ended since would be good again.
@@ -15,8 +18,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::config::DataDir;
-use super::store::{self, Contents};
+use super::config::{DataDir, database_elsewhere};
+use super::store::{self, Address, Contents};
 use crate::error::{Error, Result};
 
 /// The database in the directory of a relay.
@@ -35,6 +38,7 @@ const KEYS: [&str; 3] = ["derp-key", "ssh_host_ed25519", "auth-token"];
 /// `not_found` without a database; `conflict` when there is something at `to`; `disk_full`,
 /// `permission`, or what the database says. Nothing is left behind.
 pub(crate) async fn backup(dir: &Path, to: &Path) -> Result<Contents> {
+    not_elsewhere(dir)?;
     let database = dir.join(DATABASE);
     if !database.is_file() {
         return Err(no_database(dir));
@@ -79,11 +83,21 @@ async fn save(dir: &Path, database: &Path, partial: &Path) -> Result<Contents> {
 ///
 /// `not_found`, `database_invalid`.
 pub(crate) async fn check(dir: &Path) -> Result<Contents> {
+    not_elsewhere(dir)?;
     let database = dir.join(DATABASE);
     if !database.is_file() {
         return Err(no_database(dir));
     }
     store::check(&database).await.map_err(of_database)
+}
+
+/// Asks a PostgreSQL database what is in it.
+///
+/// # Errors
+///
+/// `store_unavailable`, `database_invalid`.
+pub(crate) async fn check_at(address: &Address) -> Result<Contents> {
+    store::look(address).await.map_err(of_database)
 }
 
 /// Brings a backup back into the directory of a relay that does not run. What is there now, if it
@@ -103,6 +117,7 @@ pub(crate) async fn restore(
         return Err(no_database(from));
     }
     let data = DataDir::open(dir)?;
+    not_elsewhere(&data.path(""))?;
     let database = data.path(DATABASE);
     if database.exists() && !replace {
         let dir = data.path("");
@@ -230,6 +245,18 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// An error when the relay has its database in PostgreSQL, which has its own tools.
+fn not_elsewhere(dir: &Path) -> Result<()> {
+    let Some(place) = database_elsewhere(dir) else {
+        return Ok(());
+    };
+    let message = format!("the relay of {} has its database in {place}", dir.display());
+    Err(Error::new("database_elsewhere", message).hint(
+        "save it with 'pg_dump --format=custom' and bring it back with 'pg_restore'; \
+         save the other files of the directory with it",
+    ))
+}
+
 fn no_database(dir: &Path) -> Error {
     let path = dir.join(DATABASE);
     Error::new("not_found", format!("there is no {}", path.display()))
@@ -246,6 +273,11 @@ fn failed(path: &Path, error: &io::Error) -> Error {
     Error::new(code, format!("{}: {error}", path.display()))
 }
 
-fn of_database(error: store::Error) -> Error {
-    Error::new("database_invalid", error.to_string())
+pub(crate) fn of_database(error: store::Error) -> Error {
+    let code = if error.is_away() {
+        "store_unavailable"
+    } else {
+        "database_invalid"
+    };
+    Error::new(code, error.to_string())
 }

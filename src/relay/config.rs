@@ -21,8 +21,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::app::{TokenHash, random};
 use super::login::{Mode, Providers};
+use super::store::Address;
 use crate::error::{Error, Result};
 use crate::home::Home;
+
+/// Where the URL of a database may be: it has a password in it, and everybody can list the
+/// arguments of a process.
+const DATABASE_URL: &str = "CW_DATABASE_URL";
+
+/// What says, in a data directory, that its relay has a database elsewhere.
+const ELSEWHERE: &str = "database";
 
 /// The token as the environment file of the service names it.
 const SERVICE_TOKEN: &str = "CW_AUTH_TOKEN";
@@ -55,6 +63,15 @@ pub struct Config {
     /// Where the relay keeps its database and keys [default: relay/ in the home of cw]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// A file with the URL of a PostgreSQL database to use instead of one in the data directory:
+    /// postgres://user:password@host/name. Or set CW_DATABASE_URL. Several relays may use one
+    #[arg(long, value_name = "FILE", env = "CW_DATABASE_URL_FILE")]
+    pub database_url_file: Option<PathBuf>,
+
+    /// URL at which the other relays of the same database reach this one [default: the base URL]
+    #[arg(long, value_name = "URL", env = "CW_PEER_URL")]
+    pub peer_url: Option<String>,
 
     /// How many seconds to wait for another relay to leave the data directory
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=600))]
@@ -129,10 +146,13 @@ impl std::fmt::Debug for Token {
 /// A configuration that makes sense.
 pub(crate) struct Checked {
     pub(crate) base_url: String,
+    peer_url: String,
     pub(crate) listen: SocketAddr,
     pub(crate) stun_listen: Option<SocketAddr>,
     pub(crate) ssh_listen: Option<SocketAddr>,
     pub(crate) data: DataDir,
+    /// The database, if it is not in the data directory.
+    pub(crate) database: Option<Address>,
     pub(crate) mode: Mode,
     pub(crate) token: TokenHash,
     /// Where the token is, if the relay made it.
@@ -141,6 +161,16 @@ pub(crate) struct Checked {
     pub(crate) derp: Options,
     /// The other relays of the region.
     pub(crate) neighbours: Vec<Neighbour>,
+}
+
+impl Checked {
+    /// Where other relays reach this one, which listens on `port`; that is meant by a port of 0.
+    pub(crate) fn peer_url(&self, port: u16) -> String {
+        match self.peer_url.strip_suffix(":0") {
+            Some(host) => format!("{host}:{port}"),
+            None => self.peer_url.clone(),
+        }
+    }
 }
 
 impl Config {
@@ -162,9 +192,16 @@ impl Config {
             ssh_listen.map_or(Ok(()), |ssh| loopback("--ssh-listen", ssh))?;
         }
         let data = DataDir::open(self.data_dir.clone())?;
+        let database = database_address(self.database_url_file.as_deref())?;
+        data.remember(database.as_ref())?;
         let (token, token_made) = self.token(&data)?;
+        let peer_url = self.peer_url.as_ref().filter(|url| !url.is_empty());
         Ok(Checked {
             base_url: url_of("--base-url", &self.base_url)?,
+            peer_url: match peer_url {
+                Some(url) => url_of("--peer-url", url)?,
+                None => url_of("--base-url", &self.base_url)?,
+            },
             listen,
             stun_listen: match self.stun_listen.as_str() {
                 "" => None,
@@ -180,6 +217,7 @@ impl Config {
             },
             neighbours: self.neighbours()?,
             data,
+            database,
             token,
             token_made,
         })
@@ -266,6 +304,37 @@ pub fn default_dir() -> Result<PathBuf> {
     Ok(Home::from_env()?.dir().join("relay"))
 }
 
+/// The database that is named in the environment or in a file, if there is one.
+///
+/// # Errors
+///
+/// `config_invalid` when it cannot be read or understood.
+pub(crate) fn database_address(file: Option<&Path>) -> Result<Option<Address>> {
+    let url = match file {
+        Some(file) => read_text(file)?,
+        None => std::env::var(DATABASE_URL).unwrap_or_default(),
+    };
+    let url = url.trim();
+    if url.is_empty() && file.is_none() {
+        return Ok(None);
+    }
+    let parsed = Address::parse(url);
+    parsed.map(Some).map_err(|why| {
+        let place = file.map_or_else(
+            || DATABASE_URL.to_owned(),
+            |file| file.display().to_string(),
+        );
+        invalid(format!("the database URL in {place} cannot be used: {why}"))
+    })
+}
+
+/// Which PostgreSQL database the relay of a data directory has, in words; `None` if its database
+/// is in the directory.
+pub(crate) fn database_elsewhere(dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(dir.join(ELSEWHERE)).ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// The directory of one relay; while this lives no other relay uses it.
 pub(crate) struct DataDir {
     dir: PathBuf,
@@ -303,6 +372,31 @@ impl DataDir {
     /// A file in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Notes which database is in use, for those who look at the directory. A relay that has
+    /// forgotten its database must not begin anew with an empty one.
+    fn remember(&self, database: Option<&Address>) -> Result<()> {
+        let before = database_elsewhere(&self.dir);
+        match (database, before) {
+            (Some(database), before) => {
+                let text = format!("PostgreSQL, {database}");
+                if before.as_deref() != Some(&text) {
+                    write_new(&self.path(ELSEWHERE), format!("{text}\n").as_bytes())?;
+                }
+                Ok(())
+            }
+            (None, Some(before)) => {
+                let path = self.path(ELSEWHERE);
+                let why = format!("the relay of this directory has its database in {before}");
+                Err(invalid(why).hint(format!(
+                    "set {DATABASE_URL} or pass --database-url-file; to begin anew without it, \
+                     remove {}",
+                    path.display()
+                )))
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     /// The relay's DERP key, made on first use. Clients learn the public half

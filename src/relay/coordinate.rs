@@ -126,6 +126,14 @@ impl Refused {
     }
 }
 
+/// Nothing can be said of the node now; it comes again.
+fn unavailable() -> Refused {
+    Refused::Told(
+        "store_unavailable",
+        "the relay cannot reach its database now".to_owned(),
+    )
+}
+
 fn deleted(death: &Death) -> ToNode {
     ToNode::Deleted {
         handovers: death.handovers.clone(),
@@ -143,6 +151,9 @@ async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
         Ok(None) | Err(_) => return,
     };
     app.note_seen(&node.network, &node.key);
+    if let Some(cluster) = &app.cluster {
+        cluster.sit(&node.network, &node.key, opened.id);
+    }
     let _on_the_books = OnTheBooks {
         app: &app,
         node: &node,
@@ -164,6 +175,9 @@ impl Drop for OnTheBooks<'_> {
         let Node { network, key } = self.node;
         self.app.visits.leave(network, key, self.id);
         self.app.hub.close(network, key, self.id, unix_now());
+        if let Some(cluster) = &self.app.cluster {
+            cluster.rise(network, key, self.id);
+        }
         self.app.note_seen(network, key);
     }
 }
@@ -229,12 +243,20 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<Entered, Re
         };
         signature.verifies(sign_key, &proof.message())
     };
-    let standing = app.hub.standing(&network, &key);
+    let standing = match app.find_standing(&network, &key).await {
+        Ok(standing) => standing,
+        Err(error) => {
+            tracing::warn!(%error, "could not look for a node");
+            return Err(unavailable());
+        }
+    };
     let Some(standing) = standing.filter(|it| proven(&it.root, &it.record.sign_key)) else {
         let deaths = app.store.deaths(network.clone(), key).await;
+        let deaths = deaths.map_err(|error| {
+            tracing::warn!(%error, "could not look for an obituary");
+            unavailable()
+        })?;
         let mourner = deaths
-            .inspect_err(|error| tracing::warn!(%error, "could not look for an obituary"))
-            .unwrap_or_default()
             .into_iter()
             .find(|mourner| proven(&mourner.root, &mourner.sign_key));
         return Err(match mourner {

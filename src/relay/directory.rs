@@ -13,6 +13,7 @@
 //! is told what happened up to its start, in the same words, which are written
 //! once. What happens in a slot after its round waits for the next slot.
 
+mod elsewhere;
 mod find;
 mod network;
 
@@ -83,6 +84,7 @@ pub(crate) struct Census {
     pub(crate) networks: u64,
     /// Live ones, once for each network they are in.
     pub(crate) nodes: u64,
+    /// To this relay.
     pub(crate) connected: u64,
 }
 
@@ -228,8 +230,10 @@ impl Directory {
         if node.row.revoked.is_some() {
             return Err(NotLive);
         }
+        let was_online = node.is_online();
         let before = node.connection.replace(connection);
-        if before.is_none() {
+        node.elsewhere = false;
+        if !was_online {
             network.touch(key);
         }
         Ok(before)
@@ -252,7 +256,9 @@ impl Directory {
         if node.connection == Some(connection) {
             node.connection = None;
             node.row.seen = Some(now);
-            network.touch(key);
+            if !node.is_online() {
+                network.touch(key);
+            }
         }
     }
 
@@ -333,7 +339,7 @@ impl Directory {
                 name: node.row.record.name.clone(),
                 key: node.row.record.key,
                 owner: node.row.record.owner.clone(),
-                connected: node.connection.is_some(),
+                connected: node.is_online(),
                 last_seen: node.row.seen,
             })
             .collect();
@@ -399,6 +405,7 @@ mod tests {
     use crate::coord::handover::Handover;
     use crate::coord::{Delta, Mark, Revision, SNAPSHOT_PEERS};
     use crate::relay::store::NodeRow;
+    use crate::relay::store::cluster::Part;
     use crate::uplink::netmap::Netmap;
 
     const NOW: u64 = 1_800_000_000;
@@ -491,6 +498,77 @@ mod tests {
         assert!(directory.list(&network())[0].connected);
         directory.disconnect(&network(), &key(0), new, NOW);
         assert_eq!(directory.connection(&network(), &key(0)), None);
+    }
+
+    #[test]
+    fn who_is_at_another_relay_is_online() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2)] {
+            directory.apply(change(n, number, false));
+        }
+        let me = ConnectionId(1);
+        directory.connect(&network(), &key(0), me).unwrap();
+        let greeting = directory.greeting(&network(), &key(0), Has::default(), slot());
+        let mut cursor = greeting.unwrap().cursor;
+        let mut news = |directory: &mut Directory| {
+            let news = directory.news(&network(), &key(0), cursor, slot()).unwrap();
+            cursor = news.cursor;
+            let frame = news.frames.first().map(delta);
+            frame.map(|delta| (delta.online, delta.offline))
+        };
+        directory.is_elsewhere(&network(), &key(1), true, NOW);
+        assert_eq!(news(&mut directory), Some((vec![key(1)], vec![])));
+        assert!(directory.list(&network())[1].connected);
+        // It comes here, and what it was elsewhere counts no more.
+        let here = ConnectionId(2);
+        directory.connect(&network(), &key(1), here).unwrap();
+        assert_eq!(news(&mut directory), None);
+        directory.disconnect(&network(), &key(1), here, NOW);
+        assert_eq!(news(&mut directory), Some((vec![], vec![key(1)])));
+        // And back, before the connection here is over.
+        directory.connect(&network(), &key(1), here).unwrap();
+        directory.is_elsewhere(&network(), &key(1), true, NOW);
+        directory.disconnect(&network(), &key(1), here, NOW);
+        assert_eq!(news(&mut directory), Some((vec![key(1)], vec![])));
+    }
+
+    #[test]
+    fn what_another_relay_has_changed_is_news() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2)] {
+            directory.apply(change(n, number, false));
+        }
+        let me = ConnectionId(1);
+        directory.connect(&network(), &key(0), me).unwrap();
+        let other = ConnectionId(2);
+        directory.connect(&network(), &key(1), other).unwrap();
+        let greeting = directory.greeting(&network(), &key(0), Has::default(), slot());
+        let cursor = greeting.unwrap().cursor;
+        let mut gone = row(1, 4);
+        gone.revoked = Some(NOW);
+        let part = |nodes, is_all| Part {
+            issuer: issuer(),
+            issuers: Issuers::new(network(), SignKey::from(&issuer().verifying_key())),
+            revision: revision(4),
+            history: vec![revision(3), revision(4)],
+            nodes,
+            papers: Vec::new(),
+            is_all,
+        };
+        let cut = directory.catch_up(&network(), part(vec![row(2, 3), gone], false), NOW);
+        assert_eq!(cut, [(key(1), Some(other))]);
+        let news = directory.news(&network(), &key(0), cursor, slot()).unwrap();
+        let news = delta(&news.frames[0]);
+        assert_eq!((news.upsert.len(), news.removed), (1, vec![key(1)]));
+        assert_eq!(news.revision, revision(4));
+        assert!(directory.is_enrolled(&key(2)) && !directory.is_enrolled(&key(1)));
+        // The same again changes nothing.
+        let since = directory.since(&network()).unwrap();
+        assert_eq!(since.revision, revision(4));
+        // A database that was put back under it: who is not in it is out.
+        let cut = directory.catch_up(&network(), part(vec![row(0, 1)], true), NOW);
+        assert_eq!(cut, [(key(2), None)]);
+        assert!(directory.is_enrolled(&key(0)) && !directory.is_enrolled(&key(2)));
     }
 
     #[test]

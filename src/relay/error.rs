@@ -108,6 +108,16 @@ impl ApiError {
         )
     }
 
+    /// The relay's database cannot be reached.
+    pub(crate) fn store_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_unavailable",
+            "the relay cannot reach its database now",
+        )
+        .hint("try again in a moment; whoever keeps the relay finds more in its log")
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -120,8 +130,7 @@ impl ApiError {
 impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
         let store::Error::Refused(refusal) = error else {
-            tracing::error!(%error, "store");
-            return Self::internal();
+            return of_database(&error);
         };
         let (status, code, hint) = match refusal {
             Refusal::InviteInvalid => (StatusCode::FORBIDDEN, "invite_invalid", Some(NEW_INVITE)),
@@ -187,6 +196,16 @@ impl From<store::Error> for ApiError {
             hint,
         }
     }
+}
+
+/// Nothing was changed.
+fn of_database(error: &store::Error) -> ApiError {
+    if error.is_away() {
+        tracing::warn!(%error, "the database is away");
+        return ApiError::store_unavailable();
+    }
+    tracing::error!(%error, "store");
+    ApiError::internal()
 }
 
 const GROUPS: &str = "'cw group list' shows the groups";

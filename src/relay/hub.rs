@@ -17,6 +17,7 @@ use super::directory::{
     Census, ConnectionId, Cursor, Directory, Found, Greeting, Listed, News, NotLive, Slot, Standing,
 };
 use super::papers::{Has, Papers};
+use super::store::cluster::{Head, Part, Since};
 use super::store::{Change, Death, NetworkState, Rotated};
 use crate::coord::handover::Issuers;
 use crate::paper::Paper;
@@ -75,6 +76,50 @@ impl Hub {
             inner.cut(connection, Cut::Revoked);
         }
         inner.ring(&network);
+    }
+
+    /// See [`Directory::heads`].
+    pub(crate) fn heads(&self) -> Vec<Head> {
+        self.inner.lock().directory.heads()
+    }
+
+    /// See [`Directory::head`].
+    pub(crate) fn head(&self, network: &NetworkId) -> Option<Head> {
+        self.inner.lock().directory.head(network)
+    }
+
+    /// See [`Directory::since`].
+    pub(crate) fn since(&self, network: &NetworkId) -> Option<Since> {
+        self.inner.lock().directory.since(network)
+    }
+
+    /// See [`Directory::catch_up`]; who listens is told, and who was revoked is cut. Their keys.
+    pub(crate) fn catch_up(&self, network: &NetworkId, part: Part, now: u64) -> Vec<NodeKey> {
+        let mut inner = self.inner.lock();
+        let gone = inner.directory.catch_up(network, part, now);
+        for connection in gone.iter().filter_map(|(_, connection)| *connection) {
+            inner.cut(connection, Cut::Revoked);
+        }
+        inner.ring(network);
+        gone.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// See [`Directory::is_elsewhere`]; who listens is told.
+    pub(crate) fn is_elsewhere(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+        is_there: bool,
+        now: u64,
+    ) {
+        let mut inner = self.inner.lock();
+        inner.directory.is_elsewhere(network, key, is_there, now);
+        inner.ring(network);
+    }
+
+    /// Cuts a connection in whose place the node has a newer one, at another relay.
+    pub(crate) fn replace(&self, connection: ConnectionId) {
+        self.inner.lock().cut(connection, Cut::Replaced);
     }
 
     /// Puts a connection on the books. The one this node had is cut.
@@ -152,13 +197,14 @@ impl Hub {
         self.inner.lock().directory.drop_old(now);
     }
 
-    /// Forgets a network and cuts the connections of its nodes; their keys.
-    pub(crate) fn remove(&self, network: &NetworkId, death: Death) -> Vec<NodeKey> {
-        let death = Arc::new(death);
+    /// Forgets a network and cuts the connections of its nodes; their keys. Nobody was in one
+    /// without an obituary.
+    pub(crate) fn remove(&self, network: &NetworkId, death: Option<Death>) -> Vec<NodeKey> {
+        let why = death.map_or(Cut::Revoked, |death| Cut::Deleted(Arc::new(death)));
         let mut inner = self.inner.lock();
         let live = inner.directory.remove(network);
         for connection in live.iter().filter_map(|(_, connection)| *connection) {
-            inner.cut(connection, Cut::Deleted(Arc::clone(&death)));
+            inner.cut(connection, why.clone());
         }
         inner.ring(network);
         live.into_iter().map(|(key, _)| key).collect()

@@ -8,12 +8,15 @@
 
 pub(crate) mod api;
 mod app;
+mod assemble;
 mod auth;
 mod backup;
 mod begun;
 mod clock;
+mod cluster;
 mod config;
 mod coordinate;
+mod database;
 mod derp;
 mod directory;
 pub(crate) mod error;
@@ -34,9 +37,9 @@ mod stun;
 mod tests;
 mod visits;
 
-pub(crate) use backup::{backup, check, restore};
-pub(crate) use config::is_in_use;
+pub(crate) use backup::{backup, check, check_at, restore};
 pub use config::{Config, default_dir};
+pub(crate) use config::{database_address, database_elsewhere, is_in_use};
 pub use login::Providers;
 pub use server::serve;
 pub(crate) use store::Contents;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::derp::io::server::Server as DerpServer;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::Request;
@@ -25,20 +24,16 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::api::router;
-use super::app::{self, App};
+use super::app::App;
+use super::assemble::assemble;
 use super::auth::Remote;
 use super::begun::Begun;
-use super::clock::unix_now;
-use super::config::{Checked, Config, DataDir};
+use super::config::{Config, DataDir};
 use super::error::ApiError;
-use super::hub::Hub;
 use super::listen::{bind, bind_udp};
-use super::login::Gate;
-use super::nonces::Nonces;
-use super::store::{Sqlite, Store};
-use super::{derp, ssh, stun};
-use crate::coord::RelayInfo;
-use crate::error::{Error, Result};
+use super::store::Address;
+use super::{cluster, database, derp, ssh, stun};
+use crate::error::Result;
 
 /// Connections at one time, at most; further ones wait to be accepted. A node
 /// needs two. Fewer if the process may open fewer files.
@@ -132,6 +127,9 @@ pub(crate) struct Relay {
     stun: Option<SocketAddr>,
     ssh: Option<SocketAddr>,
     token_made: Option<PathBuf>,
+    /// Another relay has made it.
+    token_is_anothers: bool,
+    database: Option<Address>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -149,18 +147,19 @@ impl Relay {
         };
         let stun = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
         let door = match checked.ssh_listen {
-            Some(address) => Some((
-                bind("SSH", address)?,
-                crate::ssh::host_key(&checked.data.path("ssh_host_ed25519"))?,
-            )),
+            Some(address) => Some(bind("SSH", address)?),
             None => None,
         };
-        let door_at = door
-            .as_ref()
-            .map(|(door, _)| door.local_addr())
-            .transpose()?;
+        let door_at = door.as_ref().map(TcpListener::local_addr).transpose()?;
         let (stop, stopped) = watch::channel(false);
-        let app = app(&checked, stun, door_at, stopped.clone()).await?;
+        let store = database::open(&checked).await?;
+        let (token, is_another) = database::token(&checked, &*store).await?;
+        let places = (http, stun, door_at);
+        let app = assemble(&checked, (store, token), places, stopped.clone()).await?;
+        let door = match door {
+            Some(door) => Some((door, database::host_key(&checked.data, &*app.store).await?)),
+            None => None,
+        };
 
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
@@ -173,6 +172,10 @@ impl Relay {
         tasks.spawn(acceptor.run(listener));
         tasks.spawn(until_stopped(stopped.clone(), keep_house(Arc::clone(&app))));
         tasks.spawn(until_stopped(stopped.clone(), flush_seen(Arc::clone(&app))));
+        tasks.spawn(until_stopped(
+            stopped.clone(),
+            cluster::follow(Arc::clone(&app)),
+        ));
         tasks.spawn(until_stopped(
             stopped.clone(),
             expire_shared(Arc::clone(&app)),
@@ -193,7 +196,9 @@ impl Relay {
             http,
             stun,
             ssh: door_at,
-            token_made: checked.token_made,
+            token_made: checked.token_made.filter(|_| !is_another),
+            token_is_anothers: is_another,
+            database: checked.database,
             app,
             stop,
             tasks,
@@ -208,11 +213,17 @@ impl Relay {
         if let Some(path) = &self.token_made {
             say(&format!("[relay] auth token in {}", path.display()));
         }
+        if self.token_is_anothers {
+            say("[relay] the auth token is that of the relay which used this database first");
+        }
         if let Some(stun) = self.stun {
             say(&format!("[relay] STUN listening on {stun}"));
         }
         if let Some(ssh) = self.ssh {
             say(&format!("[relay] SSH listening on {ssh}"));
+        }
+        if let Some(database) = &self.database {
+            say(&format!("[relay] database {database}"));
         }
         let (http, base_url) = (self.http, &self.base_url);
         say(&format!(
@@ -226,7 +237,7 @@ impl Relay {
         self.http
     }
 
-    /// What is behind it.
+    /// What its routes share.
     #[cfg(test)]
     pub(crate) fn app(&self) -> &Arc<App> {
         &self.app
@@ -256,40 +267,8 @@ impl Relay {
             self.tasks.shutdown().await;
         }
         self.app.flush_seen().await;
+        self.app.leave_cluster().await;
     }
-}
-
-async fn app(
-    checked: &Checked,
-    stun: Option<SocketAddr>,
-    ssh: Option<SocketAddr>,
-    stop: watch::Receiver<bool>,
-) -> Result<Arc<App>> {
-    let store = Sqlite::open(&checked.data.path(super::backup::DATABASE)).await;
-    let store = store.map_err(Error::internal)?;
-    let hub = Arc::new(Hub::default());
-    for network in store.load().await.map_err(Error::internal)? {
-        hub.add(network);
-    }
-    let secret = checked.data.derp_secret()?;
-    let options = checked.derp.clone();
-    let derp = DerpServer::with_options(secret, hub.clone(), options);
-    let info = RelayInfo {
-        base_url: checked.base_url.clone(),
-        stun_port: stun.map(|address| address.port()),
-        ssh_port: ssh.map(|address| address.port()),
-        derp_key: derp.public_key(),
-    };
-    Ok(Arc::new(App::new(app::Parts {
-        store: Arc::new(store),
-        hub,
-        derp,
-        info,
-        gate: Gate::new(&checked.mode, &checked.base_url, checked.token.bytes())?,
-        token: checked.token.clone(),
-        nonces: Nonces::open(&checked.data.path(""), unix_now())?,
-        stop,
-    })))
 }
 
 struct Acceptor {

@@ -38,7 +38,7 @@ impl Shared {
         bells.entry(network.clone()).or_default().subscribe()
     }
 
-    fn ring(&self, network: &NetworkId) {
+    pub(super) fn ring(&self, network: &NetworkId) {
         if let Some(bell) = self.bells.lock().get(network) {
             bell.send_replace(());
         }
@@ -97,6 +97,8 @@ impl App {
             Ok(networks) => networks
                 .iter()
                 .for_each(|network| self.shared.ring(network)),
+            // That it is away is told elsewhere, and once.
+            Err(error) if error.is_away() => {}
             Err(error) => tracing::warn!(%error, "could not sweep out what has expired"),
         }
     }

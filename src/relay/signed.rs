@@ -180,8 +180,8 @@ async fn signer(
         app.guards.wrong_hello(remote.ip());
         not_signed("no node of this relay could be recognised")
     };
-    let standing = app.hub.standing(&credential.network, &credential.key);
-    let standing = standing.ok_or_else(wrong)?;
+    let standing = app.find_standing(&credential.network, &credential.key);
+    let standing = standing.await?.ok_or_else(wrong)?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let request = request::Request {
         issuer: &standing.root,
@@ -203,7 +203,7 @@ async fn signer(
         return Err(not_signed("the clocks of node and relay are too far apart")
             .hint("set the clock of the node, or the relay's"));
     }
-    if !app.nonces.lock().take(&credential.nonce, now)? {
+    if !app.take_nonce(&credential.nonce).await? {
         return Err(not_signed("this request was made before"));
     }
     Ok(standing.record)

@@ -55,6 +55,8 @@ pub(super) struct Node {
     pub(super) row: NodeRow,
     pub(super) signed: SignedRecord,
     pub(super) connection: Option<ConnectionId>,
+    /// It is connected to another relay.
+    pub(super) elsewhere: bool,
     /// The last change of any kind.
     pub(super) touched: Tick,
     /// The last change of the record.
@@ -183,9 +185,11 @@ impl Network {
         let signed = SignedRecord::sign(&row.record, &self.issuer);
         let before = self.nodes.remove(&key);
         let connection = before.as_ref().and_then(|node| node.connection);
+        let elsewhere = before.as_ref().is_some_and(|node| node.elsewhere);
         let recorded = self.tick.next();
         let node = Node {
             connection: connection.filter(|_| row.revoked.is_none()),
+            elsewhere: elsewhere && row.revoked.is_none(),
             joined: before.as_ref().map_or(recorded, |node| node.joined),
             touched: before.map(|node| node.touched).unwrap_or_default(),
             recorded,
@@ -245,7 +249,7 @@ impl Network {
             match (node.row.revoked.is_some(), changed) {
                 (true, true) => delta.removed.push(*key),
                 (false, true) => delta.upsert.push(node.peer()),
-                (false, false) if node.connection.is_some() => delta.online.push(*key),
+                (false, false) if node.is_online() => delta.online.push(*key),
                 (true, false) | (false, false) => {}
             }
         }
@@ -269,7 +273,7 @@ impl Network {
                 delta.removed.push(*key);
             } else if node.recorded > cursor {
                 delta.upsert.push(node.peer());
-            } else if node.connection.is_some() {
+            } else if node.is_online() {
                 delta.online.push(*key);
             } else {
                 delta.offline.push(*key);
@@ -299,10 +303,14 @@ impl Network {
 }
 
 impl Node {
+    pub(super) const fn is_online(&self) -> bool {
+        self.connection.is_some() || self.elsewhere
+    }
+
     fn peer(&self) -> Peer {
         Peer {
             record: self.signed.clone(),
-            online: self.connection.is_some(),
+            online: self.is_online(),
         }
     }
 }

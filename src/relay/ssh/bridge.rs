@@ -62,8 +62,7 @@ async fn open(
 ) -> Result<client::Handle<Client>, String> {
     let Found { network, key, name } = found?;
     let way = app
-        .visits
-        .open(&network, &key, Door::Terminal, subject.as_str())
+        .way(&network, &key, Door::Terminal, subject.as_str())
         .await;
     let way = way.map_err(|why| match why {
         super::super::visits::NoWay::Closed => format!(

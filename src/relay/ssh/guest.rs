@@ -262,8 +262,7 @@ async fn jump(
     };
     let subject = who.subject.as_str();
     match app
-        .visits
-        .open(&found.network, &found.key, Door::Jump, subject)
+        .way(&found.network, &found.key, Door::Jump, subject)
         .await
     {
         Ok(mut way) => {

@@ -1,13 +1,16 @@
 //! What the relay remembers: networks, members, nodes, invites, issuer keys
 //! and the revision of each network.
 //!
-//! [`Store`] is the whole of it, small on purpose: [`sqlite`] implements it,
-//! and `suite` tests any implementation. Every method is one transaction.
+//! [`Store`] is the whole of it, small on purpose: [`sqlite`] and [`postgres`]
+//! implement it, with the same SQL, and `suite` tests any implementation.
+//! Every method is one transaction.
 //! Whatever two relays over one database would have to agree on is here and
 //! not in memory.
 
+pub(crate) mod cluster;
 pub(crate) mod doors;
 pub(crate) mod logins;
+mod postgres;
 mod refusal;
 pub(crate) mod shared;
 mod sqlite;
@@ -25,9 +28,13 @@ use crate::coord::handover::{Issuers, SignedHandover, SignedObituary};
 use crate::coord::{InviteHash, Mark, Revision};
 use crate::paper::Paper;
 
+#[cfg(test)]
+pub(crate) use postgres::server::Server;
+pub(crate) use postgres::{Address, Postgres, look};
 pub(crate) use refusal::Refusal;
 pub(crate) use sqlite::{Contents, Sqlite, check, copy, end_logins, settle};
 
+use cluster::{Cluster, Head, Progress, Since};
 use doors::{SshKey, SshPassword};
 use logins::Logins;
 use shared::{Changes, Entry, Place, Put, Query, Removal};
@@ -118,21 +125,25 @@ pub(crate) trait Store: Logins + Send + Sync {
     /// Uses a password up; `None` if there is none, or its time is over.
     fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>>;
 
-    /// Gives a member another role, or none at all; whether there was such a
-    /// member. The last owner stays: [`Refusal::LastOwner`].
-    fn set_role(
-        &self,
-        network: NetworkId,
-        subject: Subject,
-        role: Option<Role>,
-    ) -> Answer<'_, bool>;
-
     /// Forgets a network with everything in it, and keeps its obituary for the nodes that were in
     /// it; `None` if there was none.
     fn delete_network(&self, network: NetworkId, now: u64) -> Answer<'_, Option<Death>>;
 
     /// The networks of that name which had a node of that key when they were deleted.
     fn deaths(&self, network: NetworkId, key: NodeKey) -> Answer<'_, Vec<Mourner>>;
+
+    /// How a network ended whose first issuer was `root`, if somebody was in it then.
+    fn death(&self, network: NetworkId, root: SignKey) -> Answer<'_, Option<Death>>;
+
+    /// Where a network is, or all of them, ordered by id.
+    fn heads(&self, only: Option<NetworkId>) -> Answer<'_, Vec<Head>>;
+
+    /// What somebody does not know of a network who knows it up to `since`, or not at all; `None`
+    /// if there is no such network.
+    fn progress(&self, network: NetworkId, since: Option<Since>) -> Answer<'_, Option<Progress>>;
+
+    /// What other relays over the same database have to do with; `None` if there cannot be any.
+    fn cluster(&self) -> Option<&dyn Cluster>;
 
     /// Hands over to another issuer: keeps the statement, forgets the old key, and gives every
     /// live node's record and every paper a new place in the order of changes, so that everybody
@@ -169,6 +180,15 @@ pub(crate) trait Store: Logins + Send + Sync {
 
     /// Forgets deletions older than [`shared::DELETIONS_KEPT`].
     fn forget_shared(&self, now: u64) -> Answer<'_, ()>;
+
+    /// Gives a member another role, or none at all; whether there was such a
+    /// member. The last owner stays: [`Refusal::LastOwner`].
+    fn set_role(
+        &self,
+        network: NetworkId,
+        subject: Subject,
+        role: Option<Role>,
+    ) -> Answer<'_, bool>;
 }
 
 /// Who acts or owns: `admin`, `guest:<invite>`, `oidc:<provider>:<who>`, `github:<number>`.
@@ -441,4 +461,29 @@ pub(crate) enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Whether the database cannot be reached now, or has no time: what was
+    /// asked may be asked again.
+    pub(crate) fn is_away(&self) -> bool {
+        let Self::Database(error) = self else {
+            return false;
+        };
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // The classes of PostgreSQL: connection, resources, limits of ours, shutdown; and
+            // transactions that were in each other's way.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                ["08", "53", "55P03", "57", "25P03", "40001", "40P01"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }),
+            _ => false,
+        }
+    }
 }

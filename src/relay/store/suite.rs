@@ -6,6 +6,7 @@
 mod doors;
 mod issuers;
 mod logins;
+mod progress;
 mod shared;
 
 use std::sync::Arc;
@@ -39,6 +40,8 @@ macro_rules! for_each_test {
         $run!(shared_values_change_on_condition);
         $run!(shared_changes_are_told);
         $run!(shared_values_are_limited);
+        $run!(progress_is_what_is_not_known);
+        $run!(another_network_of_a_name_is_told_whole);
         $run!(ssh_keys_are_one_persons);
         $run!(ssh_passwords_are_good_once);
         $run!(logins_are_found_and_end);
@@ -54,6 +57,7 @@ pub(super) use logins::{
     an_attempt_has_turns_and_one_end, attempts_are_limited, logins_are_found_and_end,
     the_oldest_login_makes_room,
 };
+pub(super) use progress::{another_network_of_a_name_is_told_whole, progress_is_what_is_not_known};
 pub(super) use shared::{
     shared_changes_are_told, shared_values_are_kept, shared_values_are_limited,
     shared_values_change_on_condition, u15_shared_values_expire,
@@ -283,6 +287,32 @@ pub(super) async fn racers_share_the_uses(store: Arc<dyn Store>) {
     }
     assert_eq!(winners, 3);
     assert_eq!(store.load().await.unwrap()[0].nodes.len(), 3);
+}
+
+/// Half of them come to one relay and half to another.
+pub(super) async fn racers_of_one_use(a: Arc<dyn Store>, b: Arc<dyn Store>) {
+    let home = network(&*a, "home").await;
+    invite(&*a, &home, 1, 1).await;
+    let racers: Vec<_> = (0..64)
+        .map(|n| {
+            let store = Arc::clone(if n % 2 == 0 { &a } else { &b });
+            tokio::spawn(async move { store.join(join(1, n, &format!("dev-{n}"))).await })
+        })
+        .collect();
+    let mut winners = 0;
+    for racer in racers {
+        match racer.await.unwrap() {
+            Ok(_) => winners += 1,
+            Err(Error::Refused(Refusal::InviteUsedUp)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(winners, 1);
+    assert_eq!(uses_left(&*b, &home).await, 0);
+    for store in [a, b] {
+        let state = store.load().await.unwrap().remove(0);
+        assert_eq!((state.nodes.len(), state.revision.number), (1, 1));
+    }
 }
 
 pub(super) async fn a_revoked_key_stays_out_and_its_name_is_free(store: Arc<dyn Store>) {

@@ -23,7 +23,7 @@ async fn number(rig: &Rig, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn s30_many_who_come_and_go_leave_nothing_behind() {
+pub(super) async fn s30_many_who_come_and_go_leave_nothing_behind() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;

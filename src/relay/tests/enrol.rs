@@ -7,7 +7,7 @@ use crate::uplink::api::{Api, NewInvite};
 use crate::uplink::{self};
 
 #[tokio::test]
-async fn a_node_joins_and_may_join_again() {
+pub(super) async fn a_node_joins_and_may_join_again() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -43,7 +43,7 @@ async fn a_node_joins_and_may_join_again() {
 }
 
 #[tokio::test]
-async fn s03_s04_invites_that_are_not_good() {
+pub(super) async fn s03_s04_invites_that_are_not_good() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -110,7 +110,7 @@ async fn b06_s23_a_taken_name_burns_no_use() {
 }
 
 #[tokio::test]
-async fn u12_s04_of_64_that_race_for_one_use_one_wins() {
+pub(super) async fn u12_s04_of_64_that_race_for_one_use_one_wins() {
     limited(async {
         let rig = Arc::new(Rig::new().await);
         let network = rig.network("home").await;
@@ -133,7 +133,7 @@ async fn u12_s04_of_64_that_race_for_one_use_one_wins() {
 }
 
 #[tokio::test]
-async fn whose_a_node_is() {
+pub(super) async fn whose_a_node_is() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -162,7 +162,7 @@ async fn whose_a_node_is() {
 }
 
 #[tokio::test]
-async fn b07_s23_networks_are_made_once() {
+pub(super) async fn b07_s23_networks_are_made_once() {
     limited(async {
         let rig = Rig::new().await;
         let id = "home".parse().unwrap();

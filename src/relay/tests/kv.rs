@@ -36,7 +36,7 @@ async fn two(rig: &Rig) -> (NetworkId, Node, Node) {
 }
 
 #[tokio::test]
-async fn what_one_node_stores_another_reads() {
+pub(super) async fn what_one_node_stores_another_reads() {
     limited(async {
         let mut rig = Rig::new().await;
         let (_, one, other) = two(&rig).await;
@@ -129,7 +129,7 @@ async fn b11_u24_s26_a_node_that_was_revoked_shares_no_more() {
 
 /// A follower hears of a change while it waits, and one that was revoked meanwhile does not.
 #[tokio::test]
-async fn who_follows_hears_of_changes() {
+pub(super) async fn who_follows_hears_of_changes() {
     limited(async {
         let rig = Rig::new().await;
         let (network, one, other) = two(&rig).await;
@@ -154,7 +154,7 @@ async fn who_follows_hears_of_changes() {
 
 /// A signature is good for one request, once, for as long as clocks may differ.
 #[tokio::test]
-async fn b04_u11_s05_s25_a_request_that_was_not_signed_so_is_refused() {
+pub(super) async fn b04_u11_s05_s25_a_request_that_was_not_signed_so_is_refused() {
     limited(async {
         let rig = Rig::new().await;
         let (network, one, _) = two(&rig).await;

@@ -12,7 +12,7 @@ use crate::uplink::NetworkView;
 use crate::uplink::http::Http;
 
 #[tokio::test]
-async fn two_nodes_see_each_other_join_leave_and_come_back() {
+pub(super) async fn two_nodes_see_each_other_join_leave_and_come_back() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -51,7 +51,7 @@ async fn two_nodes_see_each_other_join_leave_and_come_back() {
 }
 
 #[tokio::test]
-async fn s21_after_a_restart_of_the_relay_nodes_come_back_and_go_on() {
+pub(super) async fn s21_after_a_restart_of_the_relay_nodes_come_back_and_go_on() {
     limited(async {
         let mut rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -136,7 +136,7 @@ async fn s02_networks_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn b11_u24_s26_a_revoked_node_is_cut_withdrawn_and_stays_out() {
+pub(super) async fn b11_u24_s26_a_revoked_node_is_cut_withdrawn_and_stays_out() {
     limited(async {
         let mut rig = Rig::new().await;
         let network = rig.network("home").await;

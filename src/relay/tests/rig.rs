@@ -1,6 +1,7 @@
 //! What the tests stand on: a relay in a temporary directory, nodes, and
 //! waiting for a view.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::relay::clock::unix_now;
 use crate::relay::config::Config;
 use crate::relay::login::{self, Granted, LoginToken, Providers};
 use crate::relay::server::Relay;
+use crate::relay::store::Server;
 use crate::uplink::api::{Api, NewInvite};
 use crate::uplink::{self, Files, Membership, NetworkView, Uplink};
 
@@ -30,21 +32,65 @@ pub(super) struct Rig {
     dir: TempDir,
     relay: Option<Relay>,
     url: String,
+    /// The URL of its PostgreSQL database, if it has one.
+    database: Option<String>,
+}
+
+thread_local! {
+    /// Whether rigs of this thread have a database in PostgreSQL.
+    static ON_POSTGRES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test, which is a function of its own thread and runtime, with PostgreSQL.
+pub(super) fn on_postgres(test: fn()) {
+    if Server::shared().is_some() {
+        ON_POSTGRES.set(true);
+        test();
+        ON_POSTGRES.set(false);
+    }
 }
 
 impl Rig {
     pub(super) async fn new() -> Self {
+        let server = ON_POSTGRES.get().then(Server::shared).flatten();
+        Self::over(server.map(Server::database)).await
+    }
+
+    /// Over a database of this URL, or one of its own.
+    pub(super) async fn over(database: Option<String>) -> Self {
         let mut rig = Self {
             dir: tempfile::tempdir().unwrap(),
             relay: None,
             url: String::new(),
+            database,
         };
         rig.start("127.0.0.1:0", |_| ()).await;
         rig
     }
 
+    /// Another relay over the same database, once the two know of each other.
+    pub(super) async fn beside(&self) -> Self {
+        let other = Self::over(self.database.clone()).await;
+        for (one, another) in [(self, &other), (&other, self)] {
+            let url = another.url().to_owned();
+            let cluster = one.relay().app().cluster.as_ref();
+            let cluster = cluster.expect("its database can be shared");
+            while !cluster.fellows().contains(&url) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        other
+    }
+
     async fn start(&mut self, listen: &str, change: impl FnOnce(&mut Config)) {
         let mut config = config(self.dir.path().join("relay"), listen);
+        if let Some(database) = &self.database {
+            let file = self.path("database-url");
+            std::fs::write(&file, database).unwrap();
+            config.database_url_file = Some(file);
+            config.peer_url = Some("http://127.0.0.1:0".to_owned());
+            config.ssh_listen = "127.0.0.1:0".to_owned();
+        }
         change(&mut config);
         let relay = Relay::start(&config).await.unwrap();
         self.url = format!("http://{}", relay.http());
@@ -260,6 +306,8 @@ pub(super) fn config(data_dir: PathBuf, listen: &str) -> Config {
         ssh_listen: String::new(),
         stun_listen: "127.0.0.1:0".to_owned(),
         data_dir: Some(data_dir),
+        database_url_file: None,
+        peer_url: None,
         lock_wait: 0,
         auth_mode: "token".to_owned(),
         providers: Providers::default(),

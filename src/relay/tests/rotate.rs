@@ -52,7 +52,7 @@ async fn signed_request(rig: &Rig, node: &Node) -> String {
 }
 
 #[tokio::test]
-async fn s36_nodes_follow_the_issuer_and_lose_nobody() {
+pub(super) async fn s36_nodes_follow_the_issuer_and_lose_nobody() {
     limited(async {
         let mut rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -278,7 +278,7 @@ async fn the_old_key_is_nowhere_any_more() {
 /// The network is deleted while a node is away: it is told when it comes back, and only by whom
 /// it has to believe.
 #[tokio::test]
-async fn a_node_that_was_away_learns_that_its_network_is_no_more() {
+pub(super) async fn a_node_that_was_away_learns_that_its_network_is_no_more() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;

@@ -53,7 +53,7 @@ async fn t3_an_invite_that_was_changed_is_none_and_one_that_was_used_is_used() {
 }
 
 #[tokio::test]
-async fn t3_u12_of_64_that_race_with_one_enrolment_one_is_in() {
+pub(super) async fn t3_u12_of_64_that_race_with_one_enrolment_one_is_in() {
     limited(async {
         let rig = Rig::new().await;
         let network = rig.network("home").await;
@@ -94,7 +94,7 @@ async fn show(rig: &Rig, header: &str) -> String {
 }
 
 #[tokio::test]
-async fn t3_u11_a_signed_request_is_good_once_and_only_as_it_was() {
+pub(super) async fn t3_u11_a_signed_request_is_good_once_and_only_as_it_was() {
     limited(async {
         let mut rig = Rig::new().await;
         let network = rig.network("home").await;

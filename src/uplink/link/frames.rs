@@ -77,7 +77,7 @@ pub(super) fn parse(message: &Message) -> Result<Option<ToNode>, End> {
 
 pub(super) fn refusal(code: &str, message: String) -> End {
     match code {
-        "stopping" => End::Broken(io::Error::other(message)),
+        "stopping" | "store_unavailable" => End::Broken(io::Error::other(message)),
         _ => End::Refused(message),
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::cli::Cli;
 use crate::error::{Error, Result};
-use crate::relay::default_dir;
+use crate::relay::{check_at, database_address, database_elsewhere, default_dir};
 use crate::verb::doctor::{Check, conclude};
 use crate::verb::health;
 
@@ -39,6 +39,9 @@ pub struct Doctor {
     /// Look at this directory [default: relay/ in the home of cw, if it is there]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data_dir: Option<PathBuf>,
+    /// The file with the URL of its PostgreSQL database; or set CW_DATABASE_URL
+    #[arg(long, value_name = "FILE", env = "CW_DATABASE_URL_FILE", value_hint = ValueHint::FilePath)]
+    pub database_url_file: Option<PathBuf>,
     /// Ask the relay at this URL
     #[arg(long, value_name = "URL", env = "CODEWIRE_RELAY_URL", value_hint = ValueHint::Url)]
     pub url: Option<String>,
@@ -58,7 +61,7 @@ impl Doctor {
             None => Some(default_dir()?).filter(|dir| dir.exists()),
         };
         if let Some(dir) = &dir {
-            checks.extend(files(dir).await);
+            checks.extend(files(dir, self.database_url_file.as_deref()).await);
         }
         let url = self.url.filter(|url| !url.is_empty());
         if let Some(url) = &url {
@@ -77,7 +80,7 @@ impl Doctor {
 }
 
 /// What is wrong with a relay's directory.
-async fn files(dir: &Path) -> Vec<Check> {
+async fn files(dir: &Path, url: Option<&Path>) -> Vec<Check> {
     let shown = dir.display().to_string();
     if !dir.is_dir() {
         let hint = "name the one that 'cw relay serve' has as --data-dir";
@@ -88,20 +91,33 @@ async fn files(dir: &Path) -> Vec<Check> {
         )];
     }
     let mut checks = vec![modes(dir)];
-    checks.push(Check::of(
-        "database",
-        crate::relay::check(dir).await.map(|found| {
-            format!(
-                "version {}, {} networks, {} nodes",
-                found.version, found.networks, found.nodes
-            )
-        }),
-    ));
+    checks.push(Check::of("database", database(dir, url).await));
     checks.push(room(dir));
     let runs = crate::relay::is_in_use(dir);
     let found = if runs { "a relay" } else { "nobody" };
     checks.push(Check::ok("used by", found));
     checks
+}
+
+/// What is in the relay's database, wherever that is.
+async fn database(dir: &Path, url: Option<&Path>) -> Result<String> {
+    let elsewhere = database_elsewhere(dir);
+    let (found, place) = match (database_address(url)?, elsewhere) {
+        (Some(address), _) => (
+            check_at(&address).await?,
+            format!(" in PostgreSQL, {address}"),
+        ),
+        (None, Some(place)) => {
+            let message = format!("it is in {place}, and could not be looked at");
+            return Err(Error::new("database_elsewhere", message)
+                .hint("set CW_DATABASE_URL or pass --database-url-file, as for the relay"));
+        }
+        (None, None) => (crate::relay::check(dir).await?, String::new()),
+    };
+    Ok(format!(
+        "version {}, {} networks, {} nodes{place}",
+        found.version, found.networks, found.nodes
+    ))
 }
 
 /// Whether others can read it.

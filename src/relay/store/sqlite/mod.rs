@@ -7,37 +7,22 @@
 //! its log are 0600.
 
 mod copy;
-mod doors;
-mod invites;
-mod issuers;
-mod logins;
-mod networks;
-mod nodes;
-mod papers;
-mod row;
-mod shared;
+#[expect(clippy::duplicate_mod, reason = "once for each engine, see there")]
+#[path = "../sql/mod.rs"]
+mod sql;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use derp::NodeKey;
-use futures_util::FutureExt as _;
-use mesh::NetworkId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{Sqlite as Engine, Transaction};
+use sqlx::{Sqlite as Engine, sqlite::SqliteRow as Row};
 
 pub(crate) use self::copy::{Contents, check, copy, end_logins, settle};
-use self::row::signed;
-use super::doors::{SshKey, SshPassword};
-use super::{
-    Answer, Change, Creation, Death, EXPIRED_INVITES_KEPT, Error, InviteInfo, Join, Joined,
-    MAX_CHANGES, MemberInfo, Mourner, NetworkInfo, NetworkState, NewInvite, NewNetwork,
-    OBITUARIES_KEPT, Renewal, Revocation, Role, Rotated, Rotation, Sighting, Store, Subject,
-};
-use crate::paper::Paper;
-use crate::relay::papers::PaperEdit;
-use crate::relay::store::shared::{Changes, Entry, Place, Put, Query, Removal};
+pub(crate) use self::sql::Database as Sqlite;
+use self::sql::Tx;
+use super::Error;
+use super::cluster::{Cluster, Note};
 
 /// Each brings the schema one version further. Never edit one that was
 /// released: add another.
@@ -53,14 +38,6 @@ const MIGRATIONS: &[&str] = &[
 /// How long to wait for another process (a backup, a shell) that holds the
 /// file.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// A transaction under way.
-type Tx = Transaction<'static, Engine>;
-
-/// See the module.
-pub(crate) struct Sqlite {
-    pool: SqlitePool,
-}
 
 impl Sqlite {
     /// Opens the database, creates it if there is none, and brings it to the
@@ -100,7 +77,7 @@ impl Sqlite {
 
     async fn migrate(&self) -> Result<(), Error> {
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        let mut tx = self.write().await?;
+        let mut tx = self.write("migrations").await?;
         let found: i64 = sqlx::query_scalar("PRAGMA user_version")
             .fetch_one(&mut *tx)
             .await?;
@@ -119,174 +96,31 @@ impl Sqlite {
         tx.commit().await?;
         Ok(())
     }
-
-    async fn write(&self) -> Result<Tx, Error> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    async fn drop_old(&self, now: u64) -> Result<(), Error> {
-        let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM invites WHERE expires < ?")
-            .bind(signed(now.saturating_sub(EXPIRED_INVITES_KEPT))?)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("DELETE FROM obituaries WHERE deleted < ?")
-            .bind(signed(now.saturating_sub(OBITUARIES_KEPT))?)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("DELETE FROM papers WHERE until < ?")
-            .bind(signed(now)?)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query(
-            "DELETE FROM changes WHERE revision + ? <
-               (SELECT revision FROM networks WHERE id = changes.network)",
-        )
-        .bind(signed(MAX_CHANGES)?)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(())
-    }
 }
 
-impl Store for Sqlite {
-    fn ready(&self) -> Answer<'_, ()> {
-        async {
-            sqlx::query("SELECT 1").execute(&self.pool).await?;
-            Ok(())
-        }
-        .boxed()
-    }
+async fn write(pool: &SqlitePool, _: &str) -> Result<Tx, Error> {
+    Ok(pool.begin_with("BEGIN IMMEDIATE").await?)
+}
 
-    fn load(&self) -> Answer<'_, Vec<NetworkState>> {
-        self.load_all().boxed()
-    }
+async fn read(pool: &SqlitePool) -> Result<Tx, Error> {
+    Ok(pool.begin().await?)
+}
 
-    fn networks(&self, subject: Option<Subject>, now: u64) -> Answer<'_, Vec<NetworkInfo>> {
-        self.list_networks(subject, now).boxed()
-    }
+/// There is nobody else.
+fn note(_: &mut Tx, _: &Note) -> std::future::Ready<Result<(), Error>> {
+    std::future::ready(Ok(()))
+}
 
-    fn create_network(&self, new: NewNetwork) -> Answer<'_, Creation> {
-        self.add_network(new).boxed()
-    }
+const fn cluster(_: &Sqlite) -> Option<&dyn Cluster> {
+    None
+}
 
-    fn role(&self, network: NetworkId, subject: Subject) -> Answer<'_, Option<Role>> {
-        self.find_role(network, subject).boxed()
-    }
-
-    fn create_invite(&self, invite: NewInvite) -> Answer<'_, ()> {
-        self.add_invite(invite).boxed()
-    }
-
-    fn invites(&self, network: NetworkId, now: u64) -> Answer<'_, Vec<InviteInfo>> {
-        self.list_invites(network, now).boxed()
-    }
-
-    fn delete_invite(&self, network: NetworkId, id: String) -> Answer<'_, bool> {
-        self.remove_invite(network, id).boxed()
-    }
-
-    fn join(&self, join: Join) -> Answer<'_, Joined> {
-        self.redeem(join).boxed()
-    }
-
-    fn renew(&self, renewal: Renewal) -> Answer<'_, Option<Change>> {
-        self.renew_record(renewal).boxed()
-    }
-
-    fn revoke(&self, revocation: Revocation) -> Answer<'_, Option<Change>> {
-        self.revoke_node(revocation).boxed()
-    }
-
-    fn edit_paper(&self, edit: PaperEdit) -> Answer<'_, Option<Paper>> {
-        self.change_paper(edit).boxed()
-    }
-
-    fn members(&self, network: NetworkId) -> Answer<'_, Vec<MemberInfo>> {
-        self.list_members(network).boxed()
-    }
-
-    fn set_role(
-        &self,
-        network: NetworkId,
-        subject: Subject,
-        role: Option<Role>,
-    ) -> Answer<'_, bool> {
-        self.change_role(network, subject, role).boxed()
-    }
-
-    fn delete_network(&self, network: NetworkId, now: u64) -> Answer<'_, Option<Death>> {
-        self.drop_network(network, now).boxed()
-    }
-
-    fn deaths(&self, network: NetworkId, key: NodeKey) -> Answer<'_, Vec<Mourner>> {
-        self.find_deaths(network, key).boxed()
-    }
-
-    fn rotate(&self, rotation: Rotation) -> Answer<'_, Option<Rotated>> {
-        self.hand_over(rotation).boxed()
-    }
-
-    fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()> {
-        self.note_seen(sightings).boxed()
-    }
-
-    fn purge(&self, now: u64) -> Answer<'_, ()> {
-        self.drop_old(now).boxed()
-    }
-
-    fn put_shared(&self, put: Put) -> Answer<'_, u64> {
-        self.put_value(put).boxed()
-    }
-
-    fn remove_shared(&self, removal: Removal) -> Answer<'_, Option<u64>> {
-        self.remove_value(removal).boxed()
-    }
-
-    fn get_shared(&self, place: Place, now: u64) -> Answer<'_, Option<Entry>> {
-        self.get_value(place, now).boxed()
-    }
-
-    fn list_shared(&self, query: Query, after: Option<String>) -> Answer<'_, Vec<Entry>> {
-        self.list_values(query, after).boxed()
-    }
-
-    fn shared_changes(&self, query: Query, since: Option<u64>) -> Answer<'_, Changes> {
-        self.values_since(query, since).boxed()
-    }
-
-    fn expire_shared(&self, now: u64) -> Answer<'_, Vec<NetworkId>> {
-        self.expire_values(now).boxed()
-    }
-
-    fn forget_shared(&self, now: u64) -> Answer<'_, ()> {
-        self.forget_deletions(now).boxed()
-    }
-
-    fn add_ssh_key(&self, key: SshKey) -> Answer<'_, bool> {
-        self.put_ssh_key(key).boxed()
-    }
-
-    fn ssh_keys(&self, subject: Subject) -> Answer<'_, Vec<SshKey>> {
-        self.list_ssh_keys(subject).boxed()
-    }
-
-    fn remove_ssh_key(&self, subject: Subject, fingerprint: String) -> Answer<'_, bool> {
-        self.delete_ssh_key(subject, fingerprint).boxed()
-    }
-
-    fn ssh_key(&self, fingerprint: String) -> Answer<'_, Option<SshKey>> {
-        self.find_ssh_key(fingerprint).boxed()
-    }
-
-    fn add_ssh_password(&self, password: SshPassword, now: u64) -> Answer<'_, ()> {
-        self.put_ssh_password(password, now).boxed()
-    }
-
-    fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>> {
-        self.use_ssh_password(hash, now).boxed()
-    }
+/// What was overwritten in the file must not lie in the log beside it either.
+async fn forget_secrets(pool: &SqlitePool) -> Result<(), Error> {
+    sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -294,7 +128,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
 
-    use super::super::suite;
+    use super::super::{Store as _, suite};
     use super::*;
 
     macro_rules! on_sqlite {

@@ -2,18 +2,17 @@
 
 use mesh::NetworkId;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::row::{number, signed};
-use super::{Error, InviteInfo, NewInvite, Sqlite, Subject};
+use super::{Database, Error, InviteInfo, NewInvite, Row, Subject};
 use crate::relay::store::{MAX_INVITES, Refusal};
 
-impl Sqlite {
+impl Database {
     pub(super) async fn add_invite(&self, invite: NewInvite) -> Result<(), Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(invite.network.as_str()).await?;
         let open: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM invites
-             WHERE network = ? AND uses_remaining > 0 AND expires > ?",
+             WHERE network = $1 AND uses_remaining > 0 AND expires > $2",
         )
         .bind(invite.network.as_str())
         .bind(signed(invite.now)?)
@@ -25,7 +24,7 @@ impl Sqlite {
         sqlx::query(
             "INSERT INTO invites
                (id, hash, network, created_by, mine, uses_remaining, created, expires, node_name)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(&invite.id)
         .bind(invite.hash.0.as_slice())
@@ -49,13 +48,13 @@ impl Sqlite {
     ) -> Result<Vec<InviteInfo>, Error> {
         let rows = sqlx::query(
             "SELECT id, created_by, mine, uses_remaining, created, expires, node_name FROM invites
-             WHERE network = ? AND expires > ? ORDER BY created DESC, id",
+             WHERE network = $1 AND expires > $2 ORDER BY created DESC, id",
         )
         .bind(network.as_str())
         .bind(signed(now)?)
         .fetch_all(&self.pool)
         .await?;
-        let info = |row: &SqliteRow| {
+        let info = |row: &Row| {
             let bound: Option<String> = row.try_get("node_name")?;
             let bound = bound.map(|name| name.parse().map_err(|_| Error::Damaged("a name")));
             Ok(InviteInfo {
@@ -77,7 +76,7 @@ impl Sqlite {
         network: NetworkId,
         id: String,
     ) -> Result<bool, Error> {
-        let done = sqlx::query("DELETE FROM invites WHERE network = ? AND id = ?")
+        let done = sqlx::query("DELETE FROM invites WHERE network = $1 AND id = $2")
             .bind(network.as_str())
             .bind(id)
             .execute(&self.pool)

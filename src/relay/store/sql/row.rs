@@ -4,9 +4,8 @@
 use derp::NodeKey;
 use mesh::{NodeName, NodeRecord, SignKey};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
-use super::Error;
+use super::{Error, Row};
 use crate::coord::{Mark, Revision};
 use crate::relay::store::NodeRow;
 
@@ -14,7 +13,7 @@ use crate::relay::store::NodeRow;
 pub(super) const NODE_COLUMNS: &str = "network, key, name, sign_key, owner, groups, issued, \
      expires, changed, seen, revoked";
 
-pub(super) fn node(row: &SqliteRow) -> Result<NodeRow, Error> {
+pub(super) fn node(row: &Row) -> Result<NodeRow, Error> {
     let groups: String = row.try_get("groups")?;
     Ok(NodeRow {
         record: NodeRecord {
@@ -33,35 +32,38 @@ pub(super) fn node(row: &SqliteRow) -> Result<NodeRow, Error> {
     })
 }
 
-pub(super) fn revision(row: &SqliteRow) -> Result<Revision, Error> {
+pub(super) fn revision(row: &Row) -> Result<Revision, Error> {
     Ok(Revision {
         number: number(row, "revision")?,
         mark: Mark(fixed(row.try_get("mark")?)?),
     })
 }
 
-pub(super) fn text<T: std::str::FromStr>(row: &SqliteRow, column: &str) -> Result<T, Error> {
+pub(in crate::relay::store) fn text<T: std::str::FromStr>(
+    row: &Row,
+    column: &str,
+) -> Result<T, Error> {
     let text: String = row.try_get(column)?;
     text.parse().map_err(|_| Error::Damaged("a name"))
 }
 
-pub(super) fn number(row: &SqliteRow, column: &str) -> Result<u64, Error> {
+pub(in crate::relay::store) fn number(row: &Row, column: &str) -> Result<u64, Error> {
     unsigned(row.try_get(column)?)
 }
 
-pub(super) fn optional(row: &SqliteRow, column: &str) -> Result<Option<u64>, Error> {
+pub(super) fn optional(row: &Row, column: &str) -> Result<Option<u64>, Error> {
     let number: Option<i64> = row.try_get(column)?;
     number.map(unsigned).transpose()
 }
 
-pub(super) fn fixed<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], Error> {
+pub(in crate::relay::store) fn fixed<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], Error> {
     bytes.try_into().map_err(|_| Error::Damaged("a key"))
 }
 
-pub(super) fn unsigned(number: i64) -> Result<u64, Error> {
+pub(in crate::relay::store) fn unsigned(number: i64) -> Result<u64, Error> {
     u64::try_from(number).map_err(|_| Error::Damaged("a negative number"))
 }
 
-pub(super) fn signed(number: u64) -> Result<i64, Error> {
+pub(in crate::relay::store) fn signed(number: u64) -> Result<i64, Error> {
     i64::try_from(number).map_err(|_| Error::Damaged("a number beyond 63 bits"))
 }

@@ -1,15 +1,20 @@
-//! Logins in SQLite.
+//! Logins.
 
 use futures_util::FutureExt as _;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::row::{fixed, number, signed};
-use super::{Answer, Error, Sqlite};
+use super::{Answer, Database, Error, Row};
 use crate::relay::store::logins::{Attempt, Login, Logins, MAX_ATTEMPTS, MAX_LOGINS, Turn};
 use crate::relay::store::{Refusal, Subject};
 
-impl Logins for Sqlite {
+/// Where those stand in line who log in.
+const LOGINS: &str = "logins";
+
+/// And those who begin to.
+const ATTEMPTS: &str = "logins/attempts";
+
+impl Logins for Database {
     fn add_login(&self, login: Login, now: u64) -> Answer<'_, ()> {
         self.put_login(login, now).boxed()
     }
@@ -43,9 +48,9 @@ impl Logins for Sqlite {
     }
 }
 
-impl Sqlite {
+impl Database {
     async fn put_login(&self, login: Login, now: u64) -> Result<(), Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(LOGINS).await?;
         sqlx::query("DELETE FROM logins WHERE expires <= $1")
             .bind(signed(now)?)
             .execute(&mut *tx)
@@ -122,7 +127,7 @@ impl Sqlite {
     }
 
     async fn put_attempt(&self, attempt: Attempt, now: u64) -> Result<(), Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(ATTEMPTS).await?;
         sqlx::query("DELETE FROM login_attempts WHERE expires <= $1")
             .bind(signed(now)?)
             .execute(&mut *tx)
@@ -197,7 +202,7 @@ impl Sqlite {
     }
 }
 
-fn login(row: &SqliteRow) -> Result<Login, Error> {
+fn login(row: &Row) -> Result<Login, Error> {
     Ok(Login {
         hash: fixed(row.try_get("hash")?)?,
         id: row.try_get("id")?,
@@ -210,7 +215,7 @@ fn login(row: &SqliteRow) -> Result<Login, Error> {
     })
 }
 
-fn attempt(row: &SqliteRow) -> Result<Attempt, Error> {
+fn attempt(row: &Row) -> Result<Attempt, Error> {
     Ok(Attempt {
         hash: fixed(row.try_get("hash")?)?,
         state: row.try_get("state")?,

@@ -6,13 +6,18 @@ use sqlx::Row as _;
 
 use super::networks::{add_member, next_revision};
 use super::row::{NODE_COLUMNS, fixed, node, number, signed, text};
-use super::{Change, Error, Join, Joined, Renewal, Revocation, Sighting, Sqlite, Subject, Tx};
+use super::{Change, Database, Error, Join, Joined, Renewal, Revocation, Sighting, Subject, Tx};
 use crate::coord::Revision;
 use crate::relay::store::{MAX_NODES, NodeRow, Refusal};
 
-impl Sqlite {
+impl Database {
     pub(super) async fn redeem(&self, join: Join) -> Result<Joined, Error> {
-        let mut tx = self.write().await?;
+        let network: Option<String> =
+            sqlx::query_scalar("SELECT network FROM invites WHERE hash = $1")
+                .bind(join.invite.0.as_slice())
+                .fetch_optional(&self.pool)
+                .await?;
+        let mut tx = self.write(&network.ok_or(Refusal::InviteInvalid)?).await?;
         let invite = find_invite(&mut tx, &join).await?;
         if let Some(known) = find_by_key(&mut tx, &invite.network, &join.key).await? {
             return known_node(&invite, known, &join);
@@ -24,21 +29,21 @@ impl Sqlite {
         if bound_to.is_some_and(|name| name != join.name.as_str()) {
             return Err(Refusal::NameBound.into());
         }
-        let (nodes, taken): (i64, bool) = sqlx::query_as(
-            "SELECT count(*), coalesce(max(name = ?), 0) FROM nodes
-             WHERE network = ? AND revoked IS NULL",
+        let (nodes, namesakes): (i64, i64) = sqlx::query_as(
+            "SELECT count(*), count(*) FILTER (WHERE name = $1) FROM nodes
+             WHERE network = $2 AND revoked IS NULL",
         )
         .bind(join.name.as_str())
         .bind(invite.network.as_str())
         .fetch_one(&mut *tx)
         .await?;
-        if taken {
+        if namesakes > 0 {
             return Err(Refusal::NameTaken.into());
         }
         if nodes >= i64::from(MAX_NODES) {
             return Err(Refusal::NetworkFull.into());
         }
-        sqlx::query("UPDATE invites SET uses_remaining = uses_remaining - 1 WHERE id = ?")
+        sqlx::query("UPDATE invites SET uses_remaining = uses_remaining - 1 WHERE id = $1")
             .bind(&invite.id)
             .execute(&mut *tx)
             .await?;
@@ -49,7 +54,7 @@ impl Sqlite {
     }
 
     pub(super) async fn renew_record(&self, renewal: Renewal) -> Result<Option<Change>, Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(renewal.network.as_str()).await?;
         let Some(mut node) = find_by_key(&mut tx, &renewal.network, &renewal.key).await? else {
             return Ok(None);
         };
@@ -59,7 +64,7 @@ impl Sqlite {
         let network = &renewal.network;
         let revision = next_revision(&mut tx, network, renewal.mark, renewal.now).await?;
         sqlx::query(
-            "UPDATE nodes SET issued = ?, expires = ?, changed = ? WHERE network = ? AND key = ?",
+            "UPDATE nodes SET issued = $1, expires = $2, changed = $3 WHERE network = $4 AND key = $5",
         )
         .bind(signed(renewal.now)?)
         .bind(signed(renewal.expires)?)
@@ -82,10 +87,10 @@ impl Sqlite {
         &self,
         revocation: Revocation,
     ) -> Result<Option<Change>, Error> {
-        let mut tx = self.write().await?;
         let network = &revocation.network;
+        let mut tx = self.write(network.as_str()).await?;
         let key: Option<Vec<u8>> = sqlx::query_scalar(
-            "SELECT key FROM nodes WHERE network = ? AND name = ? AND revoked IS NULL",
+            "SELECT key FROM nodes WHERE network = $1 AND name = $2 AND revoked IS NULL",
         )
         .bind(network.as_str())
         .bind(revocation.name.as_str())
@@ -93,7 +98,7 @@ impl Sqlite {
         .await?;
         let Some(key) = key else { return Ok(None) };
         let revision = next_revision(&mut tx, network, revocation.mark, revocation.now).await?;
-        sqlx::query("UPDATE nodes SET revoked = ?, changed = ? WHERE network = ? AND key = ?")
+        sqlx::query("UPDATE nodes SET revoked = $1, changed = $2 WHERE network = $3 AND key = $4")
             .bind(signed(revocation.now)?)
             .bind(signed(revision.number)?)
             .bind(network.as_str())
@@ -107,19 +112,26 @@ impl Sqlite {
         Ok(Some(Change { revision, node }))
     }
 
-    pub(super) async fn note_seen(&self, sightings: Vec<Sighting>) -> Result<(), Error> {
-        let mut tx = self.write().await?;
-        for Sighting { network, key, at } in sightings {
-            sqlx::query(
-                "UPDATE nodes SET seen = max(coalesce(seen, 0), ?) WHERE network = ? AND key = ?",
-            )
-            .bind(signed(at)?)
-            .bind(network.as_str())
-            .bind(key.as_bytes().as_slice())
-            .execute(&mut *tx)
-            .await?;
+    pub(super) async fn note_seen(&self, mut sightings: Vec<Sighting>) -> Result<(), Error> {
+        sightings.sort_by(|a, b| a.network.as_str().cmp(b.network.as_str()));
+        for of_network in sightings.chunk_by(|a, b| a.network == b.network) {
+            let Some(Sighting { network, .. }) = of_network.first() else {
+                continue;
+            };
+            let mut tx = self.write(network.as_str()).await?;
+            for Sighting { network, key, at } in of_network {
+                sqlx::query(
+                    "UPDATE nodes SET seen = $1
+                     WHERE network = $2 AND key = $3 AND (seen IS NULL OR seen < $1)",
+                )
+                .bind(signed(*at)?)
+                .bind(network.as_str())
+                .bind(key.as_bytes().as_slice())
+                .execute(&mut *tx)
+                .await?;
+            }
+            tx.commit().await?;
         }
-        tx.commit().await?;
         Ok(())
     }
 }
@@ -143,7 +155,7 @@ struct Known {
 async fn find_invite(tx: &mut Tx, join: &Join) -> Result<Redeemed, Error> {
     let row = sqlx::query(
         "SELECT id, network, created_by, mine, node_name, uses_remaining, expires
-         FROM invites WHERE hash = ?",
+         FROM invites WHERE hash = $1",
     )
     .bind(join.invite.0.as_slice())
     .fetch_optional(&mut **tx)
@@ -196,7 +208,7 @@ async fn add_node(
     };
     sqlx::query(
         "INSERT INTO nodes (network, key, name, sign_key, owner, groups, invite, issued, expires,
-           created, changed) VALUES (?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?)",
+           created, changed) VALUES ($1, $2, $3, $4, $5, '[]', $6, $7, $8, $9, $10)",
     )
     .bind(invite.network.as_str())
     .bind(join.key.as_bytes().as_slice())
@@ -232,7 +244,7 @@ async fn find_by_key(
     network: &NetworkId,
     key: &NodeKey,
 ) -> Result<Option<Known>, Error> {
-    let query = format!("SELECT {NODE_COLUMNS}, invite FROM nodes WHERE network = ? AND key = ?");
+    let query = format!("SELECT {NODE_COLUMNS}, invite FROM nodes WHERE network = $1 AND key = $2");
     let row = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(network.as_str())
         .bind(key.as_bytes().as_slice())

@@ -4,23 +4,24 @@ use derp::NodeKey;
 use ed25519_dalek::SigningKey;
 use mesh::{NetworkId, SignKey};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::networks::next_revision;
-use super::row::{NODE_COLUMNS, fixed, node, signed, unsigned};
-use super::{Death, Error, Mourner, Rotated, Rotation, Sqlite, Tx};
+use super::papers::next_serial;
+use super::row::{NODE_COLUMNS, fixed, node, signed};
+use super::{Database, Death, Error, Mourner, Rotated, Rotation, Row, Tx, engine};
 use crate::coord::Revision;
 use crate::coord::handover::{
     Handover, Issuers, MAX_HANDOVERS, Obituary, SignedHandover, SignedObituary,
 };
 use crate::paper::Paper;
+use crate::relay::store::cluster::Note;
 use crate::relay::store::{NodeRow, Refusal};
 
-impl Sqlite {
+impl Database {
     pub(super) async fn hand_over(&self, rotation: Rotation) -> Result<Option<Rotated>, Error> {
         let now = rotation.now_ms / 1000;
         let network = &rotation.network;
-        let mut tx = self.write().await?;
+        let mut tx = self.write(network.as_str()).await?;
         let Some(old) = seed(&mut tx, network).await? else {
             return Ok(None);
         };
@@ -42,13 +43,13 @@ impl Sqlite {
         issuers
             .extend(&[link])
             .map_err(|_| Error::Damaged("a hand-over"))?;
-        sqlx::query("INSERT INTO handovers (network, number, body) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO handovers (network, number, body) VALUES ($1, $2, $3)")
             .bind(network.as_str())
             .bind(i64::from(number))
             .bind(body)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("UPDATE issuers SET seed = ?, created = ? WHERE network = ?")
+        sqlx::query("UPDATE issuers SET seed = $1, created = $2 WHERE network = $3")
             .bind(rotation.issuer.to_bytes().as_slice())
             .bind(signed(now)?)
             .bind(network.as_str())
@@ -58,10 +59,8 @@ impl Sqlite {
         let nodes = renew_all(&mut tx, &rotation, revision).await?;
         let papers = refile_all(&mut tx, &rotation).await?;
         tx.commit().await?;
-        // The old seed was overwritten in the file; it must not lie in the log beside it either.
-        let emptied = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)");
-        if let Err(error) = emptied.execute(&self.pool).await {
-            tracing::warn!(%error, "the log of the database could not be emptied");
+        if let Err(error) = engine::forget_secrets(&self.pool).await {
+            tracing::warn!(%error, "the old issuer's key could not be wiped out");
         }
         Ok(Some(Rotated {
             issuer: rotation.issuer,
@@ -77,7 +76,7 @@ impl Sqlite {
         network: NetworkId,
         now: u64,
     ) -> Result<Option<Death>, Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(network.as_str()).await?;
         let Some(issuer) = seed(&mut tx, &network).await? else {
             return Ok(None);
         };
@@ -94,8 +93,8 @@ impl Sqlite {
         let body = serde_json::to_string(&death).map_err(|_| Error::Damaged("an obituary"))?;
         sqlx::query(
             "INSERT INTO obituaries (network, root, key, sign_key, body, deleted)
-             SELECT network, ?2, key, sign_key, ?3, ?4 FROM nodes
-             WHERE network = ?1 AND revoked IS NULL",
+             SELECT network, $2, key, sign_key, $3, $4 FROM nodes
+             WHERE network = $1 AND revoked IS NULL",
         )
         .bind(network.as_str())
         .bind(issuers.root().as_bytes().as_slice())
@@ -103,10 +102,11 @@ impl Sqlite {
         .bind(signed(now)?)
         .execute(&mut *tx)
         .await?;
-        sqlx::query("DELETE FROM networks WHERE id = ?")
+        sqlx::query("DELETE FROM networks WHERE id = $1")
             .bind(network.as_str())
             .execute(&mut *tx)
             .await?;
+        engine::note(&mut tx, &Note::Network(network)).await?;
         tx.commit().await?;
         Ok(Some(death))
     }
@@ -117,14 +117,14 @@ impl Sqlite {
         key: NodeKey,
     ) -> Result<Vec<Mourner>, Error> {
         let rows = sqlx::query(
-            "SELECT root, sign_key, body FROM obituaries WHERE network = ? AND key = ?
+            "SELECT root, sign_key, body FROM obituaries WHERE network = $1 AND key = $2
              ORDER BY deleted DESC LIMIT 16",
         )
         .bind(network.as_str())
         .bind(key.as_bytes().as_slice())
         .fetch_all(&self.pool)
         .await?;
-        let mourner = |row: &SqliteRow| {
+        let mourner = |row: &Row| {
             let body: String = row.try_get("body")?;
             Ok(Mourner {
                 root: SignKey::from_bytes(fixed(row.try_get("root")?)?),
@@ -144,7 +144,7 @@ pub(super) async fn load(
 ) -> Result<Issuers, Error> {
     let damaged = |_| Error::Damaged("a hand-over");
     let bodies: Vec<String> =
-        sqlx::query_scalar("SELECT body FROM handovers WHERE network = ? ORDER BY number")
+        sqlx::query_scalar("SELECT body FROM handovers WHERE network = $1 ORDER BY number")
             .bind(network.as_str())
             .fetch_all(&mut **tx)
             .await?;
@@ -166,7 +166,7 @@ pub(super) async fn load(
 }
 
 async fn seed(tx: &mut Tx, network: &NetworkId) -> Result<Option<SigningKey>, Error> {
-    let seed: Option<Vec<u8>> = sqlx::query_scalar("SELECT seed FROM issuers WHERE network = ?")
+    let seed: Option<Vec<u8>> = sqlx::query_scalar("SELECT seed FROM issuers WHERE network = $1")
         .bind(network.as_str())
         .fetch_optional(&mut **tx)
         .await?;
@@ -182,8 +182,9 @@ async fn renew_all(
     revision: Revision,
 ) -> Result<Vec<NodeRow>, Error> {
     sqlx::query(
-        "UPDATE nodes SET issued = max(issued, ?), expires = max(expires, ?), changed = ?
-         WHERE network = ? AND revoked IS NULL",
+        "UPDATE nodes SET issued = CASE WHEN issued < $1 THEN $1 ELSE issued END,
+           expires = CASE WHEN expires < $2 THEN $2 ELSE expires END, changed = $3
+         WHERE network = $4 AND revoked IS NULL",
     )
     .bind(signed(rotation.now_ms / 1000)?)
     .bind(signed(rotation.expires)?)
@@ -191,7 +192,7 @@ async fn renew_all(
     .bind(rotation.network.as_str())
     .execute(&mut **tx)
     .await?;
-    let query = format!("SELECT {NODE_COLUMNS} FROM nodes WHERE network = ? AND revoked IS NULL");
+    let query = format!("SELECT {NODE_COLUMNS} FROM nodes WHERE network = $1 AND revoked IS NULL");
     let rows = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(rotation.network.as_str())
         .fetch_all(&mut **tx)
@@ -201,22 +202,16 @@ async fn renew_all(
 
 /// New serials for all papers, in the order in which they were.
 async fn refile_all(tx: &mut Tx, rotation: &Rotation) -> Result<Vec<Paper>, Error> {
-    let mut papers = super::papers::load(tx, &rotation.network).await?;
+    let mut papers = super::papers::load(tx, &rotation.network, 0).await?;
     for paper in &mut papers {
-        let serial: i64 = sqlx::query_scalar(
-            "UPDATE networks SET serial = max(serial + 1, ?) WHERE id = ? RETURNING serial",
-        )
-        .bind(signed(rotation.now_ms)?)
-        .bind(rotation.network.as_str())
-        .fetch_one(&mut **tx)
-        .await?;
-        sqlx::query("UPDATE papers SET serial = ? WHERE network = ? AND name = ?")
-            .bind(serial)
+        let serial = next_serial(tx, &rotation.network, rotation.now_ms).await?;
+        sqlx::query("UPDATE papers SET serial = $1 WHERE network = $2 AND name = $3")
+            .bind(signed(serial)?)
             .bind(rotation.network.as_str())
             .bind(paper.matter.name().text())
             .execute(&mut **tx)
             .await?;
-        paper.serial = unsigned(serial)?;
+        paper.serial = serial;
     }
     Ok(papers)
 }

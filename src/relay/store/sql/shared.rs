@@ -1,23 +1,24 @@
-//! Shared values in SQLite.
+//! Shared values.
 
 use mesh::NetworkId;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::row::{number, optional, signed, unsigned};
-use super::{Error, Sqlite, Tx};
+use super::{Database, Error, Row, Tx, engine};
 use crate::relay::store::Refusal;
+use crate::relay::store::cluster::Note;
 use crate::relay::store::shared::{
     Changes, Condition, DELETIONS_KEPT, Entry, MAX_BYTES, MAX_KEYS, PREVIEW, Place, Put, Query,
     Removal,
 };
 
 /// What [`entry`] reads, with as much of the value as there is room for.
-const COLUMNS: &str = "key, substr(value, 1, ?1) AS value, value IS NULL AS gone, \
-     coalesce(length(value), 0) AS size, revision, expires, changed, changed_by";
+const COLUMNS: &str = "key, substr(value, 1, CAST($1 AS INTEGER)) AS value, \
+     value IS NULL AS gone, CAST(coalesce(length(value), 0) AS BIGINT) AS size, revision, expires, \
+     changed, changed_by";
 
 /// The value is there and its time is not over; `?2` is now.
-const LIVE: &str = "value IS NOT NULL AND (expires IS NULL OR expires > ?2)";
+const LIVE: &str = "value IS NOT NULL AND (expires IS NULL OR expires > $2)";
 
 /// The sums of a network.
 struct Sums {
@@ -36,9 +37,9 @@ struct Before {
     bytes: u64,
 }
 
-impl Sqlite {
+impl Database {
     pub(super) async fn put_value(&self, put: Put) -> Result<u64, Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(put.place.network.as_str()).await?;
         let mut sums = sums(&mut tx, &put.place.network).await?;
         let before = before(&mut tx, &put.place, put.now).await?;
         before.meets(put.condition)?;
@@ -49,9 +50,12 @@ impl Sqlite {
         }
         sums.revision += 1;
         sqlx::query(
-            "INSERT OR REPLACE INTO shared
+            "INSERT INTO shared
                (network, space, key, value, revision, expires, changed, changed_by)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (network, space, key) DO UPDATE
+             SET value = excluded.value, revision = excluded.revision, expires = excluded.expires,
+               changed = excluded.changed, changed_by = excluded.changed_by",
         )
         .bind(put.place.network.as_str())
         .bind(put.place.space.as_str())
@@ -69,8 +73,8 @@ impl Sqlite {
     }
 
     pub(super) async fn remove_value(&self, removal: Removal) -> Result<Option<u64>, Error> {
-        let mut tx = self.write().await?;
         let place = &removal.place;
+        let mut tx = self.write(place.network.as_str()).await?;
         let before = before(&mut tx, place, removal.now).await?;
         before.meets(removal.condition)?;
         if before.revision.is_none() {
@@ -81,8 +85,8 @@ impl Sqlite {
         sums.keys = sums.keys.saturating_sub(before.keys);
         sums.bytes = sums.bytes.saturating_sub(before.bytes);
         sqlx::query(
-            "UPDATE shared SET value = NULL, expires = NULL, revision = ?, changed = ?, changed_by = ?
-             WHERE network = ? AND space = ? AND key = ?",
+            "UPDATE shared SET value = NULL, expires = NULL, revision = $1, changed = $2, changed_by = $3
+             WHERE network = $4 AND space = $5 AND key = $6",
         )
         .bind(signed(sums.revision)?)
         .bind(signed(removal.now)?)
@@ -99,10 +103,10 @@ impl Sqlite {
 
     pub(super) async fn get_value(&self, place: Place, now: u64) -> Result<Option<Entry>, Error> {
         let query = format!(
-            "SELECT {COLUMNS} FROM shared WHERE {LIVE} AND network = ?3 AND space = ?4 AND key = ?5"
+            "SELECT {COLUMNS} FROM shared WHERE {LIVE} AND network = $3 AND space = $4 AND key = $5"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(i64::MAX)
+            .bind(i64::from(i32::MAX))
             .bind(signed(now)?)
             .bind(place.network.as_str())
             .bind(place.space.as_str())
@@ -119,12 +123,12 @@ impl Sqlite {
     ) -> Result<Vec<Entry>, Error> {
         let text = format!(
             "SELECT {COLUMNS} FROM shared
-             WHERE {LIVE} AND network = ?3 AND space = ?4
-               AND key >= ?5 AND substr(key, 1, length(?5)) = ?5 AND (?6 IS NULL OR key > ?6)
-             ORDER BY key LIMIT ?7"
+             WHERE {LIVE} AND network = $3 AND space = $4
+               AND key >= $5 AND substr(key, 1, length($5)) = $5 AND ($6 IS NULL OR key > $6)
+             ORDER BY key LIMIT $7"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(i64::try_from(PREVIEW).unwrap_or(i64::MAX))
+            .bind(i64::try_from(PREVIEW).unwrap_or_default())
             .bind(signed(query.now)?)
             .bind(query.network.as_str())
             .bind(query.space.as_str())
@@ -141,7 +145,7 @@ impl Sqlite {
         query: Query,
         since: Option<u64>,
     ) -> Result<Changes, Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.read().await?;
         let sums = sums(&mut tx, &query.network).await?;
         let Some(since) = since else {
             return Ok(Changes {
@@ -152,12 +156,12 @@ impl Sqlite {
         };
         let text = format!(
             "SELECT {COLUMNS} FROM shared
-             WHERE network = ?3 AND space = ?4 AND revision > ?2
-               AND substr(key, 1, length(?5)) = ?5
-             ORDER BY revision LIMIT ?6"
+             WHERE network = $3 AND space = $4 AND revision > $2
+               AND substr(key, 1, length($5)) = $5
+             ORDER BY revision LIMIT $6"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(i64::try_from(PREVIEW).unwrap_or(i64::MAX))
+            .bind(i64::try_from(PREVIEW).unwrap_or_default())
             .bind(signed(since)?)
             .bind(query.network.as_str())
             .bind(query.space.as_str())
@@ -178,7 +182,7 @@ impl Sqlite {
 
     /// Takes out what has expired; the networks in which something has.
     pub(super) async fn expire_values(&self, now: u64) -> Result<Vec<NetworkId>, Error> {
-        let due = "SELECT DISTINCT network FROM shared WHERE expires <= ?";
+        let due = "SELECT DISTINCT network FROM shared WHERE expires <= $1";
         let networks: Vec<String> = sqlx::query_scalar(due)
             .bind(signed(now)?)
             .fetch_all(&self.pool)
@@ -193,10 +197,10 @@ impl Sqlite {
     }
 
     async fn expire_in(&self, network: &NetworkId, now: u64) -> Result<(), Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(network.as_str()).await?;
         let mut sums = sums(&mut tx, network).await?;
-        let due = "SELECT space, key, length(value) AS size FROM shared
-             WHERE network = ? AND expires <= ? ORDER BY expires";
+        let due = "SELECT space, key, CAST(length(value) AS BIGINT) AS size FROM shared
+             WHERE network = $1 AND expires <= $2 ORDER BY expires";
         let rows = sqlx::query(due)
             .bind(network.as_str())
             .bind(signed(now)?)
@@ -209,8 +213,8 @@ impl Sqlite {
             let size = number(&row, "size")? + (space.len() + key.len()) as u64;
             sums.bytes = sums.bytes.saturating_sub(size);
             sqlx::query(
-                "UPDATE shared SET value = NULL, expires = NULL, revision = ?, changed = ?
-                 WHERE network = ? AND space = ? AND key = ?",
+                "UPDATE shared SET value = NULL, expires = NULL, revision = $1, changed = $2
+                 WHERE network = $3 AND space = $4 AND key = $5",
             )
             .bind(signed(sums.revision)?)
             .bind(signed(now)?)
@@ -228,20 +232,33 @@ impl Sqlite {
     /// Forgets old deletions.
     pub(super) async fn forget_deletions(&self, now: u64) -> Result<(), Error> {
         let before = signed(now.saturating_sub(DELETIONS_KEPT))?;
-        let mut tx = self.write().await?;
-        sqlx::query(
-            "UPDATE shared_sums SET floor = max(floor, coalesce(
-               (SELECT max(revision) FROM shared
-                WHERE network = shared_sums.network AND value IS NULL AND changed < ?), 0))",
+        let networks: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT network FROM shared WHERE value IS NULL AND changed < $1",
         )
         .bind(before)
-        .execute(&mut *tx)
+        .fetch_all(&self.pool)
         .await?;
-        sqlx::query("DELETE FROM shared WHERE value IS NULL AND changed < ?")
+        for network in networks {
+            let network: NetworkId = network.parse().map_err(|_| Error::Damaged("a name"))?;
+            let mut tx = self.write(network.as_str()).await?;
+            let last: Option<i64> = sqlx::query_scalar(
+                "SELECT max(revision) FROM shared
+                 WHERE network = $1 AND value IS NULL AND changed < $2",
+            )
+            .bind(network.as_str())
             .bind(before)
-            .execute(&mut *tx)
+            .fetch_one(&mut *tx)
             .await?;
-        tx.commit().await?;
+            let mut sums = sums(&mut tx, &network).await?;
+            sums.floor = sums.floor.max(last.map_or(Ok(0), unsigned)?);
+            keep(&mut tx, &network, &sums).await?;
+            sqlx::query("DELETE FROM shared WHERE network = $1 AND value IS NULL AND changed < $2")
+                .bind(network.as_str())
+                .bind(before)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+        }
         Ok(())
     }
 }
@@ -264,8 +281,8 @@ fn weight(place: &Place, value: usize) -> u64 {
 
 async fn before(tx: &mut Tx, place: &Place, now: u64) -> Result<Before, Error> {
     let row = sqlx::query(
-        "SELECT revision, expires, length(value) AS size FROM shared
-         WHERE network = ? AND space = ? AND key = ? AND value IS NOT NULL",
+        "SELECT revision, expires, CAST(length(value) AS BIGINT) AS size FROM shared
+         WHERE network = $1 AND space = $2 AND key = $3 AND value IS NOT NULL",
     )
     .bind(place.network.as_str())
     .bind(place.space.as_str())
@@ -290,10 +307,11 @@ async fn before(tx: &mut Tx, place: &Place, now: u64) -> Result<Before, Error> {
 }
 
 async fn sums(tx: &mut Tx, network: &NetworkId) -> Result<Sums, Error> {
-    let row = sqlx::query("SELECT revision, floor, keys, bytes FROM shared_sums WHERE network = ?")
-        .bind(network.as_str())
-        .fetch_optional(&mut **tx)
-        .await?;
+    let row =
+        sqlx::query("SELECT revision, floor, keys, bytes FROM shared_sums WHERE network = $1")
+            .bind(network.as_str())
+            .fetch_optional(&mut **tx)
+            .await?;
     let Some(row) = row else {
         return Ok(Sums {
             revision: 0,
@@ -310,19 +328,27 @@ async fn sums(tx: &mut Tx, network: &NetworkId) -> Result<Sums, Error> {
     })
 }
 
+/// Every change ends with it, so it is also what tells other relays.
 async fn keep(tx: &mut Tx, network: &NetworkId, sums: &Sums) -> Result<(), Error> {
-    sqlx::query("INSERT OR REPLACE INTO shared_sums VALUES (?, ?, ?, ?, ?)")
-        .bind(network.as_str())
-        .bind(signed(sums.revision)?)
-        .bind(signed(sums.floor)?)
-        .bind(signed(sums.keys)?)
-        .bind(signed(sums.bytes)?)
-        .execute(&mut **tx)
-        .await?;
+    engine::note(tx, &Note::Shared(network.clone())).await?;
+    sqlx::query(
+        "INSERT INTO shared_sums (network, revision, floor, keys, bytes)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (network) DO UPDATE
+         SET revision = excluded.revision, floor = excluded.floor, keys = excluded.keys,
+           bytes = excluded.bytes",
+    )
+    .bind(network.as_str())
+    .bind(signed(sums.revision)?)
+    .bind(signed(sums.floor)?)
+    .bind(signed(sums.keys)?)
+    .bind(signed(sums.bytes)?)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
-fn entry(row: &SqliteRow) -> Result<Entry, Error> {
+fn entry(row: &Row) -> Result<Entry, Error> {
     let gone: bool = row.try_get("gone")?;
     let value: Option<Vec<u8>> = row.try_get("value")?;
     Ok(Entry {

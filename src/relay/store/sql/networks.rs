@@ -3,19 +3,20 @@
 use ed25519_dalek::SigningKey;
 use mesh::{NetworkId, SignKey};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::row::{NODE_COLUMNS, fixed, node, number, revision, signed, text, unsigned};
 use super::{
-    Creation, Error, MemberInfo, NetworkInfo, NetworkState, NewNetwork, Role, Sqlite, Subject, Tx,
+    Creation, Database, Error, MemberInfo, NetworkInfo, NetworkState, NewNetwork, Role, Row,
+    Subject, Tx, engine,
 };
 use crate::coord::handover::Issuers;
 use crate::coord::{Mark, Revision};
 use crate::relay::store::Refusal;
+use crate::relay::store::cluster::Note;
 
-impl Sqlite {
+impl Database {
     pub(super) async fn load_all(&self) -> Result<Vec<NetworkState>, Error> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.read().await?;
         let rows = sqlx::query(
             "SELECT n.id, n.revision, n.mark, i.seed
              FROM networks n JOIN issuers i ON i.network = n.id ORDER BY n.id",
@@ -38,17 +39,17 @@ impl Sqlite {
             "SELECT id, created,
                (SELECT count(*) FROM nodes WHERE network = networks.id AND revoked IS NULL) AS nodes,
                (SELECT count(*) FROM invites
-                WHERE network = networks.id AND uses_remaining > 0 AND expires > ?1) AS invites
+                WHERE network = networks.id AND uses_remaining > 0 AND expires > $1) AS invites
              FROM networks
-             WHERE ?2 IS NULL
-                OR EXISTS (SELECT 1 FROM members WHERE network = networks.id AND subject = ?2)
+             WHERE $2 IS NULL
+                OR EXISTS (SELECT 1 FROM members WHERE network = networks.id AND subject = $2)
              ORDER BY id",
         )
         .bind(signed(now)?)
         .bind(subject.map(|subject| subject.0))
         .fetch_all(&self.pool)
         .await?;
-        let info = |row: &SqliteRow| {
+        let info = |row: &Row| {
             Ok(NetworkInfo {
                 id: text(row, "id")?,
                 created: number(row, "created")?,
@@ -60,16 +61,16 @@ impl Sqlite {
     }
 
     pub(super) async fn add_network(&self, new: NewNetwork) -> Result<Creation, Error> {
-        let mut tx = self.write().await?;
         let id = new.id.as_str();
+        let mut tx = self.write(id).await?;
         let exists: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM networks WHERE id = ?)")
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM networks WHERE id = $1)")
                 .bind(id)
                 .fetch_one(&mut *tx)
                 .await?;
         if exists {
             let member: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM members WHERE network = ? AND subject = ?)",
+                "SELECT EXISTS (SELECT 1 FROM members WHERE network = $1 AND subject = $2)",
             )
             .bind(id)
             .bind(new.owner.as_str())
@@ -82,19 +83,20 @@ impl Sqlite {
             };
         }
         let now = signed(new.now)?;
-        sqlx::query("INSERT INTO networks (id, created, revision, mark) VALUES (?, ?, 0, ?)")
+        sqlx::query("INSERT INTO networks (id, created, revision, mark) VALUES ($1, $2, 0, $3)")
             .bind(id)
             .bind(now)
             .bind(new.mark.0.as_slice())
             .execute(&mut *tx)
             .await?;
-        sqlx::query("INSERT INTO issuers (network, seed, created) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO issuers (network, seed, created) VALUES ($1, $2, $3)")
             .bind(id)
             .bind(new.issuer.to_bytes().as_slice())
             .bind(now)
             .execute(&mut *tx)
             .await?;
         add_member(&mut tx, &new.id, &new.owner, "owner", now).await?;
+        engine::note(&mut tx, &Note::Network(new.id.clone())).await?;
         tx.commit().await?;
         let root = SignKey::from(&new.issuer.verifying_key());
         Ok(Creation::Created(NetworkState {
@@ -117,7 +119,7 @@ impl Sqlite {
         subject: Subject,
     ) -> Result<Option<Role>, Error> {
         let role: Option<String> =
-            sqlx::query_scalar("SELECT role FROM members WHERE network = ? AND subject = ?")
+            sqlx::query_scalar("SELECT role FROM members WHERE network = $1 AND subject = $2")
                 .bind(network.as_str())
                 .bind(subject.as_str())
                 .fetch_optional(&self.pool)
@@ -130,14 +132,14 @@ impl Sqlite {
         let rows = sqlx::query(
             "SELECT subject, role, created,
                (SELECT count(*) FROM nodes
-                WHERE network = ?1 AND owner = members.subject AND revoked IS NULL) AS nodes
-             FROM members WHERE network = ?1
+                WHERE network = $1 AND owner = members.subject AND revoked IS NULL) AS nodes
+             FROM members WHERE network = $1
              ORDER BY CASE role WHEN 'owner' THEN 0 WHEN 'member' THEN 1 ELSE 2 END, subject",
         )
         .bind(network.as_str())
         .fetch_all(&self.pool)
         .await?;
-        let info = |row: &SqliteRow| {
+        let info = |row: &Row| {
             let role: String = row.try_get("role")?;
             Ok(MemberInfo {
                 subject: Subject(row.try_get("subject")?),
@@ -155,17 +157,17 @@ impl Sqlite {
         subject: Subject,
         role: Option<Role>,
     ) -> Result<bool, Error> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write(network.as_str()).await?;
         let others: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM members WHERE network = ? AND role = 'owner' AND subject <> ?",
+            "SELECT count(*) FROM members WHERE network = $1 AND role = 'owner' AND subject <> $2",
         )
         .bind(network.as_str())
         .bind(subject.as_str())
         .fetch_one(&mut *tx)
         .await?;
         let query = match role {
-            Some(_) => "UPDATE members SET role = ?3 WHERE network = ?1 AND subject = ?2",
-            None => "DELETE FROM members WHERE network = ?1 AND subject = ?2 AND ?3 IS NULL",
+            Some(_) => "UPDATE members SET role = $3 WHERE network = $1 AND subject = $2",
+            None => "DELETE FROM members WHERE network = $1 AND subject = $2 AND $3 IS NULL",
         };
         let done = sqlx::query(query)
             .bind(network.as_str())
@@ -193,7 +195,7 @@ pub(super) async fn add_member(
     now: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO members (network, subject, role, created) VALUES (?, ?, ?, ?)
+        "INSERT INTO members (network, subject, role, created) VALUES ($1, $2, $3, $4)
          ON CONFLICT (network, subject) DO NOTHING",
     )
     .bind(network.as_str())
@@ -212,43 +214,57 @@ pub(super) async fn next_revision(
     now: u64,
 ) -> Result<Revision, Error> {
     let number: i64 = sqlx::query_scalar(
-        "UPDATE networks SET revision = revision + 1, mark = ? WHERE id = ? RETURNING revision",
+        "UPDATE networks SET revision = revision + 1, mark = $1 WHERE id = $2 RETURNING revision",
     )
     .bind(mark.0.as_slice())
     .bind(network.as_str())
     .fetch_one(&mut **tx)
     .await?;
-    sqlx::query("INSERT INTO changes (network, revision, mark, at) VALUES (?, ?, ?, ?)")
+    sqlx::query("INSERT INTO changes (network, revision, mark, at) VALUES ($1, $2, $3, $4)")
         .bind(network.as_str())
         .bind(number)
         .bind(mark.0.as_slice())
         .bind(signed(now)?)
         .execute(&mut **tx)
         .await?;
+    engine::note(tx, &Note::Network(network.clone())).await?;
     let number = unsigned(number)?;
     Ok(Revision { number, mark })
 }
 
-async fn network_state(tx: &mut Tx, row: &SqliteRow) -> Result<NetworkState, Error> {
+/// The revisions after a number, oldest first.
+pub(super) async fn history(
+    tx: &mut Tx,
+    network: &NetworkId,
+    after: i64,
+) -> Result<Vec<Revision>, Error> {
+    let rows = sqlx::query(
+        "SELECT revision, mark FROM changes WHERE network = $1 AND revision > $2
+         ORDER BY revision",
+    )
+    .bind(network.as_str())
+    .bind(after)
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(revision).collect()
+}
+
+pub(super) async fn network_state(tx: &mut Tx, row: &Row) -> Result<NetworkState, Error> {
     let id: NetworkId = text(row, "id")?;
-    let query = format!("SELECT {NODE_COLUMNS} FROM nodes WHERE network = ? ORDER BY key");
+    let query = format!("SELECT {NODE_COLUMNS} FROM nodes WHERE network = $1 ORDER BY key");
     let nodes = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(id.as_str())
         .fetch_all(&mut **tx)
         .await?;
-    let history =
-        sqlx::query("SELECT revision, mark FROM changes WHERE network = ? ORDER BY revision")
-            .bind(id.as_str())
-            .fetch_all(&mut **tx)
-            .await?;
-    let papers = super::papers::load(tx, &id).await?;
+    let history = history(tx, &id, -1).await?;
+    let papers = super::papers::load(tx, &id, 0).await?;
     let issuer = SigningKey::from_bytes(&fixed(row.try_get("seed")?)?);
     Ok(NetworkState {
         issuers: super::issuers::load(tx, &id, &issuer).await?,
         id,
         issuer,
         revision: revision(row)?,
-        history: history.iter().map(revision).collect::<Result<_, _>>()?,
+        history,
         nodes: nodes.iter().map(node).collect::<Result<_, _>>()?,
         papers,
     })

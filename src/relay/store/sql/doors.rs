@@ -1,17 +1,22 @@
-//! SSH keys and passwords in SQLite.
+//! SSH keys and passwords.
 
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::row::{number, signed, text};
-use super::{Error, Sqlite};
+use super::{Database, Error, Row};
 use crate::relay::store::doors::{MAX_SSH_KEYS, MAX_SSH_PASSWORDS, SshKey, SshPassword};
 use crate::relay::store::{Refusal, Subject};
 
-impl Sqlite {
+/// Where those stand in line who add keys.
+const KEYS: &str = "ssh/keys";
+
+/// And those who add passwords.
+const PASSWORDS: &str = "ssh/passwords";
+
+impl Database {
     pub(super) async fn put_ssh_key(&self, key: SshKey) -> Result<bool, Error> {
-        let mut tx = self.write().await?;
-        let owner = sqlx::query("SELECT subject FROM ssh_keys WHERE fingerprint = ?")
+        let mut tx = self.write(KEYS).await?;
+        let owner = sqlx::query("SELECT subject FROM ssh_keys WHERE fingerprint = $1")
             .bind(&key.fingerprint)
             .fetch_optional(&mut *tx)
             .await?;
@@ -22,7 +27,7 @@ impl Sqlite {
             }
             return Err(Refusal::KeyTaken.into());
         }
-        let row = sqlx::query("SELECT count(*) AS many FROM ssh_keys WHERE subject = ?")
+        let row = sqlx::query("SELECT count(*) AS many FROM ssh_keys WHERE subject = $1")
             .bind(key.subject.as_str())
             .fetch_one(&mut *tx)
             .await?;
@@ -30,7 +35,7 @@ impl Sqlite {
             return Err(Refusal::TooManyKeys.into());
         }
         sqlx::query(
-            "INSERT INTO ssh_keys (fingerprint, subject, key, created) VALUES (?, ?, ?, ?)",
+            "INSERT INTO ssh_keys (fingerprint, subject, key, created) VALUES ($1, $2, $3, $4)",
         )
         .bind(&key.fingerprint)
         .bind(key.subject.as_str())
@@ -45,7 +50,7 @@ impl Sqlite {
     pub(super) async fn list_ssh_keys(&self, subject: Subject) -> Result<Vec<SshKey>, Error> {
         let rows = sqlx::query(
             "SELECT fingerprint, subject, key, created FROM ssh_keys
-             WHERE subject = ? ORDER BY created, fingerprint",
+             WHERE subject = $1 ORDER BY created, fingerprint",
         )
         .bind(subject.as_str())
         .fetch_all(&self.pool)
@@ -58,7 +63,7 @@ impl Sqlite {
         subject: Subject,
         fingerprint: String,
     ) -> Result<bool, Error> {
-        let done = sqlx::query("DELETE FROM ssh_keys WHERE subject = ? AND fingerprint = ?")
+        let done = sqlx::query("DELETE FROM ssh_keys WHERE subject = $1 AND fingerprint = $2")
             .bind(subject.as_str())
             .bind(fingerprint)
             .execute(&self.pool)
@@ -68,7 +73,7 @@ impl Sqlite {
 
     pub(super) async fn find_ssh_key(&self, fingerprint: String) -> Result<Option<SshKey>, Error> {
         let row = sqlx::query(
-            "SELECT fingerprint, subject, key, created FROM ssh_keys WHERE fingerprint = ?",
+            "SELECT fingerprint, subject, key, created FROM ssh_keys WHERE fingerprint = $1",
         )
         .bind(fingerprint)
         .fetch_optional(&self.pool)
@@ -81,12 +86,12 @@ impl Sqlite {
         password: SshPassword,
         now: u64,
     ) -> Result<(), Error> {
-        let mut tx = self.write().await?;
-        sqlx::query("DELETE FROM ssh_passwords WHERE expires <= ?")
+        let mut tx = self.write(PASSWORDS).await?;
+        sqlx::query("DELETE FROM ssh_passwords WHERE expires <= $1")
             .bind(signed(now)?)
             .execute(&mut *tx)
             .await?;
-        let row = sqlx::query("SELECT count(*) AS many FROM ssh_passwords WHERE subject = ?")
+        let row = sqlx::query("SELECT count(*) AS many FROM ssh_passwords WHERE subject = $1")
             .bind(password.subject.as_str())
             .fetch_one(&mut *tx)
             .await?;
@@ -95,7 +100,7 @@ impl Sqlite {
         }
         sqlx::query(
             "INSERT INTO ssh_passwords (hash, subject, network, node, expires)
-             VALUES (?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(&password.hash[..])
         .bind(password.subject.as_str())
@@ -115,7 +120,7 @@ impl Sqlite {
     ) -> Result<Option<SshPassword>, Error> {
         // One statement: of many that try it at once, one gets the row.
         let row = sqlx::query(
-            "DELETE FROM ssh_passwords WHERE hash = ?
+            "DELETE FROM ssh_passwords WHERE hash = $1
              RETURNING subject, network, node, expires",
         )
         .bind(&hash[..])
@@ -135,7 +140,7 @@ impl Sqlite {
     }
 }
 
-fn key(row: &SqliteRow) -> Result<SshKey, Error> {
+fn key(row: &Row) -> Result<SshKey, Error> {
     Ok(SshKey {
         fingerprint: row.try_get("fingerprint")?,
         subject: Subject::named(row.try_get::<String, _>("subject")?),

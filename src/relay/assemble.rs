@@ -1,0 +1,56 @@
+//! A relay is put together: what it knows, who is asked who they are, and who forwards packets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use derp::io::server::Server as DerpServer;
+use tokio::sync::watch;
+
+use super::app::{self, App, TokenHash};
+use super::backup::of_database;
+use super::clock::unix_now;
+use super::cluster::Cluster;
+use super::config::Checked;
+use super::hub::Hub;
+use super::login::Gate;
+use super::nonces::Nonces;
+use super::store::Store;
+use crate::coord::RelayInfo;
+use crate::error::Result;
+
+/// What the routes of a relay share; `places` are where HTTP, STUN and SSH are served.
+///
+/// # Errors
+///
+/// What the store and the data directory say.
+pub(super) async fn assemble(
+    checked: &Checked,
+    (store, token): (Arc<dyn Store>, TokenHash),
+    (http, stun, ssh): (SocketAddr, Option<SocketAddr>, Option<SocketAddr>),
+    stop: watch::Receiver<bool>,
+) -> Result<Arc<App>> {
+    let hub = Arc::new(Hub::default());
+    for network in store.load().await.map_err(of_database)? {
+        hub.add(network);
+    }
+    let secret = checked.data.derp_secret()?;
+    let options = checked.derp.clone();
+    let derp = DerpServer::with_options(secret, hub.clone(), options);
+    let info = RelayInfo {
+        base_url: checked.base_url.clone(),
+        stun_port: stun.map(|address| address.port()),
+        ssh_port: ssh.map(|address| address.port()),
+        derp_key: derp.public_key(),
+    };
+    Ok(Arc::new(App::new(app::Parts {
+        cluster: Cluster::of(&*store, &checked.peer_url(http.port())),
+        store,
+        hub,
+        derp,
+        info,
+        gate: Gate::new(&checked.mode, &checked.base_url, token.bytes())?,
+        token,
+        nonces: Nonces::open(&checked.data.path(""), unix_now())?,
+        stop,
+    })))
+}

@@ -1,0 +1,365 @@
+//! Several relays over one database serve the same networks together.
+//!
+//! Each has the directory in memory and follows the database: a change is taken in when the
+//! database says that there was one (`NOTIFY`), and at the latest when the relay looks around by
+//! itself every two seconds. Its own changes are taken in on the same way, so that all changes of a
+//! network come in their order. Who asks one relay for what another has just done is answered
+//! rightly: what the directory does not know is looked for in the database before it is denied.
+//!
+//! Nodes are connected to one relay each; at which is written down ([`seats`]). A relay says every
+//! second that it runs; one that was silent for five has no nodes any more. Somebody who comes over
+//! SSH to one relay for a node at another is told of there, see [`super::visits`].
+//!
+//! While the database is away everything that is known stays as it is: nodes stay connected and
+//! their packets are forwarded.
+
+mod follow;
+mod seats;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use derp::NodeKey;
+use mesh::NetworkId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+pub(super) use self::follow::follow;
+use self::seats::{Effect, Seats};
+use super::app::{App, random};
+use super::clock::unix_now;
+use super::directory::{ConnectionId, Standing};
+use super::error::ApiError;
+use super::store::cluster::{Cluster as Together, Fellow, Head, Note, Progress, RelayId};
+use super::store::{Error, NodeRow, Store};
+use super::visits::NoWay;
+use crate::ssh::Door;
+
+/// How long one step with the database may take: a connection may be dead without a word.
+const STEP: Duration = Duration::from_secs(12);
+
+/// See the module.
+pub(crate) struct Cluster {
+    me: Fellow,
+    seats: Mutex<Seats>,
+    /// There is something to write.
+    write: Notify,
+    fellows: Mutex<HashMap<RelayId, String>>,
+    /// The last revisions of shared values.
+    shared: Mutex<BTreeMap<NetworkId, u64>>,
+    /// Whether the last step with the database failed.
+    is_away: Mutex<bool>,
+}
+
+impl Cluster {
+    /// A relay that others reach at `url`; `None` if there cannot be others.
+    pub(crate) fn of(store: &dyn Store, url: &str) -> Option<Self> {
+        store.cluster()?;
+        let id = RelayId(i64::from_be_bytes(random()));
+        let url = url.to_owned();
+        Some(Self {
+            me: Fellow { id, url },
+            seats: Mutex::default(),
+            write: Notify::new(),
+            fellows: Mutex::default(),
+            shared: Mutex::default(),
+            is_away: Mutex::default(),
+        })
+    }
+
+    /// See [`Seats::sit`].
+    pub(crate) fn sit(&self, network: &NetworkId, key: &NodeKey, connection: ConnectionId) {
+        self.seats.lock().sit(network, key, connection);
+        self.write.notify_one();
+    }
+
+    /// See [`Seats::rise`].
+    pub(crate) fn rise(&self, network: &NetworkId, key: &NodeKey, connection: ConnectionId) {
+        self.seats.lock().rise(network, key, connection);
+        self.write.notify_one();
+    }
+
+    /// The other relays that run.
+    #[cfg(test)]
+    pub(crate) fn fellows(&self) -> Vec<String> {
+        let fellows = self.fellows.lock();
+        let others = fellows.iter().filter(|(id, _)| **id != self.me.id);
+        others.map(|(_, url)| url.clone()).collect()
+    }
+
+    /// Says once that the database is away, and once that it is back.
+    fn note<T>(&self, result: Result<T, Error>) -> Option<T> {
+        let mut is_away = self.is_away.lock();
+        match result {
+            Ok(done) => {
+                if std::mem::take(&mut *is_away) {
+                    tracing::info!("the database is back");
+                }
+                Some(done)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut *is_away, true) {
+                    tracing::warn!(%error, "the database cannot be used; nodes stay connected");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Whether somebody knows as much of a network as the store. Papers that are too old are forgotten
+/// here and there at different times.
+fn is_known(known: Option<&Head>, head: Option<&Head>) -> bool {
+    match (known, head) {
+        (Some(known), Some(head)) => known.revision == head.revision && known.serial >= head.serial,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// A step with its limit.
+async fn step<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let done = timeout(STEP, work).await;
+    done.unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
+}
+
+impl App {
+    fn together(&self) -> Option<(&Cluster, &dyn Together)> {
+        Some((self.cluster.as_ref()?, self.store.cluster()?))
+    }
+
+    /// Takes in what this relay has changed in a network: by `known` if it is the only one.
+    ///
+    /// Whoever calls it is in the line of those who change something.
+    pub(super) async fn take_in(
+        &self,
+        network: &NetworkId,
+        known: impl FnOnce(&super::hub::Hub),
+    ) -> Result<(), ApiError> {
+        if self.cluster.is_none() {
+            known(&self.hub);
+            return Ok(());
+        }
+        Ok(self.catch_up_in_line(network).await?)
+    }
+
+    /// Takes in what other relays have changed in a network. Does nothing if there are none.
+    pub(crate) async fn catch_up(&self, network: &NetworkId) -> Result<(), Error> {
+        if self.cluster.is_none() {
+            return Ok(());
+        }
+        step(async {
+            let _line = self.commit.lock().await;
+            self.catch_up_in_line(network).await
+        })
+        .await
+    }
+
+    pub(super) async fn catch_up_in_line(&self, network: &NetworkId) -> Result<(), Error> {
+        let since = self.hub.since(network);
+        let progress = self.store.progress(network.clone(), since.clone());
+        let mut changed = Vec::new();
+        let keys = |rows: &[NodeRow]| rows.iter().map(|row| row.record.key).collect();
+        let gone = match progress.await? {
+            Some(Progress::Part(part)) => {
+                changed = keys(&part.nodes);
+                self.hub.catch_up(network, part, unix_now())
+            }
+            other => {
+                let mut gone = Vec::new();
+                if let Some(since) = since {
+                    let death = self.store.death(network.clone(), since.root).await?;
+                    tracing::info!(%network, "deleted by another relay");
+                    gone = self.hub.remove(network, death);
+                }
+                if let Some(Progress::Other(state)) = other {
+                    changed = keys(&state.nodes);
+                    self.hub.add(state);
+                }
+                gone
+            }
+        };
+        for key in gone {
+            self.cut_packets(&key);
+        }
+        self.recall_seats(network, &changed);
+        Ok(())
+    }
+
+    /// Where nodes are may have been heard before the directory knew them.
+    fn recall_seats(&self, network: &NetworkId, nodes: &[NodeKey]) {
+        let Some(cluster) = &self.cluster else { return };
+        for key in nodes {
+            if cluster.seats.lock().elsewhere(network, key).is_some() {
+                self.hub.is_elsewhere(network, key, true, unix_now());
+            }
+        }
+    }
+
+    /// Makes sure that what other relays have changed in a network until now is known here.
+    pub(crate) async fn freshen(&self, network: &NetworkId) -> Result<(), Error> {
+        if self.cluster.is_none() {
+            return Ok(());
+        }
+        let heads = step(self.store.heads(Some(network.clone()))).await?;
+        let known = self.hub.head(network);
+        if is_known(known.as_ref(), heads.first()) {
+            return Ok(());
+        }
+        self.catch_up(network).await
+    }
+
+    /// What there is to know of a node that claims a key, also if another relay has let it in just
+    /// now.
+    pub(crate) async fn find_standing(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+    ) -> Result<Option<Standing>, Error> {
+        let standing = self.hub.standing(network, key);
+        if standing.is_some() || self.cluster.is_none() {
+            return Ok(standing);
+        }
+        self.catch_up(network).await?;
+        Ok(self.hub.standing(network, key))
+    }
+
+    /// Looks what has changed anywhere, and where all nodes are. Until now nothing was heard, and the
+    /// database may have been away.
+    async fn look_at_all(&self) -> Result<(), Error> {
+        let Some((cluster, together)) = self.together() else {
+            return Ok(());
+        };
+        let seats = together.seats(0).await?;
+        let effects = cluster.seats.lock().handle_all(cluster.me.id, seats);
+        cluster.write.notify_one();
+        self.follow_seats(effects);
+        self.look_around().await
+    }
+
+    /// Looks what has changed anywhere.
+    async fn look_around(&self) -> Result<(), Error> {
+        let Some((cluster, _)) = self.together() else {
+            return Ok(());
+        };
+        let known: HashMap<_, _> = self
+            .hub
+            .heads()
+            .into_iter()
+            .map(|head| (head.network.clone(), head))
+            .collect();
+        let heads = self.store.heads(None).await?;
+        let mut shared = BTreeMap::new();
+        for head in &heads {
+            if !is_known(known.get(&head.network), Some(head)) {
+                self.catch_up(&head.network).await?;
+            }
+            shared.insert(head.network.clone(), head.shared);
+        }
+        for network in known.keys().filter(|id| !shared.contains_key(*id)) {
+            self.catch_up(network).await?;
+        }
+        let before = std::mem::replace(&mut *cluster.shared.lock(), shared.clone());
+        for (network, revision) in &shared {
+            if before.get(network) != Some(revision) {
+                self.shared.ring(network);
+            }
+        }
+        self.look_at_seats().await
+    }
+
+    async fn look_at_seats(&self) -> Result<(), Error> {
+        let Some((cluster, together)) = self.together() else {
+            return Ok(());
+        };
+        let place = cluster.seats.lock().place();
+        let seats = together.seats(place).await?;
+        let effects = cluster.seats.lock().handle(cluster.me.id, seats);
+        cluster.write.notify_one();
+        self.follow_seats(effects);
+        Ok(())
+    }
+
+    fn follow_seats(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Elsewhere(network, key, is_there) => {
+                    self.hub.is_elsewhere(&network, &key, is_there, unix_now());
+                }
+                Effect::Replaced(connection) => self.hub.replace(connection),
+            }
+        }
+    }
+
+    /// Asks the relay at which a node is to tell it of a visit.
+    pub(super) async fn visit_elsewhere(
+        &self,
+        network: &NetworkId,
+        key: &NodeKey,
+        ticket: &str,
+        (door, subject): (Door, &str),
+    ) -> Result<(), NoWay> {
+        let (cluster, together) = self.together().ok_or(NoWay::Away)?;
+        let to = cluster.seats.lock().elsewhere(network, key);
+        let visit = Note::Visit {
+            to: to.ok_or(NoWay::Away)?,
+            from: cluster.me.id,
+            network: network.clone(),
+            key: *key,
+            ticket: ticket.to_owned(),
+            door,
+            subject: subject.to_owned(),
+        };
+        let told = step(together.tell(visit)).await;
+        told.map_err(|error| {
+            tracing::warn!(%error, "another relay could not be told of a visit");
+            NoWay::Away
+        })
+    }
+
+    async fn handle(&self, note: Note) -> Result<(), Error> {
+        let Some((cluster, together)) = self.together() else {
+            return Ok(());
+        };
+        match note {
+            Note::Network(network) => self.catch_up(&network).await?,
+            Note::Shared(network) => self.shared.ring(&network),
+            Note::Seats => self.look_at_seats().await?,
+            Note::Visit {
+                to,
+                from,
+                network,
+                key,
+                ticket,
+                door,
+                subject,
+            } if to == cluster.me.id => {
+                let url = cluster.fellows.lock().get(&from).cloned();
+                let visits = &self.visits;
+                // The node may come before it is noted that it was told.
+                let told = url.ok_or(NoWay::Away).and_then(|url| {
+                    visits.pass_on(ticket.clone(), url)?;
+                    visits.tell(&network, &key, &ticket, door, &subject)
+                });
+                if let Err(why) = told {
+                    visits.take_passed_on(&ticket);
+                    let to = from;
+                    together.tell(Note::NoVisit { to, ticket, why }).await?;
+                }
+            }
+            Note::NoVisit { to, ticket, why } if to == cluster.me.id => {
+                self.visits.give_up(&ticket, why);
+            }
+            Note::Visit { .. } | Note::NoVisit { .. } | Note::Here => {}
+        }
+        Ok(())
+    }
+
+    /// This relay stops.
+    pub(crate) async fn leave_cluster(&self) {
+        if let Some((cluster, together)) = self.together() {
+            cluster.note(step(together.leave(cluster.me.id)).await);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Several relays over one PostgreSQL database.
+//!
+//! What a relay tells the others goes by `NOTIFY` with the transaction that it is about. Seats are
+//! written one transaction after another, so that their places become visible in order; and all
+//! times are the database's, whose clock is one.
+
+use std::time::Duration;
+
+use derp::NodeKey;
+use futures_util::FutureExt as _;
+use sqlx::Row as _;
+use sqlx::postgres::{PgListener, PgRow};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::sql::row::{fixed, number, text};
+use super::{CHANNEL, Postgres, note};
+use crate::coord::Nonce;
+use crate::relay::store::cluster::{
+    Beat, Cluster, DEAD_AFTER, Fellow, Heard, Note, RelayId, Seat, Seating,
+};
+use crate::relay::store::{Answer, Error};
+
+/// Where those stand in line who write seats.
+const SEATS: &str = "seats";
+
+/// Relays say that they are there more often than this; who hears nothing for so long has a
+/// connection that is none.
+const SILENCE: Duration = Duration::from_secs(30);
+
+impl Postgres {
+    async fn note_beat(&self, relay: Fellow) -> Result<Beat, Error> {
+        let known =
+            sqlx::query("UPDATE relays SET beat = clock_timestamp(), url = $2 WHERE id = $1")
+                .bind(relay.id.0)
+                .bind(&relay.url)
+                .execute(&self.pool)
+                .await?;
+        let was_known = known.rows_affected() > 0;
+        if !was_known {
+            sqlx::query("INSERT INTO relays (id, url, beat) VALUES ($1, $2, clock_timestamp())")
+                .bind(relay.id.0)
+                .bind(&relay.url)
+                .execute(&self.pool)
+                .await?;
+        }
+        let rows = sqlx::query(
+            "SELECT id, url, beat > clock_timestamp() - make_interval(secs => $1) AS runs
+             FROM relays ORDER BY id",
+        )
+        .bind(DEAD_AFTER.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await?;
+        let (mut fellows, mut somebody_is_dead) = (Vec::new(), false);
+        for row in rows {
+            if row.try_get("runs")? {
+                fellows.push(Fellow {
+                    id: RelayId(row.try_get("id")?),
+                    url: row.try_get("url")?,
+                });
+            } else {
+                somebody_is_dead = true;
+            }
+        }
+        Ok(Beat {
+            was_known,
+            somebody_is_dead,
+            fellows,
+        })
+    }
+
+    /// Takes off the books one relay, or else all that are silent, with their seats.
+    async fn take_off(&self, relay: Option<RelayId>) -> Result<(), Error> {
+        let mut tx = self.write(SEATS).await?;
+        sqlx::query(
+            "DELETE FROM relays WHERE id = $1
+               OR ($1 IS NULL AND beat <= clock_timestamp() - make_interval(secs => $2))",
+        )
+        .bind(relay.map(|relay| relay.0))
+        .bind(DEAD_AFTER.as_secs_f64())
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE seats SET relay = NULL, place = here.place
+             FROM (SELECT nextval('places') AS place) AS here
+             WHERE relay IS NOT NULL AND relay NOT IN (SELECT id FROM relays)",
+        )
+        .execute(&mut *tx)
+        .await?;
+        note(&mut tx, &Note::Seats).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn write_seats(
+        &self,
+        relay: RelayId,
+        seatings: Vec<Seating>,
+    ) -> Result<Option<u64>, Error> {
+        let mut tx = self.write(SEATS).await?;
+        let place: Option<i64> =
+            sqlx::query_scalar("SELECT nextval('places') FROM relays WHERE id = $1")
+                .bind(relay.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let Some(place) = place else { return Ok(None) };
+        for (is_here, query) in [
+            (
+                true,
+                "INSERT INTO seats (network, key, relay, place)
+                 SELECT came.network, came.key, $3, $4 FROM unnest($1, $2) AS came (network, key)
+                 ON CONFLICT (network, key) DO UPDATE
+                 SET relay = excluded.relay, place = excluded.place",
+            ),
+            (
+                false,
+                "UPDATE seats SET relay = NULL, place = $4
+                 FROM unnest($1, $2) AS gone (network, key)
+                 WHERE seats.network = gone.network AND seats.key = gone.key
+                   AND seats.relay = $3",
+            ),
+        ] {
+            let these = seatings.iter().filter(|seating| seating.is_here == is_here);
+            let (networks, keys): (Vec<String>, Vec<Vec<u8>>) = these
+                .map(|seating| (seating.network.to_string(), seating.key.as_bytes().to_vec()))
+                .unzip();
+            if networks.is_empty() {
+                continue;
+            }
+            sqlx::query(query)
+                .bind(networks)
+                .bind(keys)
+                .bind(relay.0)
+                .bind(place)
+                .execute(&mut *tx)
+                .await?;
+        }
+        note(&mut tx, &Note::Seats).await?;
+        tx.commit().await?;
+        super::sql::row::unsigned(place).map(Some)
+    }
+
+    async fn read_seats(&self, after: u64) -> Result<Vec<Seat>, Error> {
+        let rows = sqlx::query(
+            "SELECT network, key, relay, place FROM seats WHERE place > $1 ORDER BY place",
+        )
+        .bind(super::sql::row::signed(after)?)
+        .fetch_all(&self.pool)
+        .await?;
+        let seat = |row: &PgRow| {
+            let relay: Option<i64> = row.try_get("relay")?;
+            Ok(Seat {
+                network: text(row, "network")?,
+                key: NodeKey::from_bytes(fixed(row.try_get("key")?)?),
+                relay: relay.map(RelayId),
+                place: number(row, "place")?,
+            })
+        };
+        rows.iter().map(seat).collect()
+    }
+
+    async fn tell_all(&self, told: Note) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        note(&mut tx, &told).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn hear_all(&self, to: mpsc::Sender<Heard>) -> Result<(), Error> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        if to.send(Heard::Listening).await.is_err() {
+            return Ok(());
+        }
+        loop {
+            let Ok(heard) = timeout(SILENCE, listener.try_recv()).await else {
+                return Ok(());
+            };
+            let Some(heard) = heard? else { return Ok(()) };
+            // A later version may tell more.
+            let Ok(note) = serde_json::from_str(heard.payload()) else {
+                continue;
+            };
+            if to.send(Heard::Note(note)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn use_nonce(&self, nonce: Nonce) -> Result<bool, Error> {
+        let taken = sqlx::query("INSERT INTO nonces (nonce) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(nonce.0.as_slice())
+            .execute(&self.pool)
+            .await?;
+        Ok(taken.rows_affected() > 0)
+    }
+
+    async fn drop_nonces(&self, age: Duration) -> Result<(), Error> {
+        sqlx::query(
+            "DELETE FROM nonces WHERE taken < clock_timestamp() - make_interval(secs => $1)",
+        )
+        .bind(age.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
+        sqlx::query(
+            "DELETE FROM seats WHERE relay IS NULL
+               AND NOT EXISTS (SELECT 1 FROM networks WHERE id = seats.network)",
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn keep_first(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>, Error> {
+        sqlx::query("INSERT INTO kept (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(name)
+            .bind(value)
+            .execute(&self.pool)
+            .await?;
+        Ok(sqlx::query_scalar("SELECT value FROM kept WHERE name = $1")
+            .bind(name)
+            .fetch_one(&self.pool)
+            .await?)
+    }
+}
+
+impl Cluster for Postgres {
+    fn beat(&self, relay: Fellow) -> Answer<'_, Beat> {
+        self.note_beat(relay).boxed()
+    }
+
+    fn bury(&self) -> Answer<'_, ()> {
+        self.take_off(None).boxed()
+    }
+
+    fn leave(&self, relay: RelayId) -> Answer<'_, ()> {
+        self.take_off(Some(relay)).boxed()
+    }
+
+    fn seat(&self, relay: RelayId, seatings: Vec<Seating>) -> Answer<'_, Option<u64>> {
+        self.write_seats(relay, seatings).boxed()
+    }
+
+    fn seats(&self, after: u64) -> Answer<'_, Vec<Seat>> {
+        self.read_seats(after).boxed()
+    }
+
+    fn tell(&self, note: Note) -> Answer<'_, ()> {
+        self.tell_all(note).boxed()
+    }
+
+    fn hear(&self, to: mpsc::Sender<Heard>) -> Answer<'_, ()> {
+        self.hear_all(to).boxed()
+    }
+
+    fn take_nonce(&self, nonce: Nonce) -> Answer<'_, bool> {
+        self.use_nonce(nonce).boxed()
+    }
+
+    fn tidy(&self, age: Duration) -> Answer<'_, ()> {
+        self.drop_nonces(age).boxed()
+    }
+
+    fn keep(&self, name: &'static str, value: Vec<u8>) -> Answer<'_, Vec<u8>> {
+        self.keep_first(name, value).boxed()
+    }
+}
