@@ -47,6 +47,10 @@ pub enum Error {
     #[error("that is this relay itself")]
     Itself,
 
+    /// The server at the other end has another key than the one that is meant.
+    #[error("another relay answers there")]
+    Another,
+
     /// The address of the relay cannot be used.
     #[error("bad relay address: {0}")]
     BadUrl(String),
@@ -79,6 +83,7 @@ impl Error {
             Self::Upgrade(_) => "relay_upgrade",
             Self::Proxy(_) => "relay_proxy",
             Self::Itself => "relay_itself",
+            Self::Another => "relay_another",
             Self::BadUrl(_) => "relay_url",
             Self::Timeout { .. } => "relay_timeout",
             Self::Closed(_) => "relay_closed",

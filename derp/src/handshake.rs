@@ -178,6 +178,7 @@ pub struct Client {
     secret: NodeSecret,
     nonce: Nonce,
     server: Option<NodeKey>,
+    expected: Option<NodeKey>,
     mesh_key: Option<MeshKey>,
 }
 
@@ -202,8 +203,15 @@ impl Client {
             secret,
             nonce,
             server: None,
+            expected: None,
             mesh_key: None,
         }
+    }
+
+    /// The same, which tells nothing to any server but the one with this key.
+    pub fn with_server(mut self, key: NodeKey) -> Self {
+        self.expected = Some(key);
+        self
     }
 
     /// The same, as another server of the region.
@@ -217,11 +225,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the server says why it does not want us, or
-    /// what is wrong with a frame.
+    /// [`Error::Refused`] when the server says why it does not want us,
+    /// [`Error::Another`] when it is not the one that was expected, or what is
+    /// wrong with a frame.
     pub fn handle_frame(&mut self, frame: &Frame<'_>) -> Result<Step, Error> {
         match (self.server, frame) {
             (None, Frame::ServerKey(greeting)) => {
+                if self.expected.is_some_and(|key| key != greeting.key) {
+                    return Err(Error::Another);
+                }
                 self.server = Some(greeting.key);
                 self.introduce(&greeting.key).map(Step::Send)
             }
@@ -400,6 +412,28 @@ mod tests {
         }
         let client = introduced(&server, "{}");
         assert!(!client.can_ack_pings && !client.is_prober && !client.is_mesh);
+    }
+
+    #[test]
+    fn the_mesh_key_is_told_to_the_expected_server_only() {
+        let (expected, other) = (
+            NodeSecret::from_bytes([1; 32]),
+            NodeSecret::from_bytes([2; 32]),
+        );
+        for (server, is_told) in [(&expected, true), (&other, false)] {
+            let key = MeshKey::from_hex(&"a".repeat(64)).unwrap();
+            let secret = NodeSecret::from_bytes([3; 32]);
+            let client = Client::new(secret, [0; NONCE_LEN]).with_mesh_key(key);
+            let mut client = client.with_server(expected.public());
+            let greeting = Frame::ServerKey(ServerKey {
+                key: server.public(),
+            });
+            match client.handle_frame(&greeting) {
+                Ok(Step::Send(_)) => assert!(is_told),
+                Err(Error::Another) => assert!(!is_told),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

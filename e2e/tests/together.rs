@@ -1,12 +1,13 @@
 //! Relays over a PostgreSQL database: what whoever keeps them finds, and two that serve one
 //! network together.
 
-use std::io::copy;
+use std::io::{Read as _, Write as _, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use e2e::case::{Setting, or_skip};
 use e2e::home::Home;
@@ -239,6 +240,91 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.tear_down();
     }
+}
+
+/// A number that a relay has for whoever watches it.
+fn metric(relay: &Relay, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(relay.address()).expect("the relay listens");
+    let request = b"GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).expect("it takes requests");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    let start = format!("codewire_relay_{name} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    let number = line.and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("{name} in {text}"))
+}
+
+/// A message and a request from each of two nodes to the other's session.
+fn talk(stage: &Stage, round: &str) {
+    let [one, two] = &stage.homes;
+    for (here, there, peer) in [(one, two, "dev-2"), (two, one, "dev-1")] {
+        let to = format!("{peer}:coder");
+        let body = format!("to {peer}, {round}");
+        steps::wait_until_heard(here.cw(), &to, &body);
+        let inbox = steps::inbox(there.cw(), "coder");
+        assert!(
+            inbox.iter().any(|message| message["body"] == body),
+            "{inbox:?}"
+        );
+        let asked = here.cw().start(&["request", "-f", "coder", &to, "ready?"]);
+        let request = steps::wait_for_request(there.cw(), "coder");
+        let answer = ["reply", "-f", "coder", &request, round];
+        let _ = there.cw().run(&answer).ok();
+        let answer = asked.wait(PATIENCE).ok();
+        assert!(answer.stdout.trim().ends_with(round), "{answer}");
+    }
+}
+
+#[test]
+fn s34_a_node_at_one_relay_talks_with_a_node_at_the_other() {
+    let Some(stage) = Stage::set() else { return };
+    case(&stage, |stage| {
+        stage.enrol();
+        let [one, two] = &stage.homes;
+        for home in &stage.homes {
+            let _ = steps::launch(home.cw(), "coder", &steps::SLEEPER);
+        }
+        talk(stage, "first");
+        // By the relays alone: each has handed on what its node sent.
+        assert!(steps::path(one.cw(), "dev-2").starts_with("relay"));
+        for relay in &stage.relays {
+            assert!(metric(relay, "derp_forwarded_total") > 0);
+            assert_eq!(metric(relay, "derp_links"), 1);
+        }
+
+        // The one is killed: its node goes to the other, which forwards for both then.
+        let [a, b] = &stage.relays;
+        a.kill();
+        let killed = Instant::now();
+        wait_until("both nodes are at one relay", PATIENCE, || {
+            let nodes = metric(b, "nodes_connected");
+            (nodes == 2).then_some(()).ok_or_else(|| nodes.to_string())
+        });
+        println!(
+            "the node came to the other relay after {:?}",
+            killed.elapsed()
+        );
+        talk(stage, "second");
+        println!("and had talked with everybody after {:?}", killed.elapsed());
+
+        // Who is revoked there cannot be reached any more, also not with the relay that is back.
+        a.start();
+        let revoke = ["network", "revoke", "dev-1", "--network", "demo"];
+        let _ = stage.admin(a).run(&revoke).ok();
+        wait_until("dev-1 cannot be reached", PATIENCE, || {
+            let told = two
+                .cw()
+                .run(&["msg", "--no-queue", "dev-1:coder", "still there?"]);
+            (told.status != Some(0))
+                .then_some(())
+                .ok_or_else(|| told.to_string())
+        });
+        let _ = stage
+            .admin(b)
+            .run(&["network", "revoke", "dev-1", "--network", "demo"])
+            .fails("node_unknown");
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::backup::of_database;
 use super::clock::unix_now;
 use super::cluster::Cluster;
 use super::config::Checked;
+use super::database;
 use super::hub::Hub;
 use super::login::Gate;
 use super::nonces::Nonces;
@@ -34,7 +35,10 @@ pub(super) async fn assemble(
         hub.add(network);
     }
     let secret = checked.data.derp_secret()?;
-    let options = checked.derp.clone();
+    let mut options = checked.derp.clone();
+    if options.mesh_key.is_none() {
+        options.mesh_key = database::mesh_key(&*store).await?;
+    }
     let derp = DerpServer::with_options(secret, hub.clone(), options);
     let info = RelayInfo {
         base_url: checked.base_url.clone(),
@@ -43,7 +47,7 @@ pub(super) async fn assemble(
         derp_key: derp.public_key(),
     };
     Ok(Arc::new(App::new(app::Parts {
-        cluster: Cluster::of(&*store, &checked.peer_url(http.port())),
+        cluster: Cluster::of(&*store, &checked.peer_url(http.port()), derp.public_key()),
         store,
         hub,
         derp,

@@ -267,7 +267,8 @@ impl Config {
                 tls = Some(crate::uplink::tls::client_config()?);
             }
             let tls = tls.clone();
-            neighbours.push(Neighbour { url, tls });
+            let key = None;
+            neighbours.push(Neighbour { url, tls, key });
         }
         Ok(neighbours)
     }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use derp::handshake::MeshKey;
 use russh::keys::PrivateKey;
 
-use super::app::TokenHash;
+use super::app::{TokenHash, random};
 use super::backup::{DATABASE, of_database};
 use super::config::{Checked, DataDir};
 use super::store::{Address, Postgres, Sqlite, Store};
@@ -69,4 +70,20 @@ pub(crate) async fn host_key(data: &DataDir, store: &dyn Store) -> Result<Privat
     };
     let first = cluster.keep("ssh-host-key", std::fs::read(&path)?).await;
     PrivateKey::from_openssh(first.map_err(of_database)?).map_err(Error::internal)
+}
+
+/// What relays of one database prove to each other that they are, so that they forward packets for
+/// each other's nodes. `None` if there is nothing that others could use too.
+///
+/// # Errors
+///
+/// What the database says.
+pub(crate) async fn mesh_key(store: &dyn Store) -> Result<Option<MeshKey>> {
+    let Some(cluster) = store.cluster() else {
+        return Ok(None);
+    };
+    let first = cluster.keep("derp-mesh-key", random::<32>().to_vec()).await;
+    let first = MeshKey::from_hex(&hex::encode(first.map_err(of_database)?));
+    let first = first.ok_or_else(|| Error::internal("the database has no mesh key"))?;
+    Ok(Some(first))
 }

@@ -34,6 +34,10 @@ pub struct Neighbour {
     pub url: String,
     /// How to check its certificate; needed for `https`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Its public key, if that is known: then no other server is told the mesh
+    /// key, and where several answer at the URL the link is tried until it is
+    /// the right one.
+    pub key: Option<NodeKey>,
 }
 
 impl Server {
@@ -79,6 +83,9 @@ impl Server {
         let early = step("the HTTP upgrade", asked).await?;
         let mut input = Input::new(Receives::Client, early);
         let mut us = handshake::Client::new(self.shared.secret.clone(), nonce()?);
+        if let Some(key) = to.key {
+            us = us.with_server(key);
+        }
         if let Some(key) = &self.shared.mesh_key {
             us = us.with_mesh_key(key.clone());
         }

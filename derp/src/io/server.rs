@@ -213,6 +213,11 @@ impl Server {
         self.router().is_away(key)
     }
 
+    /// Whether there is a link to the server of the region with this key.
+    pub fn is_linked(&self, server: &NodeKey) -> bool {
+        self.router().is_linked(server)
+    }
+
     /// Whether a client with this key is connected.
     pub fn is_connected(&self, key: &NodeKey) -> bool {
         self.router().contains(key)

@@ -76,6 +76,12 @@ impl<H: Clone> Router<H> {
         self.conns.values().filter(|conn| conn.is_link()).count()
     }
 
+    /// Whether we are connected to the server of the region with this key.
+    pub fn is_linked(&self, server: &NodeKey) -> bool {
+        let mut conns = self.conns.values();
+        conns.any(|conn| conn.is_link() && conn.client.key == *server)
+    }
+
     /// How many clients other servers of the region have.
     pub fn away(&self) -> usize {
         self.away.len()

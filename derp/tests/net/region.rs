@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use crate::common::{Relay, packet, secret, send, until, within};
-use derp::Error;
 use derp::handshake::MeshKey;
 use derp::io::client::Event;
 use derp::io::region::Neighbour;
 use derp::io::server::{Options, Server};
+use derp::{Error, NodeKey};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 fn options(digit: &str) -> Options {
@@ -23,8 +25,17 @@ fn any() -> SocketAddr {
 
 fn link(tasks: &mut JoinSet<()>, from: &Server, to: SocketAddr) {
     let from = from.clone();
-    let url = format!("http://{to}");
-    tasks.spawn(async move { from.keep_link(Neighbour { url, tls: None }).await });
+    let to = neighbour(to, None);
+    tasks.spawn(async move { from.keep_link(to).await });
+}
+
+fn neighbour(at: SocketAddr, key: Option<NodeKey>) -> Neighbour {
+    let url = format!("http://{at}");
+    Neighbour {
+        url,
+        tls: None,
+        key,
+    }
 }
 
 /// Both, and the links between them.
@@ -114,10 +125,44 @@ async fn a_relay_without_the_key_is_turned_away() {
 async fn a_relay_does_not_link_to_itself() {
     within(async {
         let one = Relay::start_as(0xf1, any(), options("a")).await;
-        let url = format!("http://{}", one.address);
         // It ends by itself, which a kept link does not.
-        one.server.keep_link(Neighbour { url, tls: None }).await;
+        one.server.keep_link(neighbour(one.address, None)).await;
         assert_eq!(one.server.census().links, 0);
+    })
+    .await;
+}
+
+/// An address at which each of two relays answers in turn, as behind a load balancer.
+async fn either(relays: [SocketAddr; 2], tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        for relay in relays.into_iter().cycle() {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(relay).await.unwrap();
+            tokio::spawn(async move {
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_relay_of_another_key_is_told_nothing_and_the_right_one_is_found() {
+    within(async {
+        let mut wrong = Relay::start_as(0xf2, any(), options("a")).await;
+        let right = Relay::start_as(0xf3, any(), options("a")).await;
+        let one = Relay::start_as(0xf1, any(), options("a")).await;
+        let mut tasks = JoinSet::new();
+        let address = either([wrong.address, right.address], &mut tasks).await;
+        let key = secret(0xf3).public();
+        let (from, to) = (one.server.clone(), neighbour(address, Some(key)));
+        tasks.spawn(async move { from.keep_link(to).await });
+        let ended = wrong.ended.recv().await.unwrap();
+        assert!(ended.is_err(), "{ended:?}");
+        assert_eq!(wrong.server.counters().connected, 0);
+        until(|| one.server.is_linked(&key)).await;
     })
     .await;
 }

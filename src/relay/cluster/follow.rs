@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::links::Links;
 use super::{Cluster, step};
 use crate::coord::request::REQUEST_WINDOW;
 use crate::relay::app::App;
@@ -51,6 +52,7 @@ async fn beat(app: &App) {
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // While the database was away nobody could say anything.
     let mut steady_since = None;
+    let mut links = Links::default();
     for number in 0_u64.. {
         due.tick().await;
         let Some(Beat {
@@ -66,8 +68,8 @@ async fn beat(app: &App) {
             cluster.seats.lock().handle_forgotten();
             cluster.write.notify_one();
         }
-        let fellows = fellows.into_iter().map(|fellow| (fellow.id, fellow.url));
-        *cluster.fellows.lock() = fellows.collect();
+        links.follow(&app.derp, &fellows);
+        *cluster.fellows.lock() = fellows;
         let steady = steady_since.get_or_insert_with(Instant::now).elapsed();
         if somebody_is_dead && steady > DEAD_AFTER {
             cluster.note(step(together.bury()).await);

@@ -10,10 +10,13 @@
 //! second that it runs; one that was silent for five has no nodes any more. Somebody who comes over
 //! SSH to one relay for a node at another is told of there, see [`super::visits`].
 //!
+//! Packets for nodes at another relay go over a link to it ([`links`]).
+//!
 //! While the database is away everything that is known stays as it is: nodes stay connected and
 //! their packets are forwarded.
 
 mod follow;
+mod links;
 mod seats;
 
 use std::collections::{BTreeMap, HashMap};
@@ -45,7 +48,7 @@ pub(crate) struct Cluster {
     seats: Mutex<Seats>,
     /// There is something to write.
     write: Notify,
-    fellows: Mutex<HashMap<RelayId, String>>,
+    fellows: Mutex<Vec<Fellow>>,
     /// The last revisions of shared values.
     shared: Mutex<BTreeMap<NetworkId, u64>>,
     /// Whether the last step with the database failed.
@@ -53,13 +56,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A relay that others reach at `url`; `None` if there cannot be others.
-    pub(crate) fn of(store: &dyn Store, url: &str) -> Option<Self> {
+    /// A relay that others reach at `url` and whose DERP key is `key`; `None` if there cannot be
+    /// others.
+    pub(crate) fn of(store: &dyn Store, url: &str, key: NodeKey) -> Option<Self> {
         store.cluster()?;
         let id = RelayId(i64::from_be_bytes(random()));
         let url = url.to_owned();
         Some(Self {
-            me: Fellow { id, url },
+            me: Fellow { id, url, key },
             seats: Mutex::default(),
             write: Notify::new(),
             fellows: Mutex::default(),
@@ -84,8 +88,14 @@ impl Cluster {
     #[cfg(test)]
     pub(crate) fn fellows(&self) -> Vec<String> {
         let fellows = self.fellows.lock();
-        let others = fellows.iter().filter(|(id, _)| **id != self.me.id);
-        others.map(|(_, url)| url.clone()).collect()
+        let others = fellows.iter().filter(|fellow| fellow.id != self.me.id);
+        others.map(|fellow| fellow.url.clone()).collect()
+    }
+
+    fn url_of(&self, relay: RelayId) -> Option<String> {
+        let fellows = self.fellows.lock();
+        let found = fellows.iter().find(|fellow| fellow.id == relay);
+        found.map(|fellow| fellow.url.clone())
     }
 
     /// Says once that the database is away, and once that it is back.
@@ -335,7 +345,7 @@ impl App {
                 door,
                 subject,
             } if to == cluster.me.id => {
-                let url = cluster.fellows.lock().get(&from).cloned();
+                let url = cluster.url_of(from);
                 let visits = &self.visits;
                 // The node may come before it is noted that it was told.
                 let told = url.ok_or(NoWay::Away).and_then(|url| {

@@ -65,6 +65,8 @@ pub(crate) struct Fellow {
     pub(crate) id: RelayId,
     /// Where the others reach it.
     pub(crate) url: String,
+    /// Its key as a DERP server.
+    pub(crate) key: NodeKey,
 }
 
 /// What a relay learns when it says that it runs.

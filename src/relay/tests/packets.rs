@@ -26,7 +26,7 @@ async fn member(rig: &Rig) -> (NodeKey, Sender, Receiver) {
     (node.identity.key(), sender, receiver)
 }
 
-async fn metric(rig: &Rig, name: &str) -> u64 {
+pub(super) async fn metric(rig: &Rig, name: &str) -> u64 {
     let address = rig.relay().http();
     let mut tcp = TcpStream::connect(address).await.unwrap();
     let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";

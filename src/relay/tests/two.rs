@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derp::NodeKey;
+use derp::io::client::{Event, Receiver, Sender};
+use derp::io::region::Neighbour;
 use futures_util::future::join_all;
 use mesh::NetworkId;
 use reqwest::header::AUTHORIZATION;
@@ -12,6 +14,8 @@ use reqwest::{Method, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional, split};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::hostile::derp;
+use super::packets::metric;
 use super::rig::{Node, Rig, code, limited, node_name};
 use crate::relay::store::Server;
 use crate::relay::visits::NoWay;
@@ -386,6 +390,82 @@ async fn s21_s34_nodes_of_a_relay_that_is_gone_go_on_at_the_other() {
     .await;
 }
 
+/// Until each of two relays that have two nodes knows that of the other.
+async fn until_linked(a: &Rig, b: &Rig) {
+    for rig in [a, b] {
+        while metric(rig, "derp_links").await != 1 || metric(rig, "derp_away").await != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Sends a packet and waits for it.
+async fn pass(from: (&Node, &Sender), to: (&Node, &mut Receiver), data: &[u8]) {
+    let ((one, out), (two, back)) = (from, to);
+    out.try_send(&two.identity.key(), data).unwrap();
+    loop {
+        match back.recv().await.unwrap() {
+            // Of a time before.
+            Event::PeerGone { .. } => {}
+            Event::Packet { from, data: found } => {
+                assert_eq!((from, &found[..]), (one.identity.key(), data));
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn s34_packets_pass_from_one_relay_to_the_other() {
+    with_pair(async |a, mut b, _, [one, two]| {
+        let (out, mut back) = derp(&a, &one.identity).await.unwrap();
+        for round in 0..2_u64 {
+            // The link comes back with the relay.
+            let (there, mut from_there) = derp(&b, &two.identity).await.unwrap();
+            until_linked(&a, &b).await;
+            pass((&one, &out), (&two, &mut from_there), b"there").await;
+            pass((&two, &there), (&one, &mut back), b"back").await;
+            assert_eq!(metric(&a, "derp_forwarded_total").await, round + 1);
+            if round == 0 {
+                b.restart().await;
+            }
+        }
+        // Who has the database has the key; nobody else is a relay.
+        let stranger = Rig::over(Server::shared().map(Server::database)).await;
+        let key = b.relay().app().derp.public_key();
+        let link = Neighbour {
+            url: b.url().to_owned(),
+            tls: None,
+            key: Some(key),
+        };
+        let derp = &stranger.relay().app().derp;
+        let tried = tokio::time::timeout(Duration::from_millis(500), derp.keep_link(link)).await;
+        assert!(tried.is_err(), "it goes on trying");
+        assert_eq!(derp.census().away, 0);
+        assert_eq!(metric(&b, "derp_links").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn b11_s34_packets_of_who_is_revoked_at_one_relay_end_at_the_other() {
+    with_pair(async |a, b, network, [one, two]| {
+        let (out, mut back) = derp(&a, &one.identity).await.unwrap();
+        let (_there, mut from_there) = derp(&b, &two.identity).await.unwrap();
+        until_linked(&a, &b).await;
+        pass((&one, &out), (&two, &mut from_there), b"there").await;
+        a.api().revoke(&network, &node_name("dev-2")).await.unwrap();
+        while from_there.recv().await.is_ok() {}
+        // And who has exchanged packets with it hears that it is gone.
+        let key = two.identity.key();
+        let gone = Event::PeerGone { key, reason: 0 };
+        assert_eq!(back.recv().await.unwrap(), gone);
+        assert!(derp(&b, &two.identity).await.is_err());
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn while_the_database_is_away_nodes_stay_and_it_comes_back_by_itself() {
     limited(async {
@@ -394,11 +474,16 @@ async fn while_the_database_is_away_nodes_stay_and_it_comes_back_by_itself() {
         let b = a.beside().await;
         let network = a.network("home").await;
         let invite = a.invite(&network, 3).await;
-        let mut one = a.join(&invite, "dev-1").await.unwrap().up();
+        let alpha = a.join(&invite, "dev-1").await.unwrap();
+        let mut one = alpha.up();
         let two = a.join(&invite, "dev-2").await.unwrap();
         let mut at_b = two.up_through(b.url());
         one.until_sees("dev-2", Some(true)).await;
         at_b.until_sees("dev-1", Some(true)).await;
+
+        let (out, _back) = derp(&a, &alpha.identity).await.unwrap();
+        let (_there, mut from_there) = derp(&b, &two.identity).await.unwrap();
+        until_linked(&a, &b).await;
 
         server.stop();
         let http = Http::new(a.url(), None).unwrap();
@@ -411,6 +496,7 @@ async fn while_the_database_is_away_nodes_stay_and_it_comes_back_by_itself() {
         assert_eq!(code(refused), "store_unavailable");
         assert_eq!(code(b.join(&invite, "dev-3").await), "store_unavailable");
         assert!(one.now().connected && at_b.now().connected);
+        pass((&alpha, &out), (&two, &mut from_there), b"still").await;
 
         server.start();
         while ready().await != StatusCode::OK {

@@ -30,37 +30,52 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 impl Postgres {
     async fn note_beat(&self, relay: Fellow) -> Result<Beat, Error> {
-        let known =
-            sqlx::query("UPDATE relays SET beat = clock_timestamp(), url = $2 WHERE id = $1")
+        let mut was_known = true;
+        for (query, is_first) in [
+            (
+                "UPDATE relays SET beat = clock_timestamp(), url = $2, derp_key = $3 WHERE id = $1",
+                false,
+            ),
+            (
+                "INSERT INTO relays (id, url, derp_key, beat)
+                 VALUES ($1, $2, $3, clock_timestamp())",
+                true,
+            ),
+        ] {
+            let noted = sqlx::query(query)
                 .bind(relay.id.0)
                 .bind(&relay.url)
+                .bind(relay.key.as_bytes().as_slice())
                 .execute(&self.pool)
                 .await?;
-        let was_known = known.rows_affected() > 0;
-        if !was_known {
-            sqlx::query("INSERT INTO relays (id, url, beat) VALUES ($1, $2, clock_timestamp())")
-                .bind(relay.id.0)
-                .bind(&relay.url)
-                .execute(&self.pool)
-                .await?;
+            was_known = !is_first;
+            if noted.rows_affected() > 0 {
+                break;
+            }
         }
+        // The last run of a relay that has started again comes last.
         let rows = sqlx::query(
-            "SELECT id, url, beat > clock_timestamp() - make_interval(secs => $1) AS runs
-             FROM relays ORDER BY id",
+            "SELECT id, url, derp_key, beat > clock_timestamp() - make_interval(secs => $1) AS runs
+             FROM relays ORDER BY beat",
         )
         .bind(DEAD_AFTER.as_secs_f64())
         .fetch_all(&self.pool)
         .await?;
         let (mut fellows, mut somebody_is_dead) = (Vec::new(), false);
         for row in rows {
-            if row.try_get("runs")? {
-                fellows.push(Fellow {
-                    id: RelayId(row.try_get("id")?),
-                    url: row.try_get("url")?,
-                });
-            } else {
+            if !row.try_get("runs")? {
                 somebody_is_dead = true;
+                continue;
             }
+            // An older program has not said it.
+            let Some(key) = row.try_get::<Option<Vec<u8>>, _>("derp_key")? else {
+                continue;
+            };
+            fellows.push(Fellow {
+                id: RelayId(row.try_get("id")?),
+                url: row.try_get("url")?,
+                key: NodeKey::from_bytes(fixed(key)?),
+            });
         }
         Ok(Beat {
             was_known,

@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0001_start.sql"),
     include_str!("../migrations/postgres/0002_relays.sql"),
     include_str!("../migrations/postgres/0003_logins.sql"),
+    include_str!("../migrations/postgres/0004_links.sql"),
 ];
 
 /// Where relays tell each other what they have changed.

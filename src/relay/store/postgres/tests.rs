@@ -120,6 +120,7 @@ fn fellow(id: i64) -> Fellow {
     Fellow {
         id: RelayId(id),
         url,
+        key: derp::NodeKey::from_bytes([7; 32]),
     }
 }
 
@@ -139,7 +140,7 @@ async fn relays_know_of_each_other_until_they_leave_or_are_silent() {
     b.beat(fellow(2)).await.unwrap();
     let beat = a.beat(fellow(1)).await.unwrap();
     assert!(beat.was_known);
-    assert_eq!(beat.fellows, [fellow(1), fellow(2)]);
+    assert_eq!(beat.fellows, [fellow(2), fellow(1)]);
 
     let place = b.seat(RelayId(2), vec![seating(1, true), seating(2, true)]);
     let place = place.await.unwrap().unwrap();
