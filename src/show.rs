@@ -56,13 +56,20 @@ pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
 
 /// Adds a text and blanks up to a width in characters.
 pub fn pad(out: &mut String, text: &str, width: usize) {
+    const BLANKS: &str = "                                                                ";
     out.push_str(text);
     let characters = if text.is_ascii() {
         text.len()
     } else {
         text.chars().count()
     };
-    out.extend(std::iter::repeat_n(' ', width.saturating_sub(characters)));
+    // As whole slices: a list of many sessions is mostly this.
+    let mut missing = width.saturating_sub(characters);
+    while missing > 0 {
+        let some = missing.min(BLANKS.len());
+        out.push_str(&BLANKS[..some]);
+        missing -= some;
+    }
 }
 
 /// Text of others, such that a terminal only prints it; see [`session::harmless()`].
