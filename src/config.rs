@@ -20,6 +20,8 @@ pub struct Config {
     pub network: Option<String>,
     /// Whether packets may go directly between nodes; without it everything goes by the relay.
     pub direct: bool,
+    /// Whether the gateway is asked for a port, where there is a NAT.
+    pub port_mapping: bool,
     /// The UDP port of the mesh; 0 takes any.
     pub udp_port: u16,
     /// Whether an acknowledgement waits for the disk.
@@ -80,6 +82,12 @@ const DIRECT: Key = Key {
     places: &["node.direct"],
     kind: Kind::Flag,
 };
+const PORT_MAPPING: Key = Key {
+    name: "node.port_mapping",
+    variable: "CODEWIRE_PORT_MAPPING",
+    places: &["node.port_mapping"],
+    kind: Kind::Flag,
+};
 const UDP_PORT: Key = Key::number("node.udp_port", "CODEWIRE_UDP_PORT", &["node.udp_port"]);
 
 const LOG_MIB: Key = Key::number("node.log_mib", "CODEWIRE_LOG_MIB", &["node.log_mib"]);
@@ -103,7 +111,7 @@ const SSH_FORWARD: Key = Key {
 };
 
 /// All of them, as `cw doctor` shows them.
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 14] = [
     SSH,
     SSH_FORWARD,
     NODE_NAME,
@@ -112,6 +120,7 @@ const KEYS: [Key; 13] = [
     RELAY_URL,
     NETWORK,
     DIRECT,
+    PORT_MAPPING,
     UDP_PORT,
     SYNC,
     LOG_MIB,
@@ -308,6 +317,7 @@ impl Config {
             relay_url: look(&RELAY_URL)?.value,
             network: look(&NETWORK)?.value,
             direct: look(&DIRECT)?.value.is_none_or(|value| !off(&value)),
+            port_mapping: look(&PORT_MAPPING)?.value.is_none_or(|value| !off(&value)),
             udp_port: udp_port.map_err(|_| invalid(format!("{}: not a port", port.source)))?,
             sync_always,
             log_mib: count(&LOG_MIB, 1..=1024 * 1024)?,

@@ -10,6 +10,9 @@
 //! | easy | `masquerade`: the port stays the same, for whomever; lets in whom was written to |
 //! | hard | `masquerade fully-random`: another port for each destination |
 //!
+//! A router may lend ports to who asks for them ([`Lends`]); then its outside is 11.77.0.0/24, too,
+//! because the program for that lends no private address.
+//!
 //! A router may also let no UDP pass, or nothing but TCP to port 443, where the relay is. Any host's
 //! cable may have another MTU, and a host can be moved to another router while it runs.
 
@@ -19,6 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::case::or_skip;
 use crate::cw::Cw;
+use crate::gateway::{self, Gateway, Lends};
 use crate::namespaces::{inside, remove_leftovers};
 use crate::processes::Processes;
 use crate::substrate::{Host, Substrate, Way};
@@ -67,6 +71,8 @@ pub struct Place {
     pub out: Out,
     /// The MTU of the host's cable, bytes.
     pub mtu: u32,
+    /// How the router lends ports, if it does.
+    pub lends: Option<Lends>,
 }
 
 impl Place {
@@ -77,6 +83,7 @@ impl Place {
             nat,
             out: Out::All,
             mtu: 1500,
+            lends: None,
         }
     }
 }
@@ -93,6 +100,7 @@ struct Net {
     /// Before every name.
     prefix: String,
     ip: Ip,
+    gateways: Vec<Gateway>,
 }
 
 impl Lab {
@@ -110,6 +118,8 @@ impl Lab {
             Err("namespaces need root".to_owned())
         } else if let Some(missing) = ["ip", "nft"].iter().find(|program| !has(program)) {
             Err(format!("{missing} is not here"))
+        } else if places.iter().any(|place| place.lends.is_some()) && !Gateway::is_here() {
+            Err("miniupnpd is not here".to_owned())
         } else {
             Ok(Self::new(program, places, ip, way))
         })
@@ -133,6 +143,16 @@ impl Lab {
         }
     }
 
+    /// How many ports the router of `dev-1` has lent.
+    ///
+    /// # Panics
+    ///
+    /// When `nft` does not say.
+    #[must_use]
+    pub fn lent(&self) -> usize {
+        gateway::lent(&self.net.name("router-1"))
+    }
+
     /// Moves `dev-1` to another router, with an easy NAT, as a laptop goes from one wireless network
     /// to another: the new link comes up, the old one is gone.
     pub fn swap(&self) {
@@ -154,9 +174,10 @@ impl Net {
     fn build(places: [Place; 2], ip: Ip) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let net = Self {
+        let mut net = Self {
             prefix: format!("cw-{}-lab{count}", std::process::id()),
             ip,
+            gateways: Vec::new(),
         };
         net.add("switch");
         let switch = net.name("switch");
@@ -174,6 +195,11 @@ impl Net {
             }
             let name = net.name(host.name());
             must(&format!("ip -n {name} link set net mtu {}", place.mtu));
+        }
+        for (number, place) in (1..).zip(places) {
+            if let Some(how) = place.lends {
+                net.lend(number, how);
+            }
         }
         net
     }
@@ -240,6 +266,20 @@ impl Net {
         }
     }
 
+    /// A router lends ports. All routers are on the second net then, or nobody could reach them.
+    fn lend(&mut self, number: u32, how: Lends) {
+        for router in self.there() {
+            if let Some((_, number)) = router.rsplit_once("-router-") {
+                let address = format!("11.77.0.2{number}/24 dev outside");
+                // It may have it from the other one.
+                let _ = crate::tool::run(&format!("ip -n {router} addr add {address}"));
+            }
+        }
+        let router = self.name(&format!("router-{number}"));
+        let outside = format!("11.77.0.2{number}");
+        self.gateways.push(Gateway::start(&router, &outside, how));
+    }
+
     /// A cable from a host to its router.
     fn lan(&self, number: u32, host: &str) {
         let (name, router) = (self.name(host), self.name(&format!("router-{number}")));
@@ -270,6 +310,9 @@ impl Net {
     }
 
     fn remove(&self) {
+        for gateway in &self.gateways {
+            gateway.stop();
+        }
         for name in self.there() {
             let _ = crate::tool::run(&format!("ip netns del {name}"));
         }

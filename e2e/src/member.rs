@@ -57,6 +57,7 @@ impl Member {
                 identity: Arc::clone(&identity),
                 udp_port: 0,
                 direct: false,
+                port_mapping: false,
             };
             let mesh = Mesh::start(config).await.expect("a port is free");
             mesh.set_relay(Some(Relay {

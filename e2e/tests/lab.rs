@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use e2e::cw::Cw;
+use e2e::gateway::Lends;
 use e2e::lab::{Ip, Lab, Nat, Out, Place};
 use e2e::steps::{self, ECHO};
 use e2e::substrate::{Host, Substrate, Way};
@@ -126,6 +127,54 @@ fn easy_and_hard_are_direct_by_guessing() {
 #[test]
 fn hard_and_hard_go_by_the_relay() {
     pair(behind([Nat::Hard, Nat::Hard]), Some("both_nats_hard"));
+}
+
+/// Both NATs are hard, but one router lends a port: that is a way. It has it back when the node
+/// stops.
+fn lent(how: Lends, by: &str) {
+    let [mut here, there] = behind([Nat::Hard, Nat::Hard]);
+    here.lends = Some(how);
+    let Some(lab) = Lab::or_skip(CW, [here, there], Ip::V4, Way::Direct) else {
+        return;
+    };
+    case(&lab as &dyn Substrate, |substrate| {
+        steps::join_both(substrate);
+        steps::wait_until_online(substrate);
+        steps::launch(&substrate.cw(Host::Dev2), "coder", &ECHO);
+        let here = substrate.cw(Host::Dev1);
+        wait_for(&here, &format!("a port is lent by {by}"), |now| {
+            now["udp"]["mapped"]["by"] == by
+        });
+        assert_eq!(lab.lent(), 1);
+        for host in Host::ALL {
+            let what = format!("the way of {} is direct", host.name());
+            wait_for(&substrate.cw(host), &what, |now| {
+                now["peers"][0]["path"] == "direct"
+            });
+        }
+        carries(substrate, 1000);
+        let told = here.run(&["doctor"]);
+        let line = told
+            .stdout
+            .lines()
+            .find(|line| line.contains("port mapping"));
+        assert!(line.is_some_and(|line| line.contains(by)), "{told}");
+        let _ = here.run(&["stop"]).ok();
+        wait_until("the port is given back", LONG, || match lab.lent() {
+            0 => Ok(()),
+            count => Err(format!("{count} are lent")),
+        });
+    });
+}
+
+#[test]
+fn hard_and_hard_are_direct_when_a_gateway_lends_a_port_by_pcp() {
+    lent(Lends::Pcp, "PCP");
+}
+
+#[test]
+fn hard_and_hard_are_direct_when_a_gateway_lends_a_port_by_upnp() {
+    lent(Lends::Upnp, "UPnP");
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod nat64;
 mod packet;
 mod path;
 mod peer;
+mod portmap;
 mod record;
 mod reflect;
 pub mod stun;

@@ -124,12 +124,20 @@ impl Reflector {
         std::mem::replace(&mut self.mapping, mapping) != mapping
     }
 
-    /// The addresses that peers are told, best first: the one seen from outside,
-    /// so that a machine with many interfaces does not cut it off, then our own.
-    pub(crate) fn endpoints(&self, own: &[SocketAddr]) -> Vec<SocketAddr> {
+    /// The addresses that peers are told, best first: the one seen from outside
+    /// and that of a port the gateway lends, so that a machine with many interfaces
+    /// does not cut them off, then our own.
+    pub(crate) fn endpoints(
+        &self,
+        mapped: Option<SocketAddr>,
+        own: &[SocketAddr],
+    ) -> Vec<SocketAddr> {
         let outside = self.found.or(self.seen);
-        let own = own.iter().filter(|addr| Some(**addr) != outside);
-        outside.iter().chain(own).copied().collect()
+        let mapped = mapped.filter(|addr| Some(*addr) != outside);
+        let told = |addr: &SocketAddr| Some(*addr) == outside || Some(*addr) == mapped;
+        let own = own.iter().filter(|addr| !told(addr));
+        let first = outside.iter().chain(&mapped);
+        first.chain(own).copied().collect()
     }
 
     /// When [`Reflector::handle_timeout`] wants to be called.
@@ -370,13 +378,19 @@ mod tests {
         let now = Instant::now();
         let own = [1, 9].map(|n| SocketAddr::from(([192, 0, 2, n], 80)));
         let mut reflector = Reflector::default();
-        assert_eq!(reflector.endpoints(&own), own);
+        assert_eq!(reflector.endpoints(None, &own), own);
         let seen = "192.0.2.3:5".parse().unwrap();
         assert!(reflector.handle_seen(seen));
-        assert_eq!(reflector.endpoints(&own), [seen, own[0], own[1]]);
+        assert_eq!(reflector.endpoints(None, &own), [seen, own[0], own[1]]);
+        // A port that the gateway lends comes after it, and nothing comes twice.
+        let lent = SocketAddr::from(([192, 0, 2, 9], 7777));
+        let with = reflector.endpoints(Some(lent), &own);
+        assert_eq!(with, [seen, lent, own[0], own[1]]);
+        let with = reflector.endpoints(Some(seen), &own);
+        assert_eq!(with, [seen, own[0], own[1]]);
         reflector.set_server(Some(SERVER), now);
         let (_, request) = reflector.handle_timeout(now, [7; 12]).unwrap();
         reflector.handle(SERVER, &response(&request, 80), now);
-        assert_eq!(reflector.endpoints(&own), [own[1], own[0]]);
+        assert_eq!(reflector.endpoints(None, &own), [own[1], own[0]]);
     }
 }

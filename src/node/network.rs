@@ -202,6 +202,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         identity: Arc::clone(&host.identity),
         udp_port: host.config.udp_port,
         direct: host.config.direct,
+        port_mapping: host.config.port_mapping,
     };
     let mesh = Mesh::start(config).await?;
     let tls = membership

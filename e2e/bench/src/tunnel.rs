@@ -50,6 +50,7 @@ pub async fn connect(direct: bool) -> Result<Tunnel> {
     let mesh = Mesh::start(Config {
         identity: near,
         udp_port: 0,
+        port_mapping: false,
         direct,
     })
     .await?;
@@ -80,6 +81,7 @@ async fn serve(identity: Arc<Identity>, relay: SocketAddr, peer: Peer, direct: b
     let mesh = Mesh::start(Config {
         identity,
         udp_port: 0,
+        port_mapping: false,
         direct,
     })
     .await?;

@@ -163,6 +163,7 @@ mod tests {
             ))),
             udp_port: 0,
             direct: true,
+            port_mapping: false,
         };
         let node = Arc::new(Node::new(&config).await.unwrap());
         let task = tokio::spawn(Arc::clone(&node).run_fan());

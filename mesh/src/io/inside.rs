@@ -46,6 +46,7 @@ impl Inside {
         inside.spawn(Arc::clone(&node).run_flush());
         inside.spawn(Arc::clone(&node).run_events());
         inside.spawn(Arc::clone(&node).run_reflection());
+        inside.spawn(Arc::clone(&node).run_portmap());
         inside.spawn(Arc::clone(&node).run_relay_news());
         inside.spawn(Arc::clone(&node).run_fan());
         inside.spawn(Arc::clone(&node).run_addresses());

@@ -25,6 +25,7 @@ mod pack;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use pack::pack_anything;
 mod platform;
+mod portmap;
 mod receive;
 mod reflect;
 mod relay;
@@ -46,6 +47,7 @@ use links::code;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
+pub use crate::portmap::{Mapped, Protocol};
 pub use derp::io::proxy::Proxy;
 pub use status::{Nat, PeerStatus, Traffic};
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub udp_port: u16,
     /// Whether UDP is used at all; if not, everything goes over the relay.
     pub direct: bool,
+    /// Whether the gateway is asked for a port, where there is a NAT.
+    pub port_mapping: bool,
 }
 
 /// Where the relay is.
@@ -293,6 +297,7 @@ impl Mesh {
             entry.state.lock().core.say_bye(Instant::now());
             inside.node.service(&entry);
         }
+        inside.node.mapper.give_back().await;
         if inside.node.link.is_connected() {
             // The link's writing task needs a turn before its connection goes.
             let _ = timeout(CLOSE_WITHIN, inside.node.link.written()).await;

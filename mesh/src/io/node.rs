@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::entry::{Entry, State};
 use super::gate::Gate;
+use super::portmap::Mapper;
 use super::reflect::Reflection;
 use super::relay::Link;
 use super::table::Table;
@@ -41,6 +42,9 @@ pub(super) struct Node {
     pub(super) rerouted: Notify,
     place: Mutex<Place>,
     pub(super) reflection: Reflection,
+    pub(super) mapper: Mapper,
+    /// Whether the gateway may be asked for a port.
+    may_map: bool,
     events: Mutex<Vec<(Arc<Entry>, Event)>>,
     event_came: Notify,
     numbers: Numbers,
@@ -85,6 +89,8 @@ impl Node {
             rerouted: Notify::new(),
             place: Mutex::default(),
             reflection: Reflection::default(),
+            mapper: Mapper::default(),
+            may_map: config.port_mapping,
             events: Mutex::default(),
             event_came: Notify::new(),
             // 0 is taken by the state machine's own questions.
@@ -102,7 +108,12 @@ impl Node {
             return;
         };
         let own = platform::endpoints(udp.port(Family::V4), udp.port(Family::V6));
-        let endpoints: Arc<[SocketAddr]> = self.reflection.endpoints(&own).into();
+        let natted = |found: SocketAddr| !own.iter().any(|addr| addr.ip() == found.ip());
+        let found = self.reflection.found();
+        self.mapper
+            .set_wanted(self.may_map && found.is_some_and(natted));
+        let mapped = self.mapper.mapped().map(|mapped| mapped.outside);
+        let endpoints: Arc<[SocketAddr]> = self.reflection.endpoints(mapped, &own).into();
         let outside = self.reflection.outside();
         let found = {
             let mut place = self.place.lock();
@@ -284,6 +295,7 @@ impl Node {
     pub(super) fn handle_move(&self) {
         self.link.handle_move();
         self.reflection.handle_move();
+        self.mapper.handle_move();
         if let Some(udp) = &self.udp {
             udp.forget_lanes();
         }
@@ -296,6 +308,7 @@ impl Node {
         tracing::info!(?slept, "the machine has slept");
         self.link.handle_move();
         self.reflection.handle_move();
+        self.mapper.handle_move();
         if let Some(udp) = &self.udp {
             udp.forget_lanes();
         }

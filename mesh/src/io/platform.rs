@@ -1,7 +1,7 @@
 //! What only the operating system knows: the addresses of this machine, and that
 //! they change.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -35,6 +35,29 @@ pub(super) fn endpoints(v4_port: Option<u16>, v6_port: Option<u16>) -> Vec<Socke
         port.map(|port| SocketAddr::new(ip, port))
     };
     host_addresses().into_iter().filter_map(with_port).collect()
+}
+
+/// The router that leads out by IPv4, if the system tells.
+pub(super) fn gateway() -> Option<Ipv4Addr> {
+    // Linux has it; elsewhere a gateway is found by asking around.
+    read_gateway(&std::fs::read_to_string("/proc/net/route").ok()?)
+}
+
+/// The gateway of the best default route in a table as `/proc/net/route` has it:
+/// interface, destination, gateway, flags, …, metric, mask, …; addresses in hex,
+/// in the byte order of the machine.
+fn read_gateway(table: &str) -> Option<Ipv4Addr> {
+    /// `RTF_UP` and `RTF_GATEWAY`.
+    const FLAGS: u32 = 0x3;
+    let routes = table.lines().skip(1).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let hex = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok();
+        let metric: u32 = words.get(6)?.parse().ok()?;
+        let is_default = hex(1)? == 0 && hex(7)? == 0 && hex(3)? & FLAGS == FLAGS;
+        is_default.then_some((metric, hex(2)?))
+    });
+    let (_, gateway) = routes.min()?;
+    Some(Ipv4Addr::from(gateway.to_ne_bytes()))
 }
 
 /// A link-local IPv6 address means nothing to somebody else.
@@ -131,6 +154,25 @@ mod tests {
         let silent = std::time::Duration::from_millis(10);
         // Nothing changes here, or not much: it neither fails nor spins.
         let _ = tokio::time::timeout(silent, changes.next()).await;
+    }
+
+    #[test]
+    fn the_gateway_is_that_of_the_best_default_route() {
+        let hex = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
+        let line = |to, via, flags, metric, mask| {
+            let (to, via, mask) = (hex(to), hex(via), hex(mask));
+            format!("eth0\t{to}\t{via}\t{flags}\t0\t0\t{metric}\t{mask}\t0\t0\t0\n")
+        };
+        let (zero, all) = ([0; 4], [255, 255, 255, 0]);
+        let mut table = "Iface\tDestination\tGateway \tFlags\t…\n".to_owned();
+        assert_eq!(read_gateway(&table), None);
+        table += &line([192, 0, 2, 0], zero, "0001", 0, all);
+        table += &line([198, 51, 100, 0], [192, 0, 2, 7], "0003", 0, all);
+        table += "garbage\n";
+        assert_eq!(read_gateway(&table), None);
+        table += &line(zero, [192, 0, 2, 9], "0003", 600, zero);
+        table += &line(zero, [192, 0, 2, 1], "0003", 100, zero);
+        assert_eq!(read_gateway(&table), Some(Ipv4Addr::new(192, 0, 2, 1)));
     }
 
     #[test]

@@ -46,8 +46,12 @@ impl Reflection {
     }
 
     /// The addresses that peers are told, when these are our own.
-    pub(super) fn endpoints(&self, own: &[SocketAddr]) -> Vec<SocketAddr> {
-        self.state.lock().endpoints(own)
+    pub(super) fn endpoints(
+        &self,
+        mapped: Option<SocketAddr>,
+        own: &[SocketAddr],
+    ) -> Vec<SocketAddr> {
+        self.state.lock().endpoints(mapped, own)
     }
 
     /// Takes a datagram that is not WireGuard's.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use derp::NodeKey;
 
 use super::udp::Family;
-use super::{Mesh, Path};
+use super::{Mapped, Mesh, Path};
 use crate::packet::FULL_DATAGRAM;
 use crate::path::Obstacle;
 use crate::reflect::Mapping;
@@ -48,6 +48,8 @@ pub struct Nat {
     pub mapping: Mapping,
     /// The address seen from outside is one of our own: there is no NAT.
     pub open: bool,
+    /// The port that the gateway lends us.
+    pub mapped: Option<Mapped>,
 }
 
 /// What has passed since the start, all peers together. By UDP these are the
@@ -124,6 +126,7 @@ impl Mesh {
             unanswered: node.udp.is_some() && node.reflection.is_unanswered(),
             mapping: node.reflection.mapping(),
             open: outside.is_some_and(|addr| own.contains(&addr.ip())),
+            mapped: node.mapper.mapped(),
         }
     }
 

@@ -123,6 +123,7 @@ async fn a_dropped_mesh_gives_its_port_back() {
             identity: identity(1),
             udp_port: port,
             direct: true,
+            port_mapping: false,
         };
         loop {
             if let Ok(second) = mesh::io::Mesh::start(config()).await

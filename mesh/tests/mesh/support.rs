@@ -152,6 +152,7 @@ pub(crate) async fn mesh(n: u8, direct: bool) -> Mesh {
     let config = Config {
         identity: identity(n),
         udp_port: 0,
+        port_mapping: false,
         direct,
     };
     Mesh::start(config).await.unwrap()

@@ -135,7 +135,7 @@ impl Node {
 
     /// Tells the peers' state machines our addresses, if they have changed.
     pub(super) fn refresh_endpoints(&mut self, own: Option<SocketAddr>) {
-        let found = self.reflector.endpoints(own.as_slice());
+        let found = self.reflector.endpoints(None, own.as_slice());
         if self.endpoints[..] != found[..] {
             self.endpoints = found.into();
         }

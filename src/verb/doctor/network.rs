@@ -30,6 +30,7 @@ pub(super) async fn checks(channel: &mut Channel) -> Vec<Check> {
     };
     let mut checks = relay(&network.relay.url).await;
     checks.push(udp(&network));
+    checks.extend(mapping(&network));
     checks.extend(paths(&network));
     checks
 }
@@ -117,6 +118,10 @@ fn udp(network: &InNetwork) -> Check {
             "udp",
             format!("gets out through a NAT that is easy to pass: seen as {outside}"),
         ),
+        "hard" if network.udp.mapped.is_some() => Check::ok(
+            "udp",
+            format!("gets out through a hard NAT: seen as {outside}; others reach its mapped port"),
+        ),
         "hard" => Check::ok(
             "udp",
             format!(
@@ -130,6 +135,22 @@ fn udp(network: &InNetwork) -> Check {
             format!("gets out: seen as {outside}; the NAT's kind is not known"),
         ),
     }
+}
+
+/// The port that the gateway lends; none where there is nothing to lend.
+fn mapping(network: &InNetwork) -> Option<Check> {
+    if let Some(port) = &network.udp.mapped {
+        let (address, by) = (&port.address, &port.by);
+        let lent = format!("the gateway lends {address} ({by}): everybody reaches that");
+        return Some(Check::ok("port mapping", lent));
+    }
+    (network.udp.nat == "hard").then(|| {
+        Check::ok(
+            "port mapping",
+            "the gateway lends no port: with PCP, NAT-PMP or UPnP switched on at the router, direct \
+             paths are found at once",
+        )
+    })
 }
 
 /// How the nodes that are online are reached; none if there is none.

@@ -91,9 +91,20 @@ pub struct UdpWay {
     pub addresses: Vec<String>,
     /// Where the relay's STUN server sees the node.
     pub outside: Option<String>,
+    /// The address of a port that the gateway lends, and by which protocol.
+    pub mapped: Option<MappedPort>,
     /// `none`, `easy` (one address for all), `hard` (another one for each), `unknown`, `blocked` (the
     /// STUN server does not answer) or `off`.
     pub nat: String,
+}
+
+/// A port that the gateway lends to the node.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct MappedPort {
+    /// The address that others reach it by.
+    pub address: String,
+    /// `PCP`, `NAT-PMP` or `UPnP`.
+    pub by: String,
 }
 
 /// The way to a node.
@@ -194,6 +205,10 @@ async fn in_network(network: &Network, only: Option<&str>) -> Result<InNetwork> 
             ports: v4.into_iter().chain(v6).collect(),
             addresses: mesh.endpoints().iter().map(ToString::to_string).collect(),
             outside: nat.outside.map(|address| address.to_string()),
+            mapped: nat.mapped.map(|mapped| MappedPort {
+                address: mapped.outside.to_string(),
+                by: mapped.by.to_string(),
+            }),
             nat: nat_word(&nat).to_owned(),
         },
         peers,
@@ -348,6 +363,13 @@ fn text(standing: &Standing) -> String {
         (None, _) => format!("udp       port {}\n", ports.join(" and ")),
     };
     out += &format!("nat       {}\n", nat_text(&network.udp.nat));
+    if let Some(MappedPort { address, by }) = &network.udp.mapped {
+        out += &format!(
+            "mapped    {}, lent by the gateway ({})\n",
+            clean(address),
+            clean(by)
+        );
+    }
     if !network.peers.is_empty() {
         out += &format!(
             "\n{:<20} {:<8} {:<30} {:<10} {:<7} {:<5} {:<8} HEARD\n",
@@ -412,6 +434,7 @@ mod tests {
         unanswered: false,
         mapping: Mapping::Unknown,
         open: false,
+        mapped: None,
     };
 
     fn status(obstacle: Option<Obstacle>) -> PeerStatus {
