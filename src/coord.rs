@@ -50,7 +50,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use derp::NodeKey;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use mesh::{NetworkId, NodeName, SignKey, SignedRecord};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::paper::SignedPaper;
 use crate::ssh::Door;
@@ -78,7 +80,7 @@ pub(crate) const SNAPSHOT_PEERS: usize = 128;
 pub(crate) const JOIN_WINDOW: u64 = 240;
 
 /// The body of `POST /api/v1/join`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(crate) struct JoinRequest {
     /// The invite as it was handed out; text, so that a malformed one gets an
     /// answer of its own.
@@ -86,36 +88,44 @@ pub(crate) struct JoinRequest {
     /// The name the node wants; checked by the relay.
     pub(crate) node_name: String,
     /// The node's WireGuard and DERP key.
+    #[schemars(with = "String")]
     pub(crate) key: NodeKey,
     /// The node's signing key, which made `proof`.
+    #[schemars(with = "String")]
     pub(crate) sign_key: SignKey,
     /// When the proof was made, unix seconds.
     pub(crate) timestamp: u64,
     /// Over [`JoinProof::message`].
+    #[schemars(with = "String")]
     pub(crate) proof: Signature,
 }
 
 /// The answer to a join.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct JoinResponse {
     /// The network the invite was for.
+    #[schemars(with = "String")]
     pub(crate) network_id: NetworkId,
     /// The name the node now has.
+    #[schemars(with = "String")]
     pub(crate) node_name: NodeName,
     /// The node's record, signed by `issuer_key`.
+    #[schemars(with = "Value")]
     pub(crate) record: SignedRecord,
     /// The first issuer of the network. The key in the invite is this one or
     /// one that came after it.
+    #[schemars(with = "String")]
     pub(crate) issuer_key: SignKey,
     /// From the first issuer to the present one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Value>")]
     pub(crate) handovers: Vec<SignedHandover>,
     /// How to use the relay.
     pub(crate) relay: RelayInfo,
 }
 
 /// What a node may want to know about its relay.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RelayInfo {
     /// The URL the relay believes to have.
     pub(crate) base_url: String,
@@ -126,6 +136,7 @@ pub(crate) struct RelayInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ssh_port: Option<u16>,
     /// The relay's DERP key.
+    #[schemars(with = "String")]
     pub(crate) derp_key: NodeKey,
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use derp::NodeKey;
@@ -20,6 +20,7 @@ use mesh::{NetworkId, SignKey};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::api::Upgrade;
 use super::app::{App, random};
 use super::auth::Remote;
 use super::clock::unix_now;
@@ -83,7 +84,7 @@ pub(crate) async fn coordinate(
     remote: Remote,
     place: Place,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Response {
     // Nodes send none; a page in somebody's browser has no business here.
     if headers.contains_key(header::ORIGIN) {

@@ -21,7 +21,7 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Buf as _, Bytes, BytesMut};
-use derp::io::upgrade::{REFUSAL_STATUS, REFUSAL_TEXT, check, response_headers};
+use derp::io::upgrade::{REFUSAL_TEXT, check, response_headers};
 use futures_util::{Sink as _, Stream as _};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -29,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::api::upgrade_required;
 use super::app::App;
 use super::auth::Remote;
 use super::server::Place;
@@ -56,7 +57,7 @@ pub(crate) async fn upgrade(
     let asks = check(request.headers()).is_some_and(|asked| !asked.fast_start);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let Some(upgrade) = upgrade.filter(|_| asks) else {
-        return (REFUSAL_STATUS, REFUSAL_TEXT).into_response();
+        return upgrade_required(REFUSAL_TEXT.trim_end()).into_response();
     };
     let headers = response_headers(&app.derp.public_key());
     tokio::spawn(async move {
@@ -119,10 +120,12 @@ async fn websocket(app: Arc<App>, remote: SocketAddr, place: Place, request: Req
         Ok(upgrade) => upgrade
             .max_message_size(MAX_MESSAGE)
             .protocols([SUBPROTOCOL]),
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => {
+            return upgrade_required(format!("this is no WebSocket: {refusal}")).into_response();
+        }
     };
     if upgrade.selected_protocol().is_none() {
-        return (REFUSAL_STATUS, "the WebSocket subprotocol is derp\n").into_response();
+        return upgrade_required("the WebSocket subprotocol is derp").into_response();
     }
     upgrade.on_upgrade(move |socket| async move {
         let _place = place;

@@ -1,23 +1,48 @@
-//! What the HTTP API answers when it does not do it:
-//! `{"code": "…", "message": "…", "hint": "…"}`, the code for programs and the
-//! rest for people.
+//! What the HTTP API answers when it does not do it: a [`Problem`] (RFC 9457), whose `code` is for
+//! programs and whose `detail` and `hint` are for people. The codes are in [`codes`].
 
-use axum::http::{StatusCode, header};
+pub(crate) mod codes;
+
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::store::{self, Refusal};
 
+/// The content type of a [`Problem`].
+pub(crate) const PROBLEM: &str = "application/problem+json";
+
 /// A refusal, ready to be sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct ApiError {
-    #[serde(skip)]
     status: StatusCode,
     code: &'static str,
     message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
 }
+
+/// What was wrong (RFC 9457).
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Problem {
+    /// Names the kind: urn:codewire:problem: and the code.
+    r#type: String,
+    /// What HTTP calls the status.
+    title: String,
+    /// The status of the answer.
+    status: u16,
+    /// What was wrong this time, for people.
+    detail: String,
+    /// What was wrong, for programs. Codes never change.
+    code: String,
+    /// What to do about it, for people.
+    hint: String,
+}
+
+/// Goes with an answer, for the tests that check that it was promised.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Code(pub(crate) &'static str);
 
 impl ApiError {
     /// With a code that never changes once released.
@@ -58,7 +83,6 @@ impl ApiError {
             "unauthorized",
             "the relay does not know who you are",
         )
-        .hint("'cw login' logs you in; or pass the relay's token, by --token-file or CODEWIRE_RELAY_AUTH_TOKEN")
     }
 
     /// Known, but not allowed.
@@ -77,7 +101,6 @@ impl ApiError {
             "rate_limited",
             "too many tries from this address",
         )
-        .hint("wait a minute")
     }
 
     /// No such network.
@@ -87,7 +110,6 @@ impl ApiError {
             "network_unknown",
             "there is no such network on this relay",
         )
-        .hint("create it with 'cw network create <name>'")
     }
 
     /// No such node.
@@ -115,7 +137,6 @@ impl ApiError {
             "store_unavailable",
             "the relay cannot reach its database now",
         )
-        .hint("try again in a moment; whoever keeps the relay finds more in its log")
     }
 
     pub(crate) fn internal() -> Self {
@@ -132,69 +153,32 @@ impl From<store::Error> for ApiError {
         let store::Error::Refused(refusal) = error else {
             return of_database(&error);
         };
-        let (status, code, hint) = match refusal {
-            Refusal::InviteInvalid => (StatusCode::FORBIDDEN, "invite_invalid", Some(NEW_INVITE)),
-            Refusal::InviteUsedUp => (StatusCode::FORBIDDEN, "invite_used_up", Some(NEW_INVITE)),
-            Refusal::InviteExpired => (StatusCode::FORBIDDEN, "invite_expired", Some(NEW_INVITE)),
-            Refusal::NameTaken => (
-                StatusCode::CONFLICT,
-                "name_taken",
-                Some("choose another name for this node"),
-            ),
-            Refusal::AlreadyJoined => (
-                StatusCode::CONFLICT,
-                "already_joined",
-                Some("join under the name this node has, or revoke that name first"),
-            ),
-            Refusal::Revoked => (
-                StatusCode::FORBIDDEN,
-                "revoked",
-                Some("a revoked key stays out; the machine needs a new identity"),
-            ),
-            Refusal::NetworkFull => (StatusCode::CONFLICT, "network_full", None),
+        let (status, code) = match refusal {
+            Refusal::InviteInvalid => (StatusCode::FORBIDDEN, "invite_invalid"),
+            Refusal::InviteUsedUp => (StatusCode::FORBIDDEN, "invite_used_up"),
+            Refusal::InviteExpired => (StatusCode::FORBIDDEN, "invite_expired"),
+            Refusal::NameTaken => (StatusCode::CONFLICT, "name_taken"),
+            Refusal::AlreadyJoined => (StatusCode::CONFLICT, "already_joined"),
+            Refusal::Revoked => (StatusCode::FORBIDDEN, "revoked"),
+            Refusal::NetworkFull => (StatusCode::CONFLICT, "network_full"),
             Refusal::TooManyInvites
             | Refusal::TooManyPapers
             | Refusal::TooManyHandovers
             | Refusal::GroupFull
-            | Refusal::TooManyKeys => (StatusCode::CONFLICT, "too_many", None),
-            Refusal::NameBound => (
-                StatusCode::FORBIDDEN,
-                "name_bound",
-                Some("join under the name that the invite was made for"),
-            ),
-            Refusal::LastOwner => (
-                StatusCode::CONFLICT,
-                "last_owner",
-                Some("make somebody else an owner first, or delete the network"),
-            ),
-            Refusal::TooManyAttempts => (StatusCode::SERVICE_UNAVAILABLE, "login_busy", None),
-            Refusal::KeyTaken => (StatusCode::CONFLICT, "key_taken", None),
-            Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken", None),
-            Refusal::GroupUnknown => (StatusCode::NOT_FOUND, "group_unknown", Some(GROUPS)),
-            Refusal::NotInGroup => (StatusCode::NOT_FOUND, "not_in_group", None),
-            Refusal::GrantUnknown => (StatusCode::NOT_FOUND, "grant_unknown", None),
-            Refusal::NetworkTaken => (
-                StatusCode::CONFLICT,
-                "network_taken",
-                Some("choose another name, or ask its owner for an invite"),
-            ),
-            Refusal::SharedFull => (
-                StatusCode::INSUFFICIENT_STORAGE,
-                "kv_full",
-                Some("delete keys that are no longer needed, or give them a --ttl"),
-            ),
-            Refusal::SharedChanged => (
-                StatusCode::PRECONDITION_FAILED,
-                "conflict",
-                Some("read it again, and decide again"),
-            ),
+            | Refusal::TooManyKeys => (StatusCode::CONFLICT, "too_many"),
+            Refusal::NameBound => (StatusCode::FORBIDDEN, "name_bound"),
+            Refusal::LastOwner => (StatusCode::CONFLICT, "last_owner"),
+            Refusal::TooManyAttempts => (StatusCode::SERVICE_UNAVAILABLE, "login_busy"),
+            Refusal::KeyTaken => (StatusCode::CONFLICT, "key_taken"),
+            Refusal::GroupTaken => (StatusCode::CONFLICT, "group_taken"),
+            Refusal::GroupUnknown => (StatusCode::NOT_FOUND, "group_unknown"),
+            Refusal::NotInGroup => (StatusCode::NOT_FOUND, "not_in_group"),
+            Refusal::GrantUnknown => (StatusCode::NOT_FOUND, "grant_unknown"),
+            Refusal::NetworkTaken => (StatusCode::CONFLICT, "network_taken"),
+            Refusal::SharedFull => (StatusCode::INSUFFICIENT_STORAGE, "kv_full"),
+            Refusal::SharedChanged => (StatusCode::PRECONDITION_FAILED, "conflict"),
         };
-        Self {
-            status,
-            code,
-            message: refusal.to_string(),
-            hint,
-        }
+        Self::new(status, code, refusal.to_string())
     }
 }
 
@@ -208,14 +192,33 @@ fn of_database(error: &store::Error) -> ApiError {
     ApiError::internal()
 }
 
-const GROUPS: &str = "'cw group list' shows the groups";
-
-const NEW_INVITE: &str = "ask for a new invite";
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::to_string(&self).unwrap_or_default();
-        let content_type = [(header::CONTENT_TYPE, "application/json")];
-        (self.status, content_type, body).into_response()
+        let hint = self.hint.or_else(|| codes::known(self.code).map(|it| it.1));
+        let title = self.status.canonical_reason();
+        let problem = Problem {
+            r#type: format!("urn:codewire:problem:{}", self.code),
+            title: title.unwrap_or_default().to_owned(),
+            status: self.status.as_u16(),
+            detail: self.message,
+            code: self.code.to_owned(),
+            hint: hint.unwrap_or_default().to_owned(),
+        };
+        let body = serde_json::to_string(&problem).unwrap_or_default();
+        let mut answer = (self.status, [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
+        // What RFC 9110 wants beside these statuses.
+        let beside = match self.status {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::UPGRADE_REQUIRED => Some((header::UPGRADE, "websocket")),
+            _ => None,
+        };
+        if let Some((name, value)) = beside {
+            answer
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        #[cfg(test)]
+        answer.extensions_mut().insert(Code(self.code));
+        answer
     }
 }

@@ -37,6 +37,7 @@ mod stun;
 mod tests;
 mod visits;
 
+pub(crate) use api::document as openapi;
 pub(crate) use backup::{backup, check, check_at, restore};
 pub use config::{Config, default_dir};
 pub(crate) use config::{database_address, database_elsewhere, is_in_use};

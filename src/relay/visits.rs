@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
 use axum::extract::ws::{Message, WebSocketUpgrade};
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -27,6 +27,7 @@ use tokio::io::copy_bidirectional;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::api::{Path, Upgrade};
 use super::app::{App, random};
 use super::auth::Remote;
 use super::directory::ConnectionId;
@@ -222,7 +223,7 @@ pub(crate) async fn back(
     place: Place,
     Path(ticket): Path<String>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    Upgrade(upgrade): Upgrade,
 ) -> Response {
     // Nodes send none; a page in somebody's browser has no business here.
     if headers.contains_key(header::ORIGIN) {

@@ -136,13 +136,15 @@ impl Http {
         #[derive(Deserialize)]
         struct Refusal {
             code: String,
-            message: String,
+            // Relays before they spoke RFC 9457 called it a message.
+            #[serde(alias = "message")]
+            detail: String,
             hint: Option<String>,
         }
         match serde_json::from_slice::<Refusal>(body) {
             Ok(refusal) => Error {
                 code: refusal.code,
-                message: refusal.message,
+                message: refusal.detail,
                 hint: refusal.hint,
             },
             Err(_) => self.not_a_relay(&format!("it answered with HTTP status {status}")),

@@ -1,5 +1,5 @@
 //! `cw relay serve`: the relay, in the foreground; `backup`, `restore` and `doctor` for whoever
-//! keeps one.
+//! keeps one, `openapi` for who writes a client.
 
 mod doctor;
 
@@ -23,6 +23,8 @@ pub enum Relay {
     Restore(Restore),
     /// Say what is wrong with a relay: with its directory here, and with how it answers.
     Doctor(doctor::Doctor),
+    /// Print how a relay is asked over HTTP, as OpenAPI. The same is at /api/v1/openapi.json.
+    Openapi,
 }
 
 /// See [`Relay::Backup`].
@@ -66,6 +68,7 @@ impl Relay {
             Self::Backup(backup) => backup.run(cli).await,
             Self::Restore(restore) => restore.run(cli).await,
             Self::Doctor(doctor) => doctor.run(cli).await,
+            Self::Openapi => cli.print_json(crate::relay::openapi()),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::relay::app::App;
 use crate::relay::auth::User;
@@ -31,12 +32,31 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     }
 }
 
-/// `GET /api/v1/auth/config`: how users prove themselves here.
-pub(crate) async fn config(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({ "auth_mode": app.gate.mode(), "ssh_port": app.info.ssh_port }))
+/// How users prove themselves here, and where the other doors are.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct AuthConfig {
+    /// none, token, github or oidc.
+    auth_mode: &'static str,
+    /// The TCP port of the SSH front door, if there is one.
+    ssh_port: Option<u16>,
+}
+
+/// `GET /api/v1/auth/config`.
+pub(crate) async fn config(State(app): State<Arc<App>>) -> Json<AuthConfig> {
+    Json(AuthConfig {
+        auth_mode: app.gate.mode(),
+        ssh_port: app.info.ssh_port,
+    })
+}
+
+/// The token is right.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Valid {
+    /// ok
+    status: &'static str,
 }
 
 /// `GET /api/v1/auth/validate`: whether the token is right.
-pub(crate) async fn validate(_: User) -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+pub(crate) async fn validate(_: User) -> Json<Valid> {
+    Json(Valid { status: "ok" })
 }

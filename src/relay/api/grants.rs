@@ -3,48 +3,87 @@
 //! The relay writes them down and tells the node whose session it is; that node lets in or not.
 //! The secret is in the answer that makes a grant and nowhere else.
 
+mod events;
+
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::extract::State;
 use derp::NodeKey;
-use futures_util::{Stream, stream};
 use mesh::NetworkId;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::sync::watch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::body::{Body, InNetwork, network_id};
+use super::body::{Body, InNetwork, Path, Query, network_id};
 use super::groups::{name_of, names, node};
 use crate::paper::{Audience, Grant, GrantToken, MAX_GRANT, Verb};
 use crate::relay::app::{App, random};
 use crate::relay::clock::{duration_secs, rfc3339, unix_now};
 use crate::relay::error::ApiError;
-use crate::relay::papers::{Edit, GRANTS_KEPT};
+use crate::relay::papers::Edit;
 use crate::relay::policy::{Action, Own};
 use crate::relay::signed::Visitor;
 use crate::relay::store::Refusal;
 
-/// How often a stream of events says that it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+pub(crate) use events::events;
 
-#[derive(Deserialize)]
+/// A grant to give.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewGrant")]
 pub(crate) struct Create {
     network_id: String,
+    /// The node of the session.
     target_node: String,
     session_id: u32,
+    /// A label for people, at most 64 bytes.
     #[serde(default)]
     session_name: Option<String>,
+    /// A node or an owner of nodes; node:<name> or owner:<name> where a name is both.
     audience: String,
+    /// Reading and listening, unless told.
     #[serde(default)]
     verbs: BTreeSet<Verb>,
+    /// How long it is good, 1s to 24h; 10m unless told.
     #[serde(default)]
     ttl: Option<String>,
+}
+
+/// A grant.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Grant")]
+pub(crate) struct Shown {
+    grant_id: String,
+    network_id: String,
+    /// The node of the session, by its name, or its key when it is gone.
+    target_node: String,
+    session_id: u32,
+    session_name: String,
+    verbs: BTreeSet<Verb>,
+    /// node or owner
+    audience_subject_kind: &'static str,
+    audience_subject_id: String,
+    /// As it was asked for.
+    audience_display: String,
+    granted_by: String,
+    /// active, expired or revoked
+    status: &'static str,
+    /// RFC 3339, as are the others.
+    created_at: String,
+    expires_at: String,
+    revoked_at: Option<String>,
+    /// What whoever it is for shows to the node; only in the answer that makes the grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delegation: Option<String>,
+}
+
+/// A grant is revoked.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "GrantRevoked")]
+pub(crate) struct Revoked {
+    /// revoked
+    status: &'static str,
+    grant_id: String,
 }
 
 /// `POST /api/v1/access-grants`.
@@ -52,7 +91,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     visitor: Visitor,
     Body(mut create): Body<Create>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     let network = network_id(&create.network_id)?;
     visitor.may(Action::ListNodes, &network, &app).await?;
     let (key, own) = node(&app, &visitor, &network, &create.target_node)?;
@@ -85,7 +124,7 @@ pub(crate) async fn create(
     };
     let mut shown = show(&grant, &network, &names(&app, &network), now);
     app.edit(&network, Edit::Give(Box::new(grant))).await?;
-    shown["delegation"] = json!(token.to_string());
+    shown.delegation = Some(token.to_string());
     Ok(Json(shown))
 }
 
@@ -123,14 +162,18 @@ fn unknown_audience() -> ApiError {
     .hint("'cw node list' shows the nodes and their owners")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Wanted {
+    /// Those for sessions of this node.
     #[serde(default)]
     target_node: Option<String>,
+    /// Those for this audience.
     #[serde(default)]
     audience: Option<String>,
+    /// Those that are good now.
     #[serde(default)]
     active: bool,
+    /// Those that the caller got.
     #[serde(default)]
     mine: bool,
 }
@@ -142,7 +185,7 @@ pub(crate) async fn list(
     visitor: Visitor,
     InNetwork(network): InNetwork,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Shown>>, ApiError> {
     visitor
         .may(Action::SeeGrant(Own::Yes), &network, &app)
         .await?;
@@ -175,7 +218,7 @@ pub(crate) async fn get(
     visitor: Visitor,
     InNetwork(network): InNetwork,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     visitor
         .may(Action::SeeGrant(Own::Yes), &network, &app)
         .await?;
@@ -199,7 +242,7 @@ pub(crate) async fn revoke(
     visitor: Visitor,
     InNetwork(network): InNetwork,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Revoked>, ApiError> {
     visitor
         .may(Action::SeeGrant(Own::Yes), &network, &app)
         .await?;
@@ -208,127 +251,10 @@ pub(crate) async fn revoke(
     let action = Action::RevokeGrant(own(me.gave(&grant)));
     visitor.may(action, &network, &app).await?;
     app.edit(&network, Edit::Revoke(id.clone())).await?;
-    Ok(Json(json!({ "status": "revoked", "grant_id": id })))
-}
-
-/// `GET /api/v1/access/cache/events?network_id=`: grants as they are revoked, server-sent. The id
-/// of an event is the serial of its paper, so that `Last-Event-ID` holds across restarts.
-pub(crate) async fn events(
-    State(app): State<Arc<App>>,
-    visitor: Visitor,
-    InNetwork(network): InNetwork,
-    headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    visitor
-        .may(Action::SeeGrant(Own::Yes), &network, &app)
-        .await?;
-    let cursor = match headers.get("last-event-id") {
-        None => None,
-        Some(header) => {
-            let parsed = header
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse::<u64>().ok());
-            Some(parsed.ok_or_else(|| ApiError::bad_request("Last-Event-ID is no cursor"))?)
-        }
-    };
-    let bell = app.hub.bell(&network);
-    let last = app
-        .hub
-        .papers(&network, crate::relay::papers::Papers::serial);
-    let last = last.ok_or_else(ApiError::network_unknown)?;
-    // What was revoked longer ago than grants are kept is not told any more.
-    let oldest = unix_now().saturating_sub(GRANTS_KEPT).saturating_mul(1000);
-    let lost = cursor.is_some_and(|cursor| cursor < oldest.min(last) || cursor > last);
-    let told = Told {
-        all: visitor
-            .may(Action::SeeGrant(Own::No), &network, &app)
-            .await
-            .is_ok(),
-        app,
-        visitor,
-        network,
-        cursor: cursor.filter(|_| !lost).unwrap_or(last),
-        queue: Vec::new(),
-        bell,
-        reset: lost.then_some(last),
-    };
-    let events = stream::unfold(told, async |mut told| {
-        let event = told.next().await?;
-        Some((Ok(event), told))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keepalive")))
-}
-
-/// A stream of events, and how far it has come.
-struct Told {
-    app: Arc<App>,
-    visitor: Visitor,
-    network: NetworkId,
-    all: bool,
-    cursor: u64,
-    queue: Vec<(u64, String, u64)>,
-    bell: watch::Receiver<()>,
-    reset: Option<u64>,
-}
-
-impl Told {
-    /// The next event; `None` when the relay stops or the visitor no longer belongs here.
-    async fn next(&mut self) -> Option<Event> {
-        if let Some(last) = self.reset.take() {
-            let data = json!({ "seq": last, "type": "stream.reset", "network_id": self.network });
-            return Some(event(last, "stream.reset", &data));
-        }
-        let mut stop = self.app.stop.clone();
-        loop {
-            if let Some((serial, id, at)) = self.queue.pop() {
-                self.cursor = serial;
-                let data = json!({
-                    "seq": serial,
-                    "type": "access.grant.revoked",
-                    "network_id": self.network,
-                    "grant_id": id,
-                    "revoked_at": rfc3339(at),
-                });
-                return Some(event(serial, "access.grant.revoked", &data));
-            }
-            self.bell.borrow_and_update();
-            self.look()?;
-            if self.queue.is_empty() {
-                tokio::select! {
-                    changed = self.bell.changed() => changed.ok()?,
-                    _ = stop.wait_for(|stop| *stop) => return None,
-                }
-            }
-        }
-    }
-
-    /// Queues what was revoked since the cursor, the last first.
-    fn look(&mut self) -> Option<()> {
-        let (app, network) = (&self.app, &self.network);
-        if let Visitor::Node { key, .. } = &self.visitor {
-            // A node that was put out hears nothing more.
-            app.hub.record(network, key)?;
-        }
-        let me = Me::of(app, &self.visitor, network);
-        let (all, cursor) = (self.all, self.cursor);
-        self.queue = app.hub.papers(network, |papers| {
-            let revoked = papers.grants().filter_map(|(serial, grant)| {
-                let concerns = all || me.gave(grant) || me.is_audience(grant);
-                let at = grant.revoked.filter(|_| serial > cursor && concerns)?;
-                Some((serial, grant.id.clone(), at))
-            });
-            revoked.collect()
-        })?;
-        self.queue
-            .sort_by_key(|(serial, ..)| std::cmp::Reverse(*serial));
-        Some(())
-    }
-}
-
-fn event(id: u64, name: &str, data: &Value) -> Event {
-    let event = Event::default().id(id.to_string()).event(name);
-    event.data(data.to_string())
+    Ok(Json(Revoked {
+        status: "revoked",
+        grant_id: id,
+    }))
 }
 
 /// Who looks at grants.
@@ -390,25 +316,26 @@ fn status(grant: &Grant, now: u64) -> &'static str {
     }
 }
 
-fn show(grant: &Grant, network: &NetworkId, names: &[(NodeKey, String)], now: u64) -> Value {
+fn show(grant: &Grant, network: &NetworkId, names: &[(NodeKey, String)], now: u64) -> Shown {
     let (kind, id) = match &grant.audience {
         Audience::Node(key) => ("node", name_of(names, key)),
         Audience::Owner(owner) => ("owner", owner.clone()),
     };
-    json!({
-        "grant_id": grant.id,
-        "network_id": network,
-        "target_node": name_of(names, &grant.node),
-        "session_id": grant.session,
-        "session_name": grant.label,
-        "verbs": grant.verbs,
-        "audience_subject_kind": kind,
-        "audience_subject_id": id,
-        "audience_display": grant.shown,
-        "granted_by": grant.by,
-        "status": status(grant, now),
-        "created_at": rfc3339(grant.issued),
-        "expires_at": rfc3339(grant.expires),
-        "revoked_at": grant.revoked.map(rfc3339),
-    })
+    Shown {
+        grant_id: grant.id.clone(),
+        network_id: network.to_string(),
+        target_node: name_of(names, &grant.node),
+        session_id: grant.session,
+        session_name: grant.label.clone(),
+        verbs: grant.verbs.clone(),
+        audience_subject_kind: kind,
+        audience_subject_id: id,
+        audience_display: grant.shown.clone(),
+        granted_by: grant.by.clone(),
+        status: status(grant, now),
+        created_at: rfc3339(grant.issued),
+        expires_at: rfc3339(grant.expires),
+        revoked_at: grant.revoked.map(rfc3339),
+        delegation: None,
+    }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use derp::NodeKey;
 use mesh::NetworkId;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::body::{Body, InNetwork, network_id};
+use super::body::{Body, InNetwork, Path, Query, network_id};
 use crate::paper::{Debug, Group, GroupName, Joining, Member, Messages};
 use crate::relay::app::App;
 use crate::relay::clock::{rfc3339, unix_now};
@@ -22,9 +23,54 @@ use crate::relay::store::Refusal;
 /// The longest label of a session, bytes; names are shorter.
 const MAX_LABEL: usize = 64;
 
-#[derive(Deserialize)]
+/// A group to create.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewGroup")]
 pub(crate) struct Create {
     network_id: String,
+    name: String,
+}
+
+/// A group of sessions.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Group")]
+pub(crate) struct Shown {
+    network_id: String,
+    name: String,
+    /// RFC 3339.
+    created_at: String,
+    created_by: String,
+    policy: Policies,
+    members: Vec<InGroup>,
+}
+
+/// The rules of a group.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "GroupPolicy")]
+pub(crate) struct Policies {
+    messages_policy: Messages,
+    debug_policy: Debug,
+    join_policy: Joining,
+}
+
+/// A session in a group.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "GroupMember")]
+pub(crate) struct InGroup {
+    /// The name of the node, or its key when it is gone.
+    node_name: String,
+    session_id: u32,
+    session_name: String,
+    /// RFC 3339.
+    created_at: String,
+}
+
+/// A group is no more.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "GroupDeleted")]
+pub(crate) struct Deleted {
+    /// deleted
+    status: &'static str,
     name: String,
 }
 
@@ -33,7 +79,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     visitor: Visitor,
     Body(create): Body<Create>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     let network = network_id(&create.network_id)?;
     visitor.may(Action::MakeGroups, &network, &app).await?;
     let name = group_name(&create.name)?;
@@ -51,7 +97,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     visitor: Visitor,
     InNetwork(network): InNetwork,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Shown>>, ApiError> {
     visitor.may(Action::ListGroups, &network, &app).await?;
     let names = names(&app, &network);
     let shown = app.hub.papers(&network, |papers| {
@@ -67,7 +113,7 @@ pub(crate) async fn get(
     visitor: Visitor,
     InNetwork(network): InNetwork,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     visitor.may(Action::ListGroups, &network, &app).await?;
     show_one(&app, &network, &group_name(&name)?)
 }
@@ -78,20 +124,28 @@ pub(crate) async fn delete(
     visitor: Visitor,
     InNetwork(network): InNetwork,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     visitor.may(Action::MakeGroups, &network, &app).await?;
     let group = group_name(&name)?;
     app.edit(&network, Edit::DeleteGroup(group)).await?;
-    Ok(Json(json!({ "status": "deleted", "name": name })))
+    Ok(Json(Deleted {
+        status: "deleted",
+        name,
+    }))
 }
 
-#[derive(Deserialize)]
+/// Rules to change; those that are left out stay.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewGroupPolicy")]
 pub(crate) struct Policy {
     network_id: String,
+    /// internal-only or open
     #[serde(default)]
     messages_policy: Option<String>,
+    /// none, observe-only or full
     #[serde(default)]
     debug_policy: Option<String>,
+    /// owners or members
     #[serde(default)]
     join_policy: Option<String>,
 }
@@ -102,7 +156,7 @@ pub(crate) async fn set_policy(
     visitor: Visitor,
     Path(name): Path<String>,
     Body(policy): Body<Policy>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     let network = network_id(&policy.network_id)?;
     visitor.may(Action::MakeGroups, &network, &app).await?;
     let name = group_name(&name)?;
@@ -116,11 +170,14 @@ pub(crate) async fn set_policy(
     show_one(&app, &network, &name)
 }
 
-#[derive(Deserialize)]
+/// A session for a group.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewGroupMember")]
 pub(crate) struct Entry {
     network_id: String,
     node_name: String,
     session_id: u32,
+    /// A label for people, at most 64 bytes.
     #[serde(default)]
     session_name: Option<String>,
 }
@@ -131,7 +188,7 @@ pub(crate) async fn enter(
     visitor: Visitor,
     Path(name): Path<String>,
     Body(entry): Body<Entry>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     let network = network_id(&entry.network_id)?;
     let name = group_name(&name)?;
     visitor.may(Action::ListGroups, &network, &app).await?;
@@ -169,9 +226,11 @@ pub(crate) async fn enter(
     show_one(&app, &network, &name)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Leaving {
+    /// The node of the session.
     node_name: String,
+    /// Its number there.
     session_id: u32,
 }
 
@@ -182,7 +241,7 @@ pub(crate) async fn leave(
     InNetwork(network): InNetwork,
     Path(name): Path<String>,
     Query(leaving): Query<Leaving>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     visitor.may(Action::ListGroups, &network, &app).await?;
     let name = group_name(&name)?;
     let (node, own) = node(&app, &visitor, &network, &leaving.node_name)?;
@@ -251,7 +310,7 @@ fn refused(refusal: Refusal) -> ApiError {
     crate::relay::store::Error::from(refusal).into()
 }
 
-fn show_one(app: &App, network: &NetworkId, name: &GroupName) -> Result<Json<Value>, ApiError> {
+fn show_one(app: &App, network: &NetworkId, name: &GroupName) -> Result<Json<Shown>, ApiError> {
     let names = names(app, network);
     let shown = app.hub.papers(network, |papers| {
         let group = papers.group(name);
@@ -263,29 +322,23 @@ fn show_one(app: &App, network: &NetworkId, name: &GroupName) -> Result<Json<Val
         .ok_or_else(|| refused(Refusal::GroupUnknown))
 }
 
-fn show(group: &Group, network: &NetworkId, names: &[(NodeKey, String)]) -> Value {
-    let members: Vec<_> = group
-        .members
-        .iter()
-        .map(|member| {
-            json!({
-                "node_name": name_of(names, &member.node),
-                "session_id": member.session,
-                "session_name": member.label,
-                "created_at": rfc3339(member.added),
-            })
-        })
-        .collect();
-    json!({
-        "network_id": network,
-        "name": group.name,
-        "created_at": rfc3339(group.created),
-        "created_by": group.created_by,
-        "policy": {
-            "messages_policy": group.messages,
-            "debug_policy": group.debug,
-            "join_policy": group.joining,
+fn show(group: &Group, network: &NetworkId, names: &[(NodeKey, String)]) -> Shown {
+    let members = group.members.iter().map(|member| InGroup {
+        node_name: name_of(names, &member.node),
+        session_id: member.session,
+        session_name: member.label.clone(),
+        created_at: rfc3339(member.added),
+    });
+    Shown {
+        network_id: network.to_string(),
+        name: group.name.to_string(),
+        created_at: rfc3339(group.created),
+        created_by: group.created_by.clone(),
+        policy: Policies {
+            messages_policy: group.messages,
+            debug_policy: group.debug,
+            join_policy: group.joining,
         },
-        "members": members,
-    })
+        members: members.collect(),
+    }
 }

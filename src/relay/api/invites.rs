@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::body::{Body, InNetwork, network_id};
+use super::body::{Body, InNetwork, Path, network_id};
 use crate::coord::Invite;
 use crate::relay::app::{App, random};
 use crate::relay::auth::User;
@@ -27,17 +27,42 @@ const MAX_TTL: u64 = 30 * 24 * 3600;
 /// The most nodes one invite may bring.
 const MAX_USES: u32 = 10_000;
 
-#[derive(Deserialize)]
+/// An invite to make.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewInvite")]
 pub(crate) struct Create {
     network_id: String,
+    /// How many nodes it brings in; 1 unless told.
     #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_USES))]
     uses: Option<u32>,
+    /// How long it is good, 1s to 30d; 1h unless told.
     #[serde(default)]
     ttl: Option<String>,
+    /// Whether the nodes are the caller's own.
     #[serde(default)]
     mine: bool,
+    /// For a node of this name only.
     #[serde(default)]
     node_name: Option<String>,
+}
+
+/// An invite. The token is in the answer that makes it and nowhere else.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Invite")]
+pub(crate) struct Shown {
+    id: String,
+    network_id: String,
+    created_by: String,
+    mine: bool,
+    node_name: Option<String>,
+    uses_remaining: u32,
+    /// RFC 3339, as is `expires_at`.
+    created_at: String,
+    expires_at: String,
+    /// What is redeemed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 /// `POST /api/v1/invites`.
@@ -45,7 +70,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     user: User,
     Body(create): Body<Create>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Shown>, ApiError> {
     let network = network_id(&create.network_id)?;
     user.may(Action::Invite, &network, &app).await?;
     let uses = create.uses.unwrap_or(1);
@@ -85,7 +110,7 @@ pub(crate) async fn create(
         })
         .await?;
     let mut shown = show(&info, network.as_str());
-    shown["token"] = json!(invite);
+    shown.token = Some(invite.to_string());
     Ok(Json(shown))
 }
 
@@ -94,7 +119,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     user: User,
     InNetwork(network): InNetwork,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Shown>>, ApiError> {
     user.may(Action::Invite, &network, &app).await?;
     let invites = app.store.invites(network.clone(), unix_now()).await?;
     let shown = invites.iter().map(|info| show(info, network.as_str()));
@@ -121,15 +146,16 @@ pub(crate) async fn withdraw(
     }
 }
 
-fn show(info: &InviteInfo, network: &str) -> Value {
-    json!({
-        "id": info.id,
-        "network_id": network,
-        "created_by": info.created_by.as_str(),
-        "mine": info.mine,
-        "node_name": info.node_name,
-        "uses_remaining": info.uses_remaining,
-        "created_at": rfc3339(info.created),
-        "expires_at": rfc3339(info.expires),
-    })
+fn show(info: &InviteInfo, network: &str) -> Shown {
+    Shown {
+        id: info.id.clone(),
+        network_id: network.to_owned(),
+        created_by: info.created_by.as_str().to_owned(),
+        mine: info.mine,
+        node_name: info.node_name.as_ref().map(ToString::to_string),
+        uses_remaining: info.uses_remaining,
+        created_at: rfc3339(info.created),
+        expires_at: rfc3339(info.expires),
+        token: None,
+    }
 }

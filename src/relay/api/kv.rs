@@ -16,17 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mesh::NetworkId;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::body::{Path, Query};
 use crate::relay::app::App;
 use crate::relay::clock::duration_secs;
 use crate::relay::error::ApiError;
@@ -48,29 +47,76 @@ const MAX_WAIT: u64 = 10;
 /// How the name of a writer's session is told, letters.
 const MAX_SESSION: usize = 64;
 
-/// What there is to do with a namespace.
-pub(super) fn of_space() -> MethodRouter<Arc<App>> {
-    get(list)
-}
-
-/// What there is to do with a key; the body may be longer than others'.
-pub(super) fn of_key() -> MethodRouter<Arc<App>> {
-    let methods = get(read).put(write).delete(remove);
-    methods.layer(DefaultBodyLimit::max(MAX_VALUE))
-}
-
 /// What a query may say.
-#[derive(Default, Deserialize)]
-struct Params {
+#[derive(Default, Deserialize, JsonSchema)]
+pub(crate) struct Params {
+    /// Of the keys.
     #[serde(default)]
     prefix: String,
+    /// Only keys after this one.
     after: Option<String>,
+    /// So many at most; 1000 unless told.
     limit: Option<u32>,
+    /// With `wait`: changes after this revision.
     since: Option<u64>,
+    /// Asks for changes, and waits for one so many seconds, 10 at most.
     wait: Option<u64>,
 }
 
-async fn read(
+/// A shared value, or that there is none any more.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SharedEntry")]
+pub(crate) struct Shown {
+    key: String,
+    /// base64: all of it, or its first KiB in a list; null for what was deleted.
+    value: Option<String>,
+    /// Of the whole value, bytes.
+    size: u64,
+    revision: u64,
+    /// RFC 3339, as is `changed_at`.
+    expires_at: Option<String>,
+    changed_at: String,
+    changed_by: String,
+}
+
+/// What is shared: keys, or what changed.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Shared")]
+pub(crate) enum Listed {
+    /// Keys, in their order.
+    Entries {
+        entries: Vec<Shown>,
+        /// There may be more, after the last.
+        more: bool,
+    },
+    /// What changed, in the order of the revisions.
+    Changes {
+        changes: Vec<Shown>,
+        /// Up to which revision this is all.
+        upto: u64,
+        /// Changes before these are not known any more.
+        gap: bool,
+    },
+}
+
+/// A value is written.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SharedWritten")]
+pub(crate) struct Written {
+    revision: u64,
+    /// RFC 3339.
+    expires_at: Option<String>,
+}
+
+/// A value is gone.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SharedRemoved")]
+pub(crate) struct Removed {
+    revision: u64,
+}
+
+pub(crate) async fn read(
     State(app): State<Arc<App>>,
     Path((space, key)): Path<(String, String)>,
     sharer: Sharer,
@@ -98,12 +144,12 @@ async fn read(
     Ok((answer, entry.value.unwrap_or_default()).into_response())
 }
 
-async fn write(
+pub(crate) async fn write(
     State(app): State<Arc<App>>,
     Path((space, key)): Path<(String, String)>,
     headers: HeaderMap,
     sharer: Sharer,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Written>, ApiError> {
     if sharer.body.len() > MAX_VALUE {
         return Err(too_large());
     }
@@ -120,15 +166,18 @@ async fn write(
         })
         .await?;
     let expires = expires.map(session::time::format);
-    Ok(Json(json!({"revision": revision, "expires_at": expires})))
+    Ok(Json(Written {
+        revision,
+        expires_at: expires,
+    }))
 }
 
-async fn remove(
+pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     Path((space, key)): Path<(String, String)>,
     headers: HeaderMap,
     sharer: Sharer,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Removed>, ApiError> {
     let removal = Removal {
         place: place(sharer.network.clone(), &space, &key)?,
         condition: condition(&headers)?,
@@ -137,16 +186,15 @@ async fn remove(
     };
     let revision = app.remove_shared(removal).await?;
     let revision = revision.ok_or_else(|| missing(&space, &key))?;
-    Ok(Json(json!({ "revision": revision })))
+    Ok(Json(Removed { revision }))
 }
 
-async fn list(
+pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    params: Result<Query<Params>, QueryRejection>,
+    Query(params): Query<Params>,
     sharer: Sharer,
-) -> Result<Json<Value>, ApiError> {
-    let Query(params) = params.map_err(|_| ApiError::bad_request("the query is not right"))?;
+) -> Result<Json<Listed>, ApiError> {
     let query = shared::Query {
         network: sharer.network,
         space: space(&name)?,
@@ -159,8 +207,8 @@ async fn list(
         let entries = app.store.list_shared(query, params.after).await?;
         // Exactly as many as fit: perhaps all. The next page is empty then.
         let more = entries.len() == limit;
-        let entries: Vec<_> = entries.iter().map(shown).collect();
-        return Ok(Json(json!({"entries": entries, "more": more})));
+        let entries = entries.iter().map(shown).collect();
+        return Ok(Json(Listed::Entries { entries, more }));
     };
     let wait = Duration::from_secs(wait.min(MAX_WAIT));
     let changes = app
@@ -173,21 +221,23 @@ async fn list(
             return Err(ApiError::forbidden());
         }
     }
-    let shown: Vec<_> = changes.entries.iter().map(shown).collect();
-    let (upto, gap) = (changes.upto, changes.gap);
-    Ok(Json(json!({"changes": shown, "upto": upto, "gap": gap})))
+    Ok(Json(Listed::Changes {
+        changes: changes.entries.iter().map(shown).collect(),
+        upto: changes.upto,
+        gap: changes.gap,
+    }))
 }
 
-fn shown(entry: &Entry) -> Value {
-    json!({
-        "key": entry.key,
-        "value": entry.value.as_ref().map(|value| STANDARD.encode(value)),
-        "size": entry.size,
-        "revision": entry.revision,
-        "expires_at": entry.expires.map(session::time::format),
-        "changed_at": session::time::format(entry.changed),
-        "changed_by": entry.by,
-    })
+fn shown(entry: &Entry) -> Shown {
+    Shown {
+        key: entry.key.clone(),
+        value: entry.value.as_ref().map(|value| STANDARD.encode(value)),
+        size: entry.size,
+        revision: entry.revision,
+        expires_at: entry.expires.map(session::time::format),
+        changed_at: session::time::format(entry.changed),
+        changed_by: entry.by.clone(),
+    }
 }
 
 pub(crate) fn place(network: NetworkId, name: &str, key: &str) -> Result<Place, ApiError> {

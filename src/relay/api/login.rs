@@ -14,20 +14,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Url;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::body::Body;
-use super::logins::granted;
+use super::body::{Body, Query};
+use super::logins::{self, granted};
 use crate::relay::app::{App, random};
 use crate::relay::auth::{Remote, login_of};
 use crate::relay::clock::unix_now;
@@ -74,10 +74,28 @@ enum Stage {
     Back { granted: Granted, challenge: String },
 }
 
-#[derive(Deserialize)]
+/// Who wants to log in by a code.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "DeviceRequest")]
 pub(crate) struct Device {
+    /// What the client calls itself.
     #[serde(default)]
     label: String,
+}
+
+/// The code, and where it is typed (RFC 8628).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeviceCode")]
+pub(crate) struct Code {
+    /// For the client alone.
+    poll_token: String,
+    user_code: String,
+    verification_uri: String,
+    verification_uri_complete: Option<String>,
+    /// Seconds.
+    expires_in: u64,
+    /// Between two polls, seconds.
+    interval: u64,
 }
 
 /// `POST /api/v1/device/authorize`.
@@ -85,7 +103,7 @@ pub(crate) async fn device(
     State(app): State<Arc<App>>,
     Remote(remote): Remote,
     Body(ask): Body<Device>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Code>, ApiError> {
     app.guards.attempt(remote.ip())?;
     let device = app.gate.device().await?;
     let poll_token = secret();
@@ -95,19 +113,37 @@ pub(crate) async fn device(
         label: label(&ask.label),
     };
     keep(&app, &poll_token, &stage, device.expires_in).await?;
-    Ok(Json(json!({
-        "poll_token": poll_token,
-        "user_code": device.user_code,
-        "verification_uri": device.verification_uri,
-        "verification_uri_complete": device.verification_uri_complete,
-        "expires_in": device.expires_in,
-        "interval": device.interval,
-    })))
+    Ok(Json(Code {
+        poll_token,
+        user_code: device.user_code,
+        verification_uri: device.verification_uri,
+        verification_uri_complete: device.verification_uri_complete,
+        expires_in: device.expires_in,
+        interval: device.interval,
+    }))
 }
 
-#[derive(Deserialize)]
+/// Which login is asked after.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "DevicePoll")]
 pub(crate) struct Poll {
     poll_token: String,
+}
+
+/// How far it is.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "DeviceStatus")]
+pub(crate) enum Polled {
+    /// It is there.
+    Granted(logins::Granted),
+    /// Not yet.
+    Waiting {
+        /// pending or slow_down
+        status: &'static str,
+        /// Seconds until the next poll.
+        interval: Option<u64>,
+    },
 }
 
 /// `POST /api/v1/device/poll`: 200 with the login, or 202 while there is none yet.
@@ -115,11 +151,14 @@ pub(crate) async fn poll(
     State(app): State<Arc<App>>,
     Remote(remote): Remote,
     Body(poll): Body<Poll>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<Polled>), ApiError> {
     app.guards.poll(remote.ip())?;
     let token = LoginToken::from_secret(&poll.poll_token);
     if let Some(login) = login_of(token.text(), &app).await? {
-        return Ok((StatusCode::OK, Json(granted(&login, &token))));
+        return Ok((
+            StatusCode::OK,
+            Json(Polled::Granted(granted(&login, &token))),
+        ));
     }
     let (key, now) = (hash(&poll.poll_token), unix_now());
     let attempt = match app.store.turn(key, now, now + TURN).await? {
@@ -142,7 +181,10 @@ pub(crate) async fn poll(
             app.store.add_login(login.clone(), now).await?;
             app.store.take_attempt(key, now).await?;
             tracing::info!(subject = login.subject.as_str(), id = %login.id, "logged in");
-            return Ok((StatusCode::OK, Json(granted(&login, &token))));
+            return Ok((
+                StatusCode::OK,
+                Json(Polled::Granted(granted(&login, &token))),
+            ));
         }
         Ok(Await::Pending) => ("pending", interval),
         Ok(Await::SlowDown) => ("slow_down", interval + SLOWER),
@@ -175,16 +217,22 @@ async fn again(app: &App, attempt: &Attempt, state: String, interval: u64) -> Re
     Ok(())
 }
 
-fn wait(status: &str, interval: Option<u64>) -> (StatusCode, Json<Value>) {
-    let body = json!({ "status": status, "interval": interval });
-    (StatusCode::ACCEPTED, Json(body))
+fn wait(status: &'static str, interval: Option<u64>) -> (StatusCode, Json<Polled>) {
+    (
+        StatusCode::ACCEPTED,
+        Json(Polled::Waiting { status, interval }),
+    )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Start {
+    /// Where the client waits for its browser: http://127.0.0.1:PORT/ without a query.
     redirect_uri: String,
+    /// SHA-256 of the client's secret (RFC 7636, S256).
     code_challenge: String,
+    /// Comes back as it is.
     state: String,
+    /// What the client calls itself.
     #[serde(default)]
     label: String,
 }
@@ -218,7 +266,7 @@ pub(crate) async fn start(
     Ok(see(&url, cookie))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Callback {
     state: String,
     code: Option<String>,
@@ -280,9 +328,12 @@ pub(crate) async fn callback(
     Ok(see(to.as_str(), cookie(&app, &back.state, 0)))
 }
 
-#[derive(Deserialize)]
+/// What a browser has brought back.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "LoginExchange")]
 pub(crate) struct Exchange {
     code: String,
+    /// The client's secret (RFC 7636).
     code_verifier: String,
 }
 
@@ -291,7 +342,7 @@ pub(crate) async fn token(
     State(app): State<Arc<App>>,
     Remote(remote): Remote,
     Body(exchange): Body<Exchange>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<logins::Granted>, ApiError> {
     app.guards.poll(remote.ip())?;
     let now = unix_now();
     let attempt = app.store.take_attempt(hash(&exchange.code), now).await?;
@@ -307,7 +358,7 @@ pub(crate) async fn token(
     let login = app.gate.login(granted, &token, now);
     app.store.add_login(login.clone(), now).await?;
     tracing::info!(subject = login.subject.as_str(), id = %login.id, "logged in");
-    Ok(Json(super::logins::granted(&login, &token)))
+    Ok(Json(logins::granted(&login, &token)))
 }
 
 /// A secret of 256 bits.

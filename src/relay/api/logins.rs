@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::body::Body;
+use super::body::{Body, Path, Query};
 use crate::relay::app::App;
 use crate::relay::auth::Person;
 use crate::relay::clock::{rfc3339, unix_now};
@@ -20,19 +20,70 @@ use crate::relay::store::logins::Login;
 /// The id under which a login names itself.
 const CURRENT: &str = "current";
 
-/// `GET /api/v1/auth/whoami`.
-pub(crate) async fn whoami(State(app): State<Arc<App>>, person: Person) -> Json<Value> {
-    let login = person.login.as_ref();
-    Json(json!({
-        "subject": person.subject.as_str(),
-        "name": login.map(|login| &login.name),
-        "auth_mode": app.gate.mode(),
-        "login": login.map(|login| show(login, login)),
-    }))
+/// Who somebody is.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WhoAmI")]
+pub(crate) struct Me {
+    subject: String,
+    /// What the provider calls them.
+    name: Option<String>,
+    /// none, token, github or oidc.
+    auth_mode: &'static str,
+    /// By which login they ask.
+    login: Option<Shown>,
 }
 
-#[derive(Deserialize)]
+/// A login.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Login")]
+pub(crate) struct Shown {
+    id: String,
+    subject: String,
+    name: String,
+    /// What the client calls itself.
+    label: String,
+    /// RFC 3339, as is `expires_at`.
+    created_at: String,
+    expires_at: String,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// A login with its token.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LoginGranted")]
+pub(crate) struct Granted {
+    /// authorized
+    status: &'static str,
+    token: String,
+    id: String,
+    subject: String,
+    name: String,
+    /// RFC 3339.
+    expires_at: String,
+}
+
+/// How many logins were ended.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LoginsEnded")]
+pub(crate) struct Ended {
+    ended: u64,
+}
+
+/// `GET /api/v1/auth/whoami`.
+pub(crate) async fn whoami(State(app): State<Arc<App>>, person: Person) -> Json<Me> {
+    let login = person.login.as_ref();
+    Json(Me {
+        subject: person.subject.as_str().to_owned(),
+        name: login.map(|login| login.name.clone()),
+        auth_mode: app.gate.mode(),
+        login: login.map(|login| show(login, login)),
+    })
+}
+
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Which {
+    /// Everybody's, for the administrator.
     #[serde(default)]
     all: bool,
 }
@@ -42,7 +93,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     person: Person,
     Query(which): Query<Which>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Shown>>, ApiError> {
     let whose = (!which.all).then(|| person.subject.clone());
     if !may_end_logins(&person.subject, whose.as_ref()) {
         return Err(not_yours());
@@ -56,8 +107,11 @@ pub(crate) async fn list(
     Ok(Json(shown.collect()))
 }
 
-#[derive(Deserialize)]
+/// A login to make.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewLogin")]
 pub(crate) struct Make {
+    /// What the client calls itself.
     #[serde(default)]
     label: String,
 }
@@ -68,7 +122,7 @@ pub(crate) async fn make(
     State(app): State<Arc<App>>,
     person: Person,
     Body(make): Body<Make>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<Granted>), ApiError> {
     if person.login.is_some() && !app.gate.is_open() {
         let text = "a login cannot make another";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", text)
@@ -108,37 +162,37 @@ pub(crate) async fn end(
 pub(crate) async fn end_all(
     State(app): State<Arc<App>>,
     person: Person,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Ended>, ApiError> {
     let ended = app.store.end_logins(Some(person.subject), None).await?;
-    Ok(Json(json!({ "ended": ended })))
+    Ok(Json(Ended { ended }))
 }
 
 /// A login with its token, for the client that has got it.
-pub(crate) fn granted(login: &Login, token: &LoginToken) -> Value {
-    json!({
-        "status": "authorized",
-        "token": token.text(),
-        "id": login.id,
-        "subject": login.subject.as_str(),
-        "name": login.name,
-        "expires_at": rfc3339(login.expires),
-    })
+pub(crate) fn granted(login: &Login, token: &LoginToken) -> Granted {
+    Granted {
+        status: "authorized",
+        token: token.text().to_owned(),
+        id: login.id.clone(),
+        subject: login.subject.as_str().to_owned(),
+        name: login.name.clone(),
+        expires_at: rfc3339(login.expires),
+    }
 }
 
-fn show(login: &Login, current: &Login) -> Value {
+fn show(login: &Login, current: &Login) -> Shown {
     shown(login, login.id == current.id)
 }
 
-fn shown(login: &Login, is_current: bool) -> Value {
-    json!({
-        "id": login.id,
-        "subject": login.subject.as_str(),
-        "name": login.name,
-        "label": login.label,
-        "created_at": rfc3339(login.created),
-        "expires_at": rfc3339(login.expires),
-        "current": is_current,
-    })
+fn shown(login: &Login, is_current: bool) -> Shown {
+    Shown {
+        id: login.id.clone(),
+        subject: login.subject.as_str().to_owned(),
+        name: login.name.clone(),
+        label: login.label.clone(),
+        created_at: rfc3339(login.created),
+        expires_at: rfc3339(login.expires),
+        current: is_current,
+    }
 }
 
 fn not_yours() -> ApiError {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::body::{Body, network_id};
+use super::body::{Body, Path, Query, network_id};
 use crate::coord::Mark;
 use crate::relay::app::{App, random};
 use crate::relay::auth::User;
@@ -18,30 +18,53 @@ use crate::relay::policy::Action;
 use crate::relay::signed::Visitor;
 use crate::relay::store::{Revocation, Role, Subject};
 
+/// Somebody who belongs to a network.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NetworkMember")]
+pub(crate) struct Shown {
+    subject: String,
+    /// owner, member or guest
+    role: &'static str,
+    /// Nodes that are theirs.
+    node_count: u64,
+    /// RFC 3339.
+    created_at: String,
+}
+
 /// `GET /api/v1/networks/{id}/members`.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     visitor: Visitor,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Shown>>, ApiError> {
     let network = network_id(&id)?;
     visitor.may(Action::ListMembers, &network, &app).await?;
     let members = app.store.members(network).await?.into_iter();
-    let shown = members.map(|member| {
-        json!({
-            "subject": member.subject.as_str(),
-            "role": member.role.as_str(),
-            "node_count": member.nodes,
-            "created_at": rfc3339(member.since),
-        })
+    let shown = members.map(|member| Shown {
+        subject: member.subject.as_str().to_owned(),
+        role: member.role.as_str(),
+        node_count: member.nodes,
+        created_at: rfc3339(member.since),
     });
     Ok(Json(shown.collect()))
 }
 
-#[derive(Deserialize)]
+/// A role for somebody.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewRole")]
 pub(crate) struct Set {
     subject: String,
+    /// owner, member or guest
     role: String,
+}
+
+/// Which role somebody has now.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberRole")]
+pub(crate) struct HasRole {
+    subject: String,
+    /// owner, member or guest
+    role: &'static str,
 }
 
 /// `PUT /api/v1/networks/{id}/members`: another role for somebody who belongs to it.
@@ -50,7 +73,7 @@ pub(crate) async fn set(
     user: User,
     Path(id): Path<String>,
     Body(set): Body<Set>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<HasRole>, ApiError> {
     let network = network_id(&id)?;
     user.may(Action::Rule, &network, &app).await?;
     let role = Role::parse(&set.role)
@@ -59,14 +82,24 @@ pub(crate) async fn set(
     if !app.store.set_role(network, subject, Some(role)).await? {
         return Err(unknown());
     }
-    Ok(Json(
-        json!({ "subject": set.subject, "role": role.as_str() }),
-    ))
+    Ok(Json(HasRole {
+        subject: set.subject,
+        role: role.as_str(),
+    }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Who {
+    /// Who is taken out.
     subject: String,
+}
+
+/// Who is out, and the nodes that went with them.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberRemoved")]
+pub(crate) struct Removed {
+    subject: String,
+    nodes: Vec<String>,
 }
 
 /// `DELETE /api/v1/networks/{id}/members?subject=`: with the nodes that are theirs.
@@ -75,7 +108,7 @@ pub(crate) async fn remove(
     user: User,
     Path(id): Path<String>,
     Query(who): Query<Who>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Removed>, ApiError> {
     let network = network_id(&id)?;
     user.may(Action::Rule, &network, &app).await?;
     let subject = Subject::named(&who.subject);
@@ -94,10 +127,13 @@ pub(crate) async fn remove(
             now: unix_now(),
         };
         if app.revoke(revocation).await? {
-            nodes.push(node.name);
+            nodes.push(node.name.to_string());
         }
     }
-    Ok(Json(json!({ "subject": who.subject, "nodes": nodes })))
+    Ok(Json(Removed {
+        subject: who.subject,
+        nodes,
+    }))
 }
 
 fn unknown() -> ApiError {

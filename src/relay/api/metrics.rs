@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse as _, Response};
 use derp::router::Counters;
 
 use crate::relay::app::App;
 
 /// See the module.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let (census, derp) = (app.hub.census(), app.derp.counters());
     let here = app.derp.census();
     let gauges = [
@@ -59,7 +59,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         );
     }
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], text)
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// What has happened since the start: name, help, value.

@@ -1,7 +1,8 @@
-//! The routes, one file per noun.
+//! The routes, one file per noun; [`table`] has all of them, and [`openapi`] says what they are.
 
 mod account;
 mod body;
+mod describe;
 mod grants;
 mod groups;
 mod invites;
@@ -13,10 +14,15 @@ mod members;
 mod metrics;
 mod networks;
 mod nodes;
+mod openapi;
 mod page;
+#[cfg(test)]
+mod promise;
+mod route;
 mod ssh;
+mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -25,14 +31,15 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, delete, get, post, put};
 use futures_util::StreamExt as _;
+use serde_json::Value;
 
-pub(crate) use body::network_of;
+pub(crate) use body::{Path, Upgrade, network_of, upgrade_required};
 
 use super::app::App;
+use super::auth;
 use super::error::ApiError;
-use super::{auth, coordinate, derp, visits};
+use table::routes;
 
 /// The longest request body, bytes. The largest request is a join, below 1 KiB.
 const MAX_BODY: usize = 64 * 1024;
@@ -41,28 +48,10 @@ const MAX_BODY: usize = 64 * 1024;
 /// included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 
-/// Routes, and their paths for the test that goes through all of them.
-#[derive(Default)]
-pub(crate) struct Routes {
-    router: Router<Arc<App>>,
-    #[cfg(test)]
-    pub(crate) paths: Vec<&'static str>,
-}
-
-impl Routes {
-    /// Adds what is answered at `path`.
-    fn route(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
-        self.router = self.router.route(path, methods);
-        #[cfg(test)]
-        self.paths.push(path);
-        self
-    }
-}
-
 /// Everything the relay answers over HTTP.
 pub(crate) fn router(app: Arc<App>) -> Router {
     routes()
-        .router
+        .router()
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -70,77 +59,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The table of routes.
-pub(crate) fn routes() -> Routes {
-    Routes::default()
-        .route("/healthz", get(account::healthz))
-        .route("/readyz", get(account::readyz))
-        .route("/metrics", get(metrics::metrics))
-        .route("/api/v1/auth/config", get(account::config))
-        .route("/api/v1/auth/validate", get(account::validate))
-        .route("/api/v1/auth/whoami", get(logins::whoami))
-        .route(
-            "/api/v1/auth/logins",
-            get(logins::list).post(logins::make).delete(logins::end_all),
-        )
-        .route("/api/v1/auth/logins/{id}", delete(logins::end))
-        .route("/api/v1/auth/token", post(login::token))
-        .route("/api/v1/device/authorize", post(login::device))
-        .route("/api/v1/device/poll", post(login::poll))
-        .route("/auth/login", get(login::start))
-        .route("/auth/callback", get(login::callback))
-        .route(
-            "/api/v1/networks",
-            get(networks::list).post(networks::create),
-        )
-        .route("/api/v1/invites", get(invites::list).post(invites::create))
-        .route("/api/v1/invites/{id}", delete(invites::withdraw))
-        .route("/api/v1/join", post(join::join))
-        .route("/api/v1/nodes", get(nodes::list))
-        .route("/api/v1/nodes/{name}", delete(nodes::revoke))
-        .route("/api/v1/networks/{id}", delete(networks::remove))
-        .route("/api/v1/networks/{id}/rotate", post(networks::rotate))
-        .route(
-            "/api/v1/networks/{id}/members",
-            get(members::list).put(members::set).delete(members::remove),
-        )
-        .route("/api/v1/groups", get(groups::list).post(groups::create))
-        .route(
-            "/api/v1/groups/{name}",
-            get(groups::get).delete(groups::delete),
-        )
-        .route(
-            "/api/v1/groups/{name}/members",
-            post(groups::enter).delete(groups::leave),
-        )
-        .route("/api/v1/groups/{name}/policy", put(groups::set_policy))
-        .route(
-            "/api/v1/access-grants",
-            get(grants::list).post(grants::create),
-        )
-        .route(
-            "/api/v1/access-grants/{id}",
-            get(grants::get).delete(grants::revoke),
-        )
-        .route("/api/v1/access/cache/events", get(grants::events))
-        .route("/api/v1/coordinate", get(coordinate::coordinate))
-        .route(
-            "/api/v1/ssh-keys",
-            get(ssh::list).post(ssh::add).delete(ssh::remove),
-        )
-        .route("/api/v1/ssh-passwords", post(ssh::password))
-        .route("/api/v1/back/{ticket}", get(visits::back))
-        .route("/join", get(page::join))
-        .route("/api/v1/kv/{space}", kv::of_space())
-        .route("/api/v1/kv/{space}/{*key}", kv::of_key())
-        .route("/derp", get(derp::upgrade))
-        .route("/derp/probe", get(derp::probe))
-        .route("/derp/latency-check", get(derp::probe))
+/// The description of all of it (OpenAPI 3.1).
+pub(crate) fn document() -> &'static Value {
+    static DOCUMENT: OnceLock<Value> = OnceLock::new();
+    DOCUMENT.get_or_init(|| routes().document())
 }
 
 /// A deadline, the end with the login by which it was asked, and headers that every answer has.
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let token = auth::bearer(request.headers()).map(str::to_owned);
+    #[cfg(test)]
+    let asked = promise::Asked::of(&request);
     let over = auth::until_over(token, app);
     let mut over = Box::pin(over);
     let answer = tokio::select! {
@@ -162,6 +91,8 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    #[cfg(test)]
+    asked.check(&answer);
     answer
 }
 

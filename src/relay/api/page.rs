@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header;
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::body::Query;
 use crate::coord::Invite;
 use crate::relay::app::App;
+use crate::relay::error::ApiError;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Params {
+    /// As it was handed out.
     #[serde(default)]
     invite: String,
 }
@@ -20,8 +23,8 @@ pub(crate) struct Params {
 /// See the module. Only what reads as an invite gets into the page.
 pub(crate) async fn join(
     State(app): State<Arc<App>>,
-    params: Result<Query<Params>, QueryRejection>,
-) -> impl IntoResponse {
+    params: Result<Query<Params>, ApiError>,
+) -> Response {
     let invite = params.ok().map(|Query(params)| params.invite);
     let invite = invite.and_then(|invite| invite.parse::<Invite>().ok());
     let text = match invite {
@@ -48,7 +51,7 @@ pub(crate) async fn join(
         ),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    (headers, Html(page))
+    (headers, Html(page)).into_response()
 }
 
 fn escape(text: &str) -> String {

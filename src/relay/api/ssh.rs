@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::body::{Body, network_id};
+use super::body::{Body, Query, network_id};
 use crate::relay::app::{App, random};
 use crate::relay::auth::User;
 use crate::relay::clock::{rfc3339, unix_now};
@@ -21,27 +21,55 @@ use crate::ssh;
 /// How long a password is good, seconds: long enough to point a phone at it.
 const PASSWORD_TTL: u64 = 600;
 
-#[derive(Deserialize)]
+/// A key to let in.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewSshKey")]
 pub(crate) struct Add {
+    /// As in OpenSSH's `.pub` files.
     key: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Which {
+    /// Of the key, as it is listed.
     fingerprint: String,
 }
 
-#[derive(Deserialize)]
+/// To which node a password is to open.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewSshPassword")]
 pub(crate) struct For {
     network_id: String,
+    /// One of the caller's own.
     node: String,
+}
+
+/// A key that is let in.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SshKey")]
+pub(crate) struct Shown {
+    fingerprint: String,
+    key: String,
+    /// RFC 3339.
+    created_at: String,
+}
+
+/// A password for one login.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SshPassword")]
+pub(crate) struct Password {
+    password: String,
+    /// RFC 3339.
+    expires_at: String,
+    /// The TCP port of the SSH front door, if there is one.
+    ssh_port: Option<u16>,
 }
 
 /// `GET /api/v1/ssh-keys`: one's own.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     User(subject): User,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Shown>>, ApiError> {
     let keys = app.store.ssh_keys(subject).await?;
     Ok(Json(keys.iter().map(show).collect()))
 }
@@ -51,7 +79,7 @@ pub(crate) async fn add(
     State(app): State<Arc<App>>,
     User(subject): User,
     Body(add): Body<Add>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<Shown>), ApiError> {
     let key = ssh::public_key(&add.key);
     let key = key.map_err(|error| ApiError::bad_request(error.message))?;
     let text = key.to_openssh();
@@ -90,7 +118,7 @@ pub(crate) async fn password(
     State(app): State<Arc<App>>,
     visitor: Visitor,
     Body(place): Body<For>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Password>, ApiError> {
     let network = network_id(&place.network_id)?;
     visitor.may(Action::ListNodes, &network, &app).await?;
     let name = place.node.parse().map_err(|_| ApiError::node_unknown())?;
@@ -115,17 +143,17 @@ pub(crate) async fn password(
     };
     let expires = password.expires;
     app.store.add_ssh_password(password, now).await?;
-    Ok(Json(json!({
-        "password": text,
-        "expires_at": rfc3339(expires),
-        "ssh_port": app.info.ssh_port,
-    })))
+    Ok(Json(Password {
+        password: text,
+        expires_at: rfc3339(expires),
+        ssh_port: app.info.ssh_port,
+    }))
 }
 
-fn show(key: &SshKey) -> Value {
-    json!({
-        "fingerprint": key.fingerprint,
-        "key": key.key,
-        "created_at": rfc3339(key.created),
-    })
+fn show(key: &SshKey) -> Shown {
+    Shown {
+        fingerprint: key.fingerprint.clone(),
+        key: key.key.clone(),
+        created_at: rfc3339(key.created),
+    }
 }

@@ -297,7 +297,15 @@ async fn b16_u10_bodies_have_a_limit_and_a_shape() {
         let huge = json!({ "network_id": "x".repeat(70_000) }).to_string();
         for path in ["/api/v1/networks", "/api/v1/join", "/api/v1/invites"] {
             assert_eq!(post(path, huge.clone()).await, "body_too_large", "{path}");
-            for body in ["", "{", "[]", "null", "{\"network_id\": 7}", "\u{0}"] {
+            for body in [
+                "",
+                "{",
+                "[]",
+                "[\"home\"]",
+                "null",
+                "{\"network_id\": 7}",
+                "\u{0}",
+            ] {
                 assert_eq!(
                     post(path, body.to_owned()).await,
                     "bad_request",
@@ -336,6 +344,28 @@ async fn b16_u10_bodies_have_a_limit_and_a_shape() {
             "network_invalid"
         );
         assert_eq!(get("/api/v1/join").await, "method_not_allowed");
+        assert_eq!(
+            get("/api/v1/groups/%ff?network_id=home").await,
+            "bad_request"
+        );
+        assert_eq!(get("/api/v1/coordinate").await, "upgrade_required");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_something_else_is_none() {
+    limited(async {
+        let rig = Rig::new().await;
+        let http = Http::new(rig.url(), Some(TOKEN)).unwrap();
+        // What a page of another place may send without asking is no body.
+        for kind in ["text/plain", "application/x-www-form-urlencoded", "x"] {
+            let request = http.request(Method::POST, "/api/v1/networks");
+            let request = request.header("content-type", kind);
+            let body = json!({ "network_id": "work" }).to_string();
+            let answer = http.send::<Value>(request.body(body)).await;
+            assert_eq!(code(answer), "media_type", "{kind}");
+        }
     })
     .await;
 }
