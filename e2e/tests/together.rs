@@ -61,6 +61,9 @@ fn the_doctor_and_the_backup_say_where_the_database_is() {
             "{seen}"
         );
 
+        let by = format!("used by {}", relay.url());
+        assert!(seen.stdout.contains(&by), "{seen}");
+
         let saved = local.home().dir().join("saved").display().to_string();
         let backup = ["relay", "backup", "--data-dir", &dir, &saved];
         let refused = local.cw().run(&backup).fails("database_elsewhere");

@@ -91,12 +91,12 @@ pub(crate) async fn check(dir: &Path) -> Result<Contents> {
     store::check(&database).await.map_err(of_database)
 }
 
-/// Asks a PostgreSQL database what is in it.
+/// Asks a PostgreSQL database what is in it, and which relays use it now.
 ///
 /// # Errors
 ///
 /// `store_unavailable`, `database_invalid`.
-pub(crate) async fn check_at(address: &Address) -> Result<Contents> {
+pub(crate) async fn check_at(address: &Address) -> Result<(Contents, Vec<String>)> {
     store::look(address).await.map_err(of_database)
 }
 

@@ -103,10 +103,14 @@ async fn files(dir: &Path, url: Option<&Path>) -> Vec<Check> {
 async fn database(dir: &Path, url: Option<&Path>) -> Result<String> {
     let elsewhere = database_elsewhere(dir);
     let (found, place) = match (database_address(url)?, elsewhere) {
-        (Some(address), _) => (
-            check_at(&address).await?,
-            format!(" in PostgreSQL, {address}"),
-        ),
+        (Some(address), _) => {
+            let (found, relays) = check_at(&address).await?;
+            let relays = match &relays[..] {
+                [] => "no relay uses it now".to_owned(),
+                relays => format!("used by {}", relays.join(", ")),
+            };
+            (found, format!(" in PostgreSQL, {address}; {relays}"))
+        }
         (None, Some(place)) => {
             let message = format!("it is in {place}, and could not be looked at");
             return Err(Error::new("database_elsewhere", message)

@@ -7,7 +7,7 @@
 {{- fail (printf "relay.baseURL %q is no http(s)://host[:port]" .Values.relay.baseURL) }}
 {{- end }}
 {{- if gt (int .Values.replicaCount) 1 }}
-{{- fail (printf "replicaCount %v: a relay keeps its store in SQLite, which has one owner; more than one replica is not built yet" .Values.replicaCount) }}
+{{- fail (printf "replicaCount %v: a relay keeps its store in SQLite, which has one owner; more than one replica by this chart is not built yet" .Values.replicaCount) }}
 {{- end }}
 {{- if eq .Values.relay.authMode "none" }}
 {{- fail "relay.authMode none lets in everybody who reaches the relay; in a cluster that is everybody: use token, oidc or github" }}
@@ -33,7 +33,7 @@
 {{- fail "the SSH gateway is not built yet; leave ssh.enabled false and relay.sshListen empty" }}
 {{- end }}
 {{- if .Values.database.enabled }}
-{{- fail "PostgreSQL is not built yet; leave database.enabled false" }}
+{{- fail "a relay over PostgreSQL by this chart is not built yet; leave database.enabled false" }}
 {{- end }}
 {{- if and .Values.relay.authToken .Values.relay.existingSecret.name }}
 {{- fail "relay.authToken and relay.existingSecret.name are two tokens; give one" }}

@@ -22,7 +22,7 @@ use sqlx::{Executor as _, Postgres as Engine, postgres::PgRow as Row};
 
 pub(crate) use self::sql::Database as Postgres;
 use self::sql::Tx;
-use super::cluster::{Cluster, Note};
+use super::cluster::{Cluster, DEAD_AFTER, Note};
 use super::{Contents, Error};
 
 /// Each brings the schema one version further. Never edit one that was released: add another.
@@ -32,6 +32,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0003_logins.sql"),
     include_str!("../migrations/postgres/0004_links.sql"),
 ];
+
+/// The version of the schema that has the table of relays.
+const RELAYS_SINCE: i64 = 2;
 
 /// Where relays tell each other what they have changed.
 const CHANNEL: &str = "codewire_relay";
@@ -145,12 +148,12 @@ impl Postgres {
     }
 }
 
-/// What is in a database; changes nothing.
+/// What is in a database, and where the relays are that use it now; changes nothing.
 ///
 /// # Errors
 ///
 /// [`Error::Damaged`] when it is not one of a relay, [`Error::Newer`], or what the database says.
-pub(crate) async fn look(address: &Address) -> Result<Contents, Error> {
+pub(crate) async fn look(address: &Address) -> Result<(Contents, Vec<String>), Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_LIMIT)
@@ -174,13 +177,25 @@ pub(crate) async fn look(address: &Address) -> Result<Contents, Error> {
     let nodes = sqlx::query_scalar("SELECT count(*) FROM nodes WHERE revoked IS NULL")
         .fetch_one(&mut *tx)
         .await?;
+    let relays = if version < RELAYS_SINCE {
+        Vec::new()
+    } else {
+        let urls = sqlx::query_scalar(
+            "SELECT url FROM relays WHERE beat > clock_timestamp() - make_interval(secs => $1)
+             ORDER BY url",
+        );
+        urls.bind(DEAD_AFTER.as_secs_f64())
+            .fetch_all(&mut *tx)
+            .await?
+    };
     drop(tx);
     pool.close().await;
-    Ok(Contents {
+    let contents = Contents {
         version,
         networks,
         nodes,
-    })
+    };
+    Ok((contents, relays))
 }
 
 /// The version of the schema, 0 when there is none.
