@@ -7,6 +7,7 @@ use std::time::Duration;
 use derp::NodeKey;
 use derp::io::client::{Event, Receiver, Sender};
 use derp::io::region::Neighbour;
+use derp::io::server::Admission as _;
 use futures_util::future::join_all;
 use mesh::NetworkId;
 use reqwest::header::AUTHORIZATION;
@@ -132,10 +133,7 @@ async fn b11_s34_who_is_revoked_at_one_relay_is_cut_at_the_other() {
         let mut at_b = two.up_through(b.url());
         one.until_sees("dev-2", Some(true)).await;
         at_b.until_connected().await;
-        let admits = |rig: &Rig, key: &NodeKey| {
-            use derp::io::server::Admission as _;
-            rig.relay().app().hub.admits(key)
-        };
+        let admits = |rig: &Rig, key: &NodeKey| rig.relay().app().hub.admits(key);
         let key = two.identity.key();
         assert!(admits(&b, &key));
         a.api().revoke(&network, &node_name("dev-2")).await.unwrap();
@@ -399,6 +397,15 @@ async fn until_linked(a: &Rig, b: &Rig) {
     }
 }
 
+/// A node's connection for packets. The relay may be about to hear that another has let it in; nodes
+/// come again then.
+async fn packets(rig: &Rig, node: &Node) -> (Sender, Receiver) {
+    while !rig.relay().app().hub.admits(&node.identity.key()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    derp(rig, &node.identity).await.unwrap()
+}
+
 /// Sends a packet and waits for it.
 async fn pass(from: (&Node, &Sender), to: (&Node, &mut Receiver), data: &[u8]) {
     let ((one, out), (two, back)) = (from, to);
@@ -419,15 +426,19 @@ async fn pass(from: (&Node, &Sender), to: (&Node, &mut Receiver), data: &[u8]) {
 #[tokio::test]
 async fn s34_packets_pass_from_one_relay_to_the_other() {
     with_pair(async |a, mut b, _, [one, two]| {
-        let (out, mut back) = derp(&a, &one.identity).await.unwrap();
+        let (out, mut back) = packets(&a, &one).await;
         for round in 0..2_u64 {
             // The link comes back with the relay.
-            let (there, mut from_there) = derp(&b, &two.identity).await.unwrap();
+            let (there, mut from_there) = packets(&b, &two).await;
             until_linked(&a, &b).await;
             pass((&one, &out), (&two, &mut from_there), b"there").await;
             pass((&two, &there), (&one, &mut back), b"back").await;
             assert_eq!(metric(&a, "derp_forwarded_total").await, round + 1);
             if round == 0 {
+                b.stop().await;
+                while metric(&a, "derp_links").await > 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 b.restart().await;
             }
         }
@@ -451,8 +462,8 @@ async fn s34_packets_pass_from_one_relay_to_the_other() {
 #[tokio::test]
 async fn b11_s34_packets_of_who_is_revoked_at_one_relay_end_at_the_other() {
     with_pair(async |a, b, network, [one, two]| {
-        let (out, mut back) = derp(&a, &one.identity).await.unwrap();
-        let (_there, mut from_there) = derp(&b, &two.identity).await.unwrap();
+        let (out, mut back) = packets(&a, &one).await;
+        let (_there, mut from_there) = packets(&b, &two).await;
         until_linked(&a, &b).await;
         pass((&one, &out), (&two, &mut from_there), b"there").await;
         a.api().revoke(&network, &node_name("dev-2")).await.unwrap();
@@ -481,8 +492,8 @@ async fn while_the_database_is_away_nodes_stay_and_it_comes_back_by_itself() {
         one.until_sees("dev-2", Some(true)).await;
         at_b.until_sees("dev-1", Some(true)).await;
 
-        let (out, _back) = derp(&a, &alpha.identity).await.unwrap();
-        let (_there, mut from_there) = derp(&b, &two.identity).await.unwrap();
+        let (out, _back) = packets(&a, &alpha).await;
+        let (_there, mut from_there) = packets(&b, &two).await;
         until_linked(&a, &b).await;
 
         server.stop();
