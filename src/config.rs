@@ -36,6 +36,8 @@ pub struct Config {
     pub ssh: Doors,
     /// Whether who comes in over SSH may reach ports of this machine's loopback.
     pub ssh_forward: bool,
+    /// Whether who comes in over SSH may have files of this machine (`sftp`, `scp`).
+    pub ssh_sftp: bool,
     /// Where WebSocket clients may connect, host:port.
     pub listen: Option<String>,
     /// Where they find it from outside, for `cw server add`.
@@ -110,10 +112,18 @@ const SSH_FORWARD: Key = Key {
     kind: Kind::Flag,
 };
 
+const SSH_SFTP: Key = Key {
+    name: "node.ssh_sftp",
+    variable: "CODEWIRE_SSH_SFTP",
+    places: &["node.ssh_sftp"],
+    kind: Kind::Flag,
+};
+
 /// All of them, as `cw doctor` shows them.
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 15] = [
     SSH,
     SSH_FORWARD,
+    SSH_SFTP,
     NODE_NAME,
     LISTEN,
     EXTERNAL_URL,
@@ -325,6 +335,7 @@ impl Config {
             keep_days: count(&KEEP_DAYS, 1..=36_500)?,
             ssh: doors,
             ssh_forward: look(&SSH_FORWARD)?.value.is_some_and(|value| !off(&value)),
+            ssh_sftp: look(&SSH_SFTP)?.value.is_some_and(|value| !off(&value)),
             listen: look(&LISTEN)?.value,
             external_url: look(&EXTERNAL_URL)?.value,
         })

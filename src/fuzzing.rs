@@ -3,7 +3,7 @@
 
 mod network;
 
-pub use network::{coordination, credentials, papers, relay_events, relay_headers, ssh};
+pub use network::{coordination, credentials, papers, relay_events, relay_headers, sftp, ssh};
 
 use bytes::BytesMut;
 use rmcp::RoleServer;
@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("relay_headers", relay_headers),
     ("relay_events", relay_events),
     ("ssh", ssh),
+    ("sftp", sftp),
 ];
 
 /// A stream of frames: the same in any pieces, and never more kept than has come.

@@ -19,6 +19,7 @@ pub mod cw;
 pub mod docker;
 pub mod faults;
 pub mod forged;
+pub mod front;
 pub mod gateway;
 pub mod history;
 pub mod home;

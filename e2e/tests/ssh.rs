@@ -4,127 +4,21 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use e2e::case::or_skip;
-use e2e::processes::Processes;
+use e2e::front::{Front, is_here};
 use e2e::pty::Terminal;
 use e2e::running::Running;
 use e2e::steps::{self, SLEEPER};
-use e2e::substrate::{Host, Substrate, Way};
-use e2e::{Cw, Done, PATIENCE, case, wait_until};
+use e2e::substrate::{Host, Substrate as _};
+use e2e::{Cw, PATIENCE, wait_until};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
-/// A relay with a front door, two nodes of one owner, and the owner's key.
-struct Stage {
-    processes: Processes,
-    dir: PathBuf,
-}
-
-fn is_here(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    if !found {
-        let _: Option<()> = or_skip(Err(format!("{program} is not here")));
-    }
-    found
-}
-
-impl Stage {
-    /// Enrols both nodes; `settings` is the configuration of `dev-1`.
-    fn set(settings: &str) -> Option<Self> {
-        if !is_here("ssh") || !is_here("ssh-keygen") {
-            return None;
-        }
-        let processes = Processes::new(CW, Way::Relayed);
-        let dir = processes.dirs()[2]
-            .parent()
-            .expect("the stage is set")
-            .to_owned();
-        Some(Self { processes, dir }).inspect(|stage| {
-            let config = stage.processes.home(Host::Dev1).dir().join("config.toml");
-            std::fs::write(config, settings).expect("the stage is set");
-        })
-    }
-
-    fn play(self, test: impl FnOnce(&Self)) {
-        case(&self.processes as &dyn Substrate, |substrate| {
-            steps::network(substrate);
-            for host in [Host::Dev1, Host::Dev2] {
-                let invite = steps::invite(substrate, &["--mine"]);
-                let _ = steps::join(substrate, host, &invite).ok();
-            }
-            steps::wait_until_online(substrate);
-            self.make_key("id");
-            test(&self);
-        });
-    }
-
-    fn make_key(&self, name: &str) {
-        let mut command = Command::new("ssh-keygen");
-        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "me@e2e", "-f"]);
-        let _ = Running::start(
-            {
-                command.arg(self.dir.join(name));
-                command
-            },
-            b"",
-        )
-        .wait(PATIENCE)
-        .ok();
-    }
-
-    fn public(&self, name: &str) -> String {
-        self.dir.join(format!("{name}.pub")).display().to_string()
-    }
-
-    /// The key may come in through the relay.
-    fn register(&self) {
-        let user = self.processes.admin();
-        let _ = user.run(&["ssh-key", "add", &self.public("id")]).ok();
-    }
-
-    fn port(&self) -> String {
-        let ssh = self.processes.relay().ssh();
-        ssh.rsplit_once(':').expect("the stage is set").1.to_owned()
-    }
-
-    /// OpenSSH with the key `key`, and nothing of this machine's settings.
-    fn ssh(&self, key: &str, arguments: &[&str], input: &[u8]) -> Done {
-        Running::start(self.command(key, arguments), input).wait(PATIENCE)
-    }
-
-    fn command(&self, key: &str, arguments: &[&str]) -> Command {
-        let file = |name: &str| self.dir.join(name).display().to_string();
-        // The jump host is started by ssh itself and reads only a file.
-        let settings = format!(
-            "Host *\n  UserKnownHostsFile {}\n  StrictHostKeyChecking accept-new\n  \
-             IdentitiesOnly yes\n  IdentityFile {}\n  IdentityAgent none\n  LogLevel ERROR\n  \
-             BatchMode yes\n",
-            file("known_hosts"),
-            file(key),
-        );
-        let config = file(&format!("config-{key}"));
-        std::fs::write(&config, settings).expect("the stage is set");
-        let mut command = Command::new("ssh");
-        command.args(["-F", &config]).args(arguments);
-        command
-    }
-
-    fn at(&self, node: &str, words: &[&str]) -> Done {
-        let port = self.port();
-        let target = format!("{node}@127.0.0.1");
-        let mut arguments = vec!["-p", &port, &target];
-        arguments.extend(words);
-        self.ssh("id", &arguments, b"")
-    }
-}
-
 #[test]
 fn s37_commands_run_on_the_node_and_say_how_they_ended() {
-    let Some(stage) = Stage::set("[node]\nssh = \"relay\"\n") else {
+    let Some(stage) = Front::set(CW, "[node]\nssh = \"relay\"\n") else {
         return;
     };
     stage.play(|stage| {
@@ -162,17 +56,18 @@ fn s37_commands_run_on_the_node_and_say_how_they_ended() {
         steps::launch(&cw, "planner", &SLEEPER);
         let list = stage.at("dev-1", &["list", "--json"]).ok().stdout;
         assert!(list.contains("\"planner\""), "{list}");
-        let here = stage.at(
-            "dev-1",
-            &["echo \"$HOME|$LANG|$LD_PRELOAD|$CW_SESSION_ID\""],
-        );
-        assert!(here.ok().stdout.ends_with("|\n"));
+        // Some variables come along, others do not.
+        let port = stage.port();
+        let set = "SetEnv=LANG=C LC_NAME=x LD_PRELOAD=x PATH=x CW_SESSION_ID=7 FOO=x";
+        let show = "/bin/echo \"$LANG|$LC_NAME|$LD_PRELOAD|$CW_SESSION_ID|$FOO\"; id >/dev/null";
+        let there = ["-p", &port, "-o", set, "dev-1@127.0.0.1", show];
+        assert_eq!(stage.ssh("id", &there, b"").ok().stdout, "C|x|||\n");
     });
 }
 
 #[test]
 fn s37_a_terminal_has_its_size_and_attaches_to_a_session() {
-    let Some(stage) = Stage::set("[node]\nssh = \"relay\"\n") else {
+    let Some(stage) = Front::set(CW, "[node]\nssh = \"relay\"\n") else {
         return;
     };
     stage.play(|stage| {
@@ -186,11 +81,12 @@ fn s37_a_terminal_has_its_size_and_attaches_to_a_session() {
         steps::launch(&cw, "echo", &echo);
         steps::wait_for_output(&cw, "echo", "ready");
         let port = stage.port();
-        let _ = stage.command("id", &[]);
-        let config = stage.dir.join("config-id").display().to_string();
+        let config = stage.settings("id");
         let client = Cw::new(Path::new("ssh"), &stage.dir);
         let words = ["-F", &config, "-tt", "-p", &port, "dev-1@127.0.0.1"];
-        let mut screen = Terminal::run(&client, &[&words[..], &["attach", "echo"]].concat());
+        // By its number, as somebody reads it off a list.
+        let number = steps::status(&cw, "echo")["id"].to_string();
+        let mut screen = Terminal::run(&client, &[&words[..], &["attach", &number]].concat());
         screen.shows("ready", PATIENCE);
         screen.type_in("hello\r");
         screen.shows("got:hello", PATIENCE);
@@ -212,7 +108,7 @@ fn s37_a_terminal_has_its_size_and_attaches_to_a_session() {
 
 #[test]
 fn s09_who_is_not_known_does_not_come_in() {
-    let Some(stage) = Stage::set("[node]\nssh = \"relay\"\n") else {
+    let Some(stage) = Front::set(CW, "[node]\nssh = \"relay\"\n") else {
         return;
     };
     stage.play(|stage| {
@@ -268,7 +164,7 @@ fn s09_who_is_not_known_does_not_come_in() {
 
 #[test]
 fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
-    let Some(stage) = Stage::set("[node]\nssh_forward = true\n") else {
+    let Some(stage) = Front::set(CW, "[node]\nssh_forward = true\n") else {
         return;
     };
     stage.play(|stage| {
@@ -283,11 +179,30 @@ fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
         let denied = go(&["dev-1", "true"]);
         assert!(denied.stderr.contains("Permission denied"), "{denied}");
         let owner = stage.processes.cw(Host::Dev1);
-        let _ = owner
-            .run(&["ssh-key", "add", "--here", &stage.public("id")])
-            .ok();
+        stage.authorize(Host::Dev1);
         assert!(owner.ok(&["ssh-key", "list", "--here"]).contains("me@e2e"));
         assert_eq!(go(&["dev-1", "echo over; exit 5"]).status, Some(5));
+        // It is the node that has shown its key, which only the node has; it keeps it.
+        let known = || std::fs::read_to_string(stage.dir.join("known_hosts")).unwrap();
+        let host_key = |file: std::path::PathBuf| {
+            let mut command = Command::new("ssh-keygen");
+            command.arg("-y").arg("-f").arg(file);
+            let shown = Running::start(command, b"").wait(PATIENCE).ok().stdout;
+            shown.split(' ').nth(1).unwrap().trim().to_owned()
+        };
+        let before = known();
+        let shown = |key: &str| before.lines().find(|line| line.contains(key));
+        let node = host_key(stage.home(Host::Dev1).join("ssh_host_ed25519"));
+        assert!(shown(&node).unwrap().starts_with("dev-1 "), "{before}");
+        let door = host_key(stage.processes.dirs()[2].join("ssh_host_ed25519"));
+        assert!(
+            shown(&door).unwrap().starts_with("[127.0.0.1]:"),
+            "{before}"
+        );
+        let _ = owner.run(&["node", "restart"]).ok();
+        steps::wait_until_online(&stage.processes);
+        assert_eq!(go(&["dev-1", "exit 6"]).status, Some(6));
+        assert_eq!(known(), before);
         // Another's key, and a node that does not exist.
         stage.make_key("other");
         let other = stage.ssh("other", &["-J", &relay, "dev-1", "true"], b"");
@@ -310,10 +225,7 @@ fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
         assert_eq!(done.stdout, "heard a question", "{done}");
         answers.join().unwrap();
         assert_eq!(go(&["-W", "192.0.2.1:80", "dev-1"]).status, Some(255));
-        let second = stage.processes.cw(Host::Dev2);
-        let _ = second
-            .run(&["ssh-key", "add", "--here", &stage.public("id")])
-            .ok();
+        stage.authorize(Host::Dev2);
         let _ = go(&["dev-2", "true"]).ok();
         assert_eq!(go(&["-W", &http, "dev-2"]).status, Some(255));
 
@@ -326,6 +238,14 @@ fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
             text.contains("Host dev-2.cw\n") && text.ends_with("Host kept\n"),
             "{text}"
         );
+        // ssh takes it, and gets there by it.
+        let both = format!("Include {}\n{text}", stage.settings("id"));
+        let both_file = stage.file("both");
+        std::fs::write(&both_file, both).unwrap();
+        let mut command = Command::new("ssh");
+        command.args(["-F", &both_file, "dev-1.cw", "echo by its name"]);
+        let done = Running::start(command, b"").wait(PATIENCE).ok();
+        assert_eq!(done.stdout, "by its name\n", "{done}");
         let _ = owner.run(&["config-ssh", "--file", &file, "--remove"]).ok();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "Host kept\n");
     });
@@ -333,7 +253,7 @@ fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
 
 #[test]
 fn s09_a_password_is_good_for_one_login_to_one_node() {
-    let Some(stage) = Stage::set("[node]\nssh = \"relay\"\n") else {
+    let Some(stage) = Front::set(CW, "[node]\nssh = \"relay\"\n") else {
         return;
     };
     if !is_here("dbclient") {

@@ -18,6 +18,7 @@ pub(super) fn node(host: &Host) -> Result<Node> {
     Ok(Node {
         doors: host.config.ssh,
         forward: host.config.ssh_forward,
+        files: host.config.ssh_sftp,
         authorized: host.home.authorized_keys(),
         host_key: ssh::host_key(&host.home.ssh_host_key())?,
         account: ssh::Account::of_this_process(host.home.dir().to_path_buf())?,

@@ -1,5 +1,5 @@
 //! One session channel on a node: what the client asks for first (terminal, variables), then one
-//! program, then its end.
+//! program, or files, then its end.
 //!
 //! The order of the end is that of the spine: the last byte, then how it ended, then the close.
 
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::program::{Account, Ended, Order, Output, Program, Terminal};
+use super::sftp;
 
 /// Variables of the client that are passed on; each name may end in a star.
 const VARIABLES: [&str; 4] = ["LANG", "LC_*", "COLORTERM", "CW_*"];
@@ -39,24 +40,48 @@ const MAX_SIDE: u32 = 1000;
 /// The code of standard error in extended data (RFC 4254, 5.2).
 const STDERR: u32 = 1;
 
-/// Serves a channel to its end.
-pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Account) {
+/// What a client is told that asks for files where there are none.
+const NO_FILES: &str = "cw: this node gives no files over SSH; \
+    on it, set [node] ssh_sftp = true, then: cw node restart\r\n";
+
+/// Serves a channel to its end; `files` says whether it may be files.
+pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Account, files: bool) {
     let id = channel.id();
     let (mut requests, answers) = channel.split();
     let started = timeout(START_LIMIT, start(&mut requests, id, &handle, &account)).await;
-    if let Ok(Some(mut program)) = started {
-        let (to_program, input) = mpsc::channel(16);
-        // What the client says is heard even while it does not take what the program says.
-        let ended = tokio::select! {
-            ended = answer(&mut program, input, id, &handle) => Some(ended),
-            () = hear(&mut requests, to_program) => None,
-        };
-        if let Some(ended) = ended {
-            say_end(ended, id, &handle).await;
+    let ended = match started {
+        Ok(Some(Started::Program(mut program))) => {
+            let (to_program, input) = mpsc::channel(16);
+            // What the client says is heard even while it does not take what the program says.
+            tokio::select! {
+                ended = answer(&mut program, input, id, &handle) => Some(ended),
+                () = hear(&mut requests, to_program) => None,
+            }
         }
+        Ok(Some(Started::Files)) if files => {
+            match sftp::serve(&mut requests, id, &handle, account.directory()).await {
+                sftp::Ended::Well => Some(Ended::Status(0)),
+                sftp::Ended::Badly => Some(Ended::Status(1)),
+                sftp::Ended::Gone => None,
+            }
+        }
+        Ok(Some(Started::Files)) => {
+            let _ = handle.extended_data(id, STDERR, NO_FILES).await;
+            Some(Ended::Status(1))
+        }
+        Ok(None) | Err(_) => None,
+    };
+    if let Some(ended) = ended {
+        say_end(ended, id, &handle).await;
     }
     // It may be gone.
     let _ = answers.close().await;
+}
+
+/// What a channel has become.
+enum Started {
+    Program(Program),
+    Files,
 }
 
 /// What the client may do while its program runs.
@@ -72,7 +97,7 @@ async fn start(
     id: ChannelId,
     handle: &Handle,
     account: &Account,
-) -> Option<Program> {
+) -> Option<Started> {
     let mut order = Order::default();
     loop {
         let taken = match requests.wait().await? {
@@ -121,7 +146,13 @@ async fn start(
                 return begin(order, id, handle, account).await;
             }
             ChannelMsg::Eof | ChannelMsg::Close => return None,
-            // Files and agents are not passed on.
+            ChannelMsg::RequestSubsystem { name, .. } if name == sftp::NAME => {
+                // Where files are not given this is said by a start that fails: of one that is
+                // refused OpenSSH shows no reason.
+                handle.channel_success(id).await.ok()?;
+                return Some(Started::Files);
+            }
+            // Agents are not passed on.
             ChannelMsg::RequestSubsystem { .. }
             | ChannelMsg::AgentForward { .. }
             | ChannelMsg::RequestX11 { .. } => false,
@@ -136,11 +167,11 @@ async fn start(
     }
 }
 
-async fn begin(order: Order, id: ChannelId, handle: &Handle, account: &Account) -> Option<Program> {
+async fn begin(order: Order, id: ChannelId, handle: &Handle, account: &Account) -> Option<Started> {
     match Program::start(order, account) {
         Ok(program) => {
             handle.channel_success(id).await.ok()?;
-            Some(program)
+            Some(Started::Program(program))
         }
         Err(error) => {
             tracing::warn!(%error, "a program for SSH cannot be started");

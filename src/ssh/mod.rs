@@ -15,7 +15,8 @@
 //!
 //! On the node a session channel becomes one process ([`program`]): the user's shell, a command, or
 //! `cw` itself when the command begins with one of its verbs (`ssh … attach 3`). It runs as the
-//! user whose node it is, and has what that user has.
+//! user whose node it is, and has what that user has. If the owner allows it, a channel may be files
+//! instead ([`sftp`]), and reach ports of the loopback ([`forward`]).
 
 mod channel;
 mod forward;
@@ -23,6 +24,7 @@ mod keys;
 mod pipe;
 mod program;
 mod server;
+mod sftp;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,6 +59,12 @@ pub(crate) fn hear_anything(data: &[u8]) {
         assert!(target.ip().is_loopback() && target.port() != 0);
     }
     channel::hear_anything(&text, sides);
+}
+
+/// Takes anything for what a client of files says. For `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn hear_files(data: &[u8]) {
+    sftp::hear_anything(data);
 }
 
 /// How somebody comes to a node over SSH. What a node takes is in its `hello` to the relay.

@@ -182,7 +182,8 @@ impl Account {
         env
     }
 
-    fn directory(&self) -> PathBuf {
+    /// Where a login begins: the home directory, if there is one.
+    pub(super) fn directory(&self) -> PathBuf {
         if self.home.is_dir() {
             self.home.clone()
         } else {

@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) doors: Doors,
     /// Whether ports of its loopback may be reached.
     pub(crate) forward: bool,
+    /// Whether its files may be had.
+    pub(crate) files: bool,
     /// Its `authorized_keys`.
     pub(crate) authorized: PathBuf,
     /// Its host key.
@@ -146,11 +148,12 @@ impl Handler for Visit {
             return Ok(());
         };
         reply.accept().await;
-        let (handle, account) = (session.handle(), self.node.account.clone());
+        let handle = session.handle();
+        let (account, files) = (self.node.account.clone(), self.node.files);
         let mut gone = self.gone.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = channel::serve(channel, handle, account) => {}
+                () = channel::serve(channel, handle, account, files) => {}
                 _ = gone.wait_for(|gone| *gone) => {}
             }
             drop(place);

@@ -134,7 +134,9 @@ pub(super) async fn port(
 async fn refuse(id: ChannelId, handle: &Handle, mut requests: ChannelReadHalf, why: &str) {
     while let Some(message) = requests.wait().await {
         match message {
-            ChannelMsg::RequestShell { .. } | ChannelMsg::Exec { .. } => {
+            ChannelMsg::RequestShell { .. }
+            | ChannelMsg::Exec { .. }
+            | ChannelMsg::RequestSubsystem { .. } => {
                 let _ = handle.channel_success(id).await;
                 let text = format!("cw: {why}\r\n");
                 let _ = handle.extended_data(id, STDERR, text).await;
@@ -144,10 +146,6 @@ async fn refuse(id: ChannelId, handle: &Handle, mut requests: ChannelReadHalf, w
             }
             ChannelMsg::RequestPty { .. } | ChannelMsg::SetEnv { .. } => {
                 let _ = handle.channel_success(id).await;
-            }
-            ChannelMsg::RequestSubsystem { .. } => {
-                let _ = handle.channel_failure(id).await;
-                return;
             }
             ChannelMsg::Close => return,
             _ => {}
