@@ -81,7 +81,8 @@ impl Bucket {
     }
 }
 
-fn network_of(address: IpAddr) -> IpAddr {
+/// What counts as one address.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,

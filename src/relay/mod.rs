@@ -15,6 +15,7 @@ mod begun;
 mod clock;
 mod cluster;
 mod config;
+mod connection;
 mod coordinate;
 mod database;
 mod derp;
@@ -32,6 +33,7 @@ mod shared;
 pub(crate) mod signed;
 pub(crate) mod ssh;
 mod store;
+mod strangers;
 mod stun;
 #[cfg(test)]
 mod tests;

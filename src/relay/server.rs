@@ -6,16 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::FromRequestParts;
-use axum::http::Request;
 use axum::http::request::Parts;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,12 +19,13 @@ use super::api::router;
 use super::app::App;
 use super::assemble::assemble;
 use super::auth::Remote;
-use super::begun::Begun;
 use super::config::{Config, DataDir};
+use super::connection::{Caller, Ways, serve as serve_connection};
 use super::error::ApiError;
 use super::listen::{bind, bind_udp};
 use super::store::Address;
-use super::{cluster, database, derp, ssh, stun};
+use super::strangers::Strangers;
+use super::{cluster, database, ssh, stun};
 use crate::error::Result;
 
 /// Connections at one time, at most; further ones wait to be accepted. A node
@@ -41,13 +34,6 @@ const MAX_CONNECTIONS: usize = 32_768;
 
 /// Descriptors kept for everything that is no connection.
 const RESERVED_FILES: usize = 64;
-
-/// How long a client may take to send the head of a request, the time between
-/// two requests included.
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a client may take for the TLS handshake.
-const TLS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the relay waits for requests that are under way when it stops.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
@@ -163,10 +149,12 @@ impl Relay {
 
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor {
-            app: Arc::clone(&app),
-            router: router(Arc::clone(&app)),
-            tls: checked.tls.map(TlsAcceptor::from),
-            stop: stopped.clone(),
+            ways: Ways {
+                app: Arc::clone(&app),
+                router: router(Arc::clone(&app)),
+                tls: checked.tls.map(TlsAcceptor::from),
+                stop: stopped.clone(),
+            },
             _data: checked.data,
         };
         tasks.spawn(acceptor.run(listener));
@@ -272,24 +260,30 @@ impl Relay {
 }
 
 struct Acceptor {
-    app: Arc<App>,
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    stop: watch::Receiver<bool>,
+    ways: Ways,
     /// Held until the last connection is over.
     _data: DataDir,
 }
 
 impl Acceptor {
     async fn run(self, listener: TcpListener) {
-        let mut stop = self.stop.clone();
+        let mut stop = self.ways.stop.clone();
         let room = Arc::new(Semaphore::new(most_connections()));
+        let strangers = Strangers::new(most_connections() / 2);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = accept(&listener, &room) => {
                     if let Some((stream, remote, permit)) = accepted {
-                        connections.spawn(self.connection(stream, remote, permit));
+                        let (stranger, put_out) = strangers.come(remote.ip());
+                        let place = Place::new(permit);
+                        let caller = Caller { remote: Remote(remote), place, stranger };
+                        connections.spawn(serve_connection(
+                            self.ways.clone(),
+                            stream,
+                            caller,
+                            put_out,
+                        ));
                     }
                 }
                 Some(_) = connections.join_next() => {}
@@ -302,27 +296,6 @@ impl Acceptor {
         // tasks of their own and give their place back when they are gone.
         let all = u32::try_from(most_connections()).unwrap_or(u32::MAX);
         let _ = room.acquire_many(all).await;
-    }
-
-    fn connection(
-        &self,
-        stream: TcpStream,
-        remote: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + use<> {
-        let (router, tls, stop) = (self.router.clone(), self.tls.clone(), self.stop.clone());
-        let caller = (Remote(remote), Place::new(permit));
-        let app = Arc::clone(&self.app);
-        async move {
-            let Some(tls) = tls else {
-                return begin(stream, app, router, caller, stop).await;
-            };
-            match timeout(TLS_LIMIT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => begin(stream, app, router, caller, stop).await,
-                Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS"),
-                Err(_) => tracing::debug!(%remote, "TLS handshake too slow"),
-            }
-        }
     }
 }
 
@@ -367,56 +340,6 @@ async fn accept(
             None
         }
     }
-}
-
-/// Packets go to DERP at once, everything else to HTTP. Boxed each, so that the thousands that
-/// rest take no more room than what they are.
-async fn begin<S>(
-    stream: S,
-    app: Arc<App>,
-    router: Router,
-    caller: (Remote, Place),
-    stop: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    match timeout(HEAD_LIMIT, Begun::read(stream)).await {
-        Ok(Ok(Begun::Derp(stream, bytes))) => {
-            let (Remote(remote), _place) = caller;
-            Box::pin(derp::serve_begun(&app, stream, bytes, remote, stop)).await;
-        }
-        Ok(Ok(Begun::Other(stream))) => Box::pin(http(stream, router, caller, stop)).await,
-        Ok(Err(_)) | Err(_) => {}
-    }
-}
-
-async fn http<S>(
-    stream: S,
-    router: Router,
-    (remote, place): (Remote, Place),
-    mut stop: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let routes = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(remote);
-        request.extensions_mut().insert(place.clone());
-        routes.call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        // Errors are the client's: it went away, or talked something else.
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
 }
 
 async fn keep_house(app: Arc<App>) {

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use russh::keys::{HashAlg, PublicKey};
 use russh::server::{
@@ -17,6 +16,7 @@ use super::{Found, Wanted};
 use crate::relay::app::App;
 use crate::relay::clock::unix_now;
 use crate::relay::store::Subject;
+use crate::relay::strangers::Stranger;
 use crate::ssh::{Door, password_hash};
 
 /// Channels of one connection at a time.
@@ -34,7 +34,8 @@ pub(super) struct Guest {
     ip: IpAddr,
     who: Option<Who>,
     channels: Arc<Semaphore>,
-    known: Arc<AtomicBool>,
+    /// Until they have logged in.
+    stranger: Option<Stranger>,
     logged_in: Option<oneshot::Sender<()>>,
 }
 
@@ -53,7 +54,7 @@ impl Guest {
     pub(super) fn new(
         app: Arc<App>,
         remote: SocketAddr,
-        known: Arc<AtomicBool>,
+        stranger: Stranger,
     ) -> (Self, oneshot::Receiver<()>) {
         let (logged_in, login) = oneshot::channel();
         let guest = Self {
@@ -61,7 +62,7 @@ impl Guest {
             ip: remote.ip().to_canonical(),
             who: None,
             channels: Arc::new(Semaphore::new(MAX_CHANNELS)),
-            known,
+            stranger: Some(stranger),
             logged_in: Some(logged_in),
         };
         (guest, login)
@@ -113,7 +114,7 @@ impl Guest {
     fn welcome(&mut self, who: Who) -> Auth {
         tracing::info!(subject = who.subject.as_str(), address = %self.ip, "SSH login");
         self.who = Some(who);
-        self.known.store(true, Ordering::Relaxed);
+        self.stranger = None;
         Auth::Accept
     }
 }

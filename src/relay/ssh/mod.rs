@@ -5,16 +5,15 @@
 //! over a way that the node opens for it ([`super::visits`]): a session channel is passed on to the
 //! node's own SSH server ([`bridge`]); a jump is spliced, and the relay sees ciphertext.
 //!
-//! Connections that have not logged in yet are few and short-lived: when there are too many, the
-//! oldest go, so that stalled ones keep nobody out.
+//! Connections that have not logged in yet are few and short-lived ([`Strangers`]), so that stalled
+//! ones keep nobody out.
 
 mod bridge;
 mod guest;
+mod severed;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mesh::{NetworkId, NodeName};
@@ -23,13 +22,14 @@ use russh::keys::PrivateKey;
 use russh::server::{Config, run_stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::app::App;
 use super::directory::Found;
 use super::store::Subject;
+use super::strangers::{Stranger, Strangers};
 use guest::Guest;
+use severed::Severed;
 
 /// Connections at a time, logged in or not.
 const MAX_CONNECTIONS: usize = 2_048;
@@ -48,7 +48,7 @@ pub(super) async fn serve(app: Arc<App>, listener: TcpListener, key: PrivateKey)
     let methods = [MethodKind::PublicKey, MethodKind::Password];
     let config = crate::ssh::config(key, &methods);
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut strangers = Strangers::default();
+    let strangers = Strangers::new(MAX_STRANGERS);
     let mut stop = app.stop.clone();
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else {
@@ -59,57 +59,45 @@ pub(super) async fn serve(app: Arc<App>, listener: TcpListener, key: PrivateKey)
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                // Keys that somebody types.
+                let _ = accepted.0.set_nodelay(true);
+                accepted
+            }
             Err(error) => {
                 tracing::warn!(%error, "accept of SSH");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let known = Arc::new(AtomicBool::new(false));
+        let (stranger, put_out) = strangers.come(remote.ip().to_canonical());
+        let (stream, held) = Severed::new(stream);
         let visit = connection(
             Arc::clone(&app),
             Arc::clone(&config),
             stream,
             remote,
-            Arc::clone(&known),
+            stranger,
         );
-        let task = tokio::spawn(async move {
-            visit.await;
-            drop(place);
-        });
-        strangers.push(task.abort_handle(), known);
-    }
-}
-
-/// Connections by age, until they have logged in.
-#[derive(Default)]
-struct Strangers(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
-
-impl Strangers {
-    fn push(&mut self, task: AbortHandle, known: Arc<AtomicBool>) {
-        self.0.push_back((task, known));
-        self.0
-            .retain(|(task, known)| !task.is_finished() && !known.load(Ordering::Relaxed));
-        while self.0.len() > MAX_STRANGERS {
-            if let Some((oldest, _)) = self.0.pop_front() {
-                oldest.abort();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = visit => {}
+                Ok(()) = put_out => {}
             }
-        }
+            drop((held, place));
+        });
     }
 }
 
 async fn connection(
     app: Arc<App>,
     config: Arc<Config>,
-    stream: TcpStream,
+    stream: Severed<TcpStream>,
     remote: SocketAddr,
-    known: Arc<AtomicBool>,
+    stranger: Stranger,
 ) {
-    // Keys that somebody types.
-    let _ = stream.set_nodelay(true);
     let mut stop = app.stop.clone();
-    let (guest, login) = Guest::new(app, remote, known);
+    let (guest, login) = Guest::new(app, remote, stranger);
     let running = match timeout(LOGIN_LIMIT, run_stream(config, stream, guest)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
