@@ -13,6 +13,8 @@
 //!
 //! `cw-bench flood <cw> [seconds]`: calls in a flood of forged packets.
 //!
+//! `cw-bench stalled <cw> [connections]`: a relay while so many stall in their handshake.
+//!
 //! `cw-bench message <cw>`: messages and requests beside NATS JetStream and Redis streams.
 
 mod calls;
@@ -27,6 +29,7 @@ mod relay;
 mod report;
 mod revoke;
 mod session;
+mod stalled;
 mod tunnel;
 
 use anyhow::{Result, bail};
@@ -40,8 +43,9 @@ fn main() -> Result<()> {
         (Some("relay"), Some(program)) => relay::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("revoke"), Some(program)) => revoke::run(&program),
         (Some("flood"), Some(program)) => flood::run(&program, &arguments.collect::<Vec<_>>()),
+        (Some("stalled"), Some(program)) => stalled::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc|session|message|relay|revoke|flood <path of cw>"),
+        _ => bail!("usage: cw-bench rpc|session|message|relay|revoke|flood|stalled <path of cw>"),
     }
 }
 

@@ -279,10 +279,7 @@ impl Relay {
     /// Its memory, KiB.
     fn resident(&self) -> Result<f64> {
         let child = self.child.as_ref().context("the relay does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number.context("no VmRSS")?.parse()?)
+        resident(child.id())
     }
 }
 
@@ -292,8 +289,16 @@ impl Drop for Relay {
     }
 }
 
+/// The memory of a process, KiB.
+pub fn resident(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("no VmRSS")?.parse()?)
+}
+
 /// Ten thousand connections are ten thousand files.
-fn raise_limit() {
+pub fn raise_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
