@@ -71,10 +71,10 @@ pub(super) async fn serve(
             return begin(ways, stream, caller).await;
         };
         // Boxed, so that those who have not come so far need no room for it.
-        match timeout(TLS_LIMIT, Box::pin(handshake(tls, stream))).await {
-            Ok(Ok(stream)) => begin(ways, stream, caller).await,
-            Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS"),
-            Err(_) => tracing::debug!(%remote, "TLS handshake too slow"),
+        match soon(TLS_LIMIT, &ways.stop, Box::pin(handshake(tls, stream))).await {
+            Some(Ok(stream)) => begin(ways, stream, caller).await,
+            Some(Err(error)) => tracing::debug!(%remote, %error, "TLS"),
+            None => tracing::debug!(%remote, "TLS handshake too slow"),
         }
     };
     tokio::select! {
@@ -96,8 +96,8 @@ async fn begin<S>(ways: Ways, stream: S, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match timeout(HEAD_LIMIT, Box::pin(Begun::read(stream))).await {
-        Ok(Ok(Begun::Derp(stream, bytes))) => {
+    match soon(HEAD_LIMIT, &ways.stop, Box::pin(Begun::read(stream))).await {
+        Some(Ok(Begun::Derp(stream, bytes))) => {
             let (Remote(remote), _place) = (caller.remote, caller.place);
             drop(caller.stranger);
             Box::pin(derp::serve_begun(
@@ -105,8 +105,21 @@ where
             ))
             .await;
         }
-        Ok(Ok(Begun::Other(stream))) => Box::pin(http(ways, stream, caller)).await,
-        Ok(Err(_)) | Err(_) => {}
+        Some(Ok(Begun::Other(stream))) => Box::pin(http(ways, stream, caller)).await,
+        Some(Err(_)) | None => {}
+    }
+}
+
+/// What is done within its time and before the relay stops: nobody waits for who has asked nothing.
+async fn soon<T>(
+    limit: Duration,
+    stop: &watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = timeout(limit, work) => done.ok(),
+        _ = stop.wait_for(|stop| *stop) => None,
     }
 }
 
