@@ -55,7 +55,7 @@ pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Accoun
             // What the client says is heard even while it does not take what the program says.
             tokio::select! {
                 ended = answer(&mut program, input, id, &handle) => Some(ended),
-                () = hear(&mut requests, to_program) => None,
+                () = hear(&mut requests, to_program, id, &handle) => None,
             }
         }
         Ok(Some(Started::Files)) if files => {
@@ -107,18 +107,7 @@ async fn start(
                 row_height,
                 ..
             } => {
-                let is_name = term.len() <= 64
-                    && term
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"-+._".contains(&byte));
-                order.terminal = Some(Terminal {
-                    name: if is_name && !term.is_empty() {
-                        term
-                    } else {
-                        "xterm-256color".to_owned()
-                    },
-                    size: size(col_width, row_height),
-                });
+                order.terminal = Some(terminal(term, size(col_width, row_height)));
                 true
             }
             ChannelMsg::SetEnv {
@@ -164,6 +153,17 @@ async fn start(
             handle.channel_failure(id).await
         };
         told.ok()?;
+    }
+}
+
+/// A terminal of this name, if it is one.
+fn terminal(name: String, size: PtySize) -> Terminal {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-+._".contains(&byte);
+    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+    let usual = || "xterm-256color".to_owned();
+    Terminal {
+        name: if is_name { name } else { usual() },
+        size,
     }
 }
 
@@ -216,7 +216,12 @@ fn set(order: &mut Order, name: String, value: String) -> bool {
 }
 
 /// Hears the client; returns when it closes the channel or goes away.
-async fn hear(requests: &mut ChannelReadHalf, to_program: mpsc::Sender<Word>) {
+async fn hear(
+    requests: &mut ChannelReadHalf,
+    to_program: mpsc::Sender<Word>,
+    id: ChannelId,
+    handle: &Handle,
+) {
     while let Some(message) = requests.wait().await {
         let word = match message {
             ChannelMsg::Data { data } if data.is_empty() => continue,
@@ -232,6 +237,17 @@ async fn hear(requests: &mut ChannelReadHalf, to_program: mpsc::Sender<Word>) {
                 ..
             } => Word::Resize(size(col_width, row_height)),
             ChannelMsg::Close => return,
+            // It is too late for these, or they are not to be had; whoever asks may be waiting.
+            ChannelMsg::RequestPty { .. }
+            | ChannelMsg::SetEnv { .. }
+            | ChannelMsg::RequestShell { .. }
+            | ChannelMsg::Exec { .. }
+            | ChannelMsg::RequestSubsystem { .. }
+            | ChannelMsg::AgentForward { .. }
+            | ChannelMsg::RequestX11 { .. } => {
+                let _ = handle.channel_failure(id).await;
+                continue;
+            }
             _ => continue,
         };
         if to_program.send(word).await.is_err() {

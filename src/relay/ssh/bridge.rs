@@ -194,6 +194,18 @@ async fn inwards(mut from: ChannelReadHalf, to: &ChannelWriteHalf<client::Msg>) 
             ChannelMsg::RequestSubsystem { want_reply, name } => {
                 to.request_subsystem(want_reply, name).await
             }
+            // The node says no.
+            ChannelMsg::AgentForward { want_reply } => to.agent_forward(want_reply).await,
+            ChannelMsg::RequestX11 {
+                want_reply,
+                single_connection,
+                x11_authentication_protocol: protocol,
+                x11_authentication_cookie: cookie,
+                x11_screen_number: screen,
+            } => {
+                to.request_x11(want_reply, single_connection, protocol, cookie, screen)
+                    .await
+            }
             ChannelMsg::Signal { signal } => to.signal(signal).await,
             ChannelMsg::WindowChange {
                 col_width,

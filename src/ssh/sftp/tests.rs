@@ -406,18 +406,12 @@ fn handle() -> impl Strategy<Value = String> {
     prop_oneof![8 => (0..80_u32).prop_map(|handle| handle.to_string()), 1 => ".{0,8}"]
 }
 
-fn request() -> impl Strategy<Value = Packet> {
-    let id = 9;
-    let opening = (path(), 0..64_u32, attributes()).prop_map(move |(filename, flags, attrs)| {
-        let pflags = OpenFlags::from_bits_truncate(flags);
-        Packet::Open(Open {
-            id,
-            filename,
-            pflags,
-            attrs,
-        })
-    });
-    let with_handle = prop_oneof![
+/// The number of every request.
+const ID: u32 = 9;
+
+fn with_handle() -> impl Strategy<Value = Packet> {
+    let id = ID;
+    prop_oneof![
         handle().prop_map(move |handle| Packet::Close(Close { id, handle })),
         handle().prop_map(move |handle| Packet::Fstat(Fstat { id, handle })),
         handle().prop_map(move |handle| Packet::ReadDir(ReadDir { id, handle })),
@@ -443,8 +437,12 @@ fn request() -> impl Strategy<Value = Packet> {
             handle,
             attrs
         })),
-    ];
-    let with_path = prop_oneof![
+    ]
+}
+
+fn with_path() -> impl Strategy<Value = Packet> {
+    let id = ID;
+    prop_oneof![
         path().prop_map(move |path| Packet::Stat(Stat { id, path })),
         path().prop_map(move |path| Packet::Lstat(Lstat { id, path })),
         path().prop_map(move |path| Packet::OpenDir(OpenDir { id, path })),
@@ -470,29 +468,40 @@ fn request() -> impl Strategy<Value = Packet> {
                 targetpath,
             })
         }),
+    ]
+}
+
+fn extended() -> impl Strategy<Value = Packet> {
+    let names = [
+        POSIX_RENAME,
+        "hardlink@openssh.com",
+        "fsync@openssh.com",
+        "limits@openssh.com",
+        "statvfs@openssh.com",
+        "?",
     ];
-    let extended = (
-        prop_oneof![
-            Just(POSIX_RENAME),
-            Just("hardlink@openssh.com"),
-            Just("fsync@openssh.com"),
-            Just("limits@openssh.com"),
-            Just("statvfs@openssh.com"),
-            Just("?"),
-        ],
-        path(),
-        path(),
-    )
-        .prop_map(move |(request, one, other)| {
-            let mut data = Vec::new();
-            for word in [one, other] {
-                data.extend(u32::try_from(word.len()).unwrap().to_be_bytes());
-                data.extend(word.bytes());
-            }
-            let request = request.to_owned();
-            Packet::Extended(Extended { id, request, data })
-        });
-    prop_oneof![3 => opening, 4 => with_handle, 4 => with_path, 1 => extended]
+    (proptest::sample::select(names.to_vec()), path(), path()).prop_map(|(request, one, other)| {
+        let mut data = Vec::new();
+        for word in [one, other] {
+            data.extend(u32::try_from(word.len()).unwrap().to_be_bytes());
+            data.extend(word.bytes());
+        }
+        let (id, request) = (ID, request.to_owned());
+        Packet::Extended(Extended { id, request, data })
+    })
+}
+
+fn request() -> impl Strategy<Value = Packet> {
+    let opening = (path(), 0..64_u32, attributes()).prop_map(|(filename, flags, attrs)| {
+        let (id, pflags) = (ID, OpenFlags::from_bits_truncate(flags));
+        Packet::Open(Open {
+            id,
+            filename,
+            pflags,
+            attrs,
+        })
+    });
+    prop_oneof![3 => opening, 4 => with_handle(), 4 => with_path(), 1 => extended()]
 }
 
 proptest! {
