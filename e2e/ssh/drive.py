@@ -17,6 +17,8 @@ from pathlib import Path
 
 import asyncssh
 
+import hostile
+
 CW, AUDIT = sys.argv[1:]
 LIMIT = 60
 TOKEN = "of-the-administrator"
@@ -97,6 +99,10 @@ class Stage:
             "127.0.0.1", self.ssh_port, username=user, known_hosts=known, agent_path=None, config=[],
             connect_timeout=LIMIT, login_timeout=LIMIT, **more,
         )
+
+    def logs(self):
+        logs = [Path(self.path("relay.log")), *Path(self.directory).glob("dev-*/*.log")]
+        return [log for log in logs if log.exists()]
 
     def end(self):
         for node in ["dev-1", "dev-2"]:
@@ -360,6 +366,12 @@ async def main(stage):
             await crowds(node)
         await refused(over(stage, connection, "dev-2", key))
         await audits(stage, connection)
+        await hostile.rows(lambda: stage.door("dev-1", client_keys=[key]))
+        await hostile.rows(lambda: over(stage, connection, "dev-1", key))
+    # Last: who has guessed so often has to wait.
+    await hostile.flood(stage.door, key)
+    for log in stage.logs():
+        assert "panicked" not in log.read_text(), log
 
 
 with tempfile.TemporaryDirectory(prefix="cw") as directory:
@@ -368,9 +380,8 @@ with tempfile.TemporaryDirectory(prefix="cw") as directory:
         stage.start()
         asyncio.run(main(stage))
     except BaseException:
-        for log in [Path(directory, "relay.log"), *Path(directory).glob("dev-*/*.log")]:
-            if log.exists():
-                print(f"----- {log.name}\n{log.read_text()[-4000:]}", file=sys.stderr)
+        for log in stage.logs():
+            print(f"----- {log.name}\n{log.read_text()[-4000:]}", file=sys.stderr)
         raise
     finally:
         stage.end()

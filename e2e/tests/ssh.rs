@@ -182,27 +182,6 @@ fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
         stage.authorize(Host::Dev1);
         assert!(owner.ok(&["ssh-key", "list", "--here"]).contains("me@e2e"));
         assert_eq!(go(&["dev-1", "echo over; exit 5"]).status, Some(5));
-        // It is the node that has shown its key, which only the node has; it keeps it.
-        let known = || std::fs::read_to_string(stage.dir.join("known_hosts")).unwrap();
-        let host_key = |file: std::path::PathBuf| {
-            let mut command = Command::new("ssh-keygen");
-            command.arg("-y").arg("-f").arg(file);
-            let shown = Running::start(command, b"").wait(PATIENCE).ok().stdout;
-            shown.split(' ').nth(1).unwrap().trim().to_owned()
-        };
-        let before = known();
-        let shown = |key: &str| before.lines().find(|line| line.contains(key));
-        let node = host_key(stage.home(Host::Dev1).join("ssh_host_ed25519"));
-        assert!(shown(&node).unwrap().starts_with("dev-1 "), "{before}");
-        let door = host_key(stage.processes.dirs()[2].join("ssh_host_ed25519"));
-        assert!(
-            shown(&door).unwrap().starts_with("[127.0.0.1]:"),
-            "{before}"
-        );
-        let _ = owner.run(&["node", "restart"]).ok();
-        steps::wait_until_online(&stage.processes);
-        assert_eq!(go(&["dev-1", "exit 6"]).status, Some(6));
-        assert_eq!(known(), before);
         // Another's key, and a node that does not exist.
         stage.make_key("other");
         let other = stage.ssh("other", &["-J", &relay, "dev-1", "true"], b"");
@@ -228,8 +207,54 @@ fn a_jump_is_end_to_end_and_by_the_nodes_own_keys() {
         stage.authorize(Host::Dev2);
         let _ = go(&["dev-2", "true"]).ok();
         assert_eq!(go(&["-W", &http, "dev-2"]).status, Some(255));
+    });
+}
 
-        // The block for ssh's own settings.
+#[test]
+fn a_jump_ends_at_the_nodes_own_host_key() {
+    let Some(stage) = Front::set(CW, "") else {
+        return;
+    };
+    stage.play(|stage| {
+        stage.register();
+        stage.authorize(Host::Dev1);
+        let relay = format!("127.0.0.1:{}", stage.port());
+        let go = |words: &[&str]| stage.ssh("id", &[&["-J", &relay][..], words].concat(), b"");
+        assert_eq!(go(&["dev-1", "exit 5"]).status, Some(5));
+        let owner = stage.processes.cw(Host::Dev1);
+        // It is the node that has shown its key, which only the node has; it keeps it.
+        let known = || std::fs::read_to_string(stage.dir.join("known_hosts")).unwrap();
+        let host_key = |file: std::path::PathBuf| {
+            let mut command = Command::new("ssh-keygen");
+            command.arg("-y").arg("-f").arg(file);
+            let shown = Running::start(command, b"").wait(PATIENCE).ok().stdout;
+            shown.split(' ').nth(1).unwrap().trim().to_owned()
+        };
+        let before = known();
+        let shown = |key: &str| before.lines().find(|line| line.contains(key));
+        let node = host_key(stage.home(Host::Dev1).join("ssh_host_ed25519"));
+        assert!(shown(&node).unwrap().starts_with("dev-1 "), "{before}");
+        let door = host_key(stage.processes.dirs()[2].join("ssh_host_ed25519"));
+        assert!(
+            shown(&door).unwrap().starts_with("[127.0.0.1]:"),
+            "{before}"
+        );
+        let _ = owner.run(&["node", "restart"]).ok();
+        steps::wait_until_online(&stage.processes);
+        assert_eq!(go(&["dev-1", "exit 6"]).status, Some(6));
+        assert_eq!(known(), before);
+    });
+}
+
+#[test]
+fn ssh_gets_there_by_the_block_of_config_ssh() {
+    let Some(stage) = Front::set(CW, "") else {
+        return;
+    };
+    stage.play(|stage| {
+        stage.register();
+        stage.authorize(Host::Dev1);
+        let owner = stage.processes.cw(Host::Dev1);
         let file = stage.dir.join("ssh_config").display().to_string();
         std::fs::write(&file, "Host kept\n").unwrap();
         let _ = owner.run(&["config-ssh", "--file", &file]).ok();

@@ -227,3 +227,33 @@ pub(super) async fn b04_u11_s05_s25_a_request_that_was_not_signed_so_is_refused(
     })
     .await;
 }
+
+#[tokio::test]
+async fn s35_values_have_an_end_prefixes_are_literal_and_a_network_is_made_once() {
+    limited(async {
+        let rig = Rig::new().await;
+        // Of two who make it at once, both find it, with one issuer.
+        let (network, again) = tokio::join!(rig.network("home"), rig.network("home"));
+        assert_eq!(network, again);
+        let issuer = rig.seed(&network).await;
+        let (_, one, other) = two(&rig).await;
+        assert_eq!(rig.seed(&network).await, issuer);
+        let (mine, theirs) = (shared(&one), shared(&other));
+        let over = mine.change(set("large", &vec![7; 1024 * 1024 + 1])).await;
+        assert_eq!(code(over), "body_too_large");
+        for key in ["a%", "a%b", "ab", "a_", "a_b", "A%"] {
+            mine.change(set(key, b"x")).await.unwrap();
+        }
+        for (prefix, expected) in [
+            ("a%", &["a%", "a%b"][..]),
+            ("a_", &["a_", "a_b"]),
+            ("%", &[]),
+            ("a", &["a%", "a%b", "a_", "a_b", "ab"]),
+        ] {
+            let page = theirs.list("default", prefix, None).await.unwrap();
+            let keys: Vec<_> = page.entries.iter().map(|entry| &entry.key[..]).collect();
+            assert_eq!(keys, expected, "{prefix}");
+        }
+    })
+    .await;
+}
