@@ -1,7 +1,6 @@
 //! Thousands who stall in their handshake, at every door of a relay and at every point of it: how
 //! long somebody new waits meanwhile, and how much memory the relay takes for them.
 
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
