@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::rig::{Rig, code, identity, limited, node_name};
+use crate::relay::store::Subject;
 use crate::uplink::api::{Api, NewInvite};
 use crate::uplink::{self};
 
@@ -157,6 +158,38 @@ pub(super) async fn whose_a_node_is() {
         let nodes = rig.api().nodes(&network).await.unwrap();
         let owners: Vec<_> = nodes.iter().map(|node| node.owner.clone()).collect();
         assert_eq!(owners, ["admin".to_owned(), format!("guest:{}", theirs.id)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removal_that_ended_half_way_is_gone_on_with() {
+    limited(async {
+        let rig = Rig::new().await;
+        let network = rig.network("home").await;
+        let new = NewInvite {
+            network: network.clone(),
+            uses: 2,
+            ttl: "10m".to_owned(),
+            mine: false,
+            node_name: None,
+        };
+        let invite = rig.api().create_invite(&new).await.unwrap();
+        for name in ["dev-1", "dev-2"] {
+            rig.join(invite.token.as_deref().unwrap(), name)
+                .await
+                .unwrap();
+        }
+        // The role was taken, and then the database was away.
+        let guest = format!("guest:{}", invite.id);
+        let store = &rig.relay().app().store;
+        let subject = Subject::named(&guest);
+        let had = store.set_role(network.clone(), subject, None).await;
+        assert!(had.unwrap());
+        rig.api().remove_member(&network, &guest).await.unwrap();
+        assert!(rig.api().nodes(&network).await.unwrap().is_empty());
+        let again = rig.api().remove_member(&network, &guest).await;
+        assert_eq!(code(again), "not_found");
     })
     .await;
 }
