@@ -43,10 +43,17 @@ impl Database {
         if nodes >= i64::from(MAX_NODES) {
             return Err(Refusal::NetworkFull.into());
         }
-        sqlx::query("UPDATE invites SET uses_remaining = uses_remaining - 1 WHERE id = $1")
-            .bind(&invite.id)
-            .execute(&mut *tx)
-            .await?;
+        let used = sqlx::query(
+            "UPDATE invites SET uses_remaining = uses_remaining - 1
+             WHERE id = $1 AND uses_remaining > 0",
+        )
+        .bind(&invite.id)
+        .execute(&mut *tx)
+        .await?;
+        if used.rows_affected() == 0 {
+            // Withdrawn in this very moment: that stands in no line.
+            return Err(Refusal::InviteInvalid.into());
+        }
         let revision = next_revision(&mut tx, &invite.network, join.mark, join.now).await?;
         let node = add_node(&mut tx, invite, join, revision).await?;
         tx.commit().await?;
