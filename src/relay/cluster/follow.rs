@@ -102,7 +102,9 @@ async fn write(app: &App) {
             }
             None => {
                 // Away, or this relay is not on the books and will be with its next beat.
-                cluster.seats.lock().handle_failed(batch);
+                let me = cluster.me.id;
+                let effects = cluster.seats.lock().handle_failed(me, batch);
+                app.follow_seats(effects);
                 sleep(PAUSE).await;
             }
         }

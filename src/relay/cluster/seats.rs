@@ -7,6 +7,9 @@
 //!
 //! What others have written may be heard before the answer to what is being written here. Whether it
 //! is earlier or later is known with that answer, and until then it is kept aside.
+//!
+//! A relay that the database has taken for dead writes its nodes anew. Those that have gone to
+//! another relay since are not its any more: they have a place behind the one it had.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,9 +36,11 @@ pub(crate) struct Seats {
 
 struct Mine {
     connection: ConnectionId,
-    /// None until it is written.
+    /// The last at which it was known to be nowhere else; None until it is written.
     place: Option<u64>,
-    /// What was heard last of the node until then.
+    /// It is being written: what is heard may be before that or after it.
+    is_on_its_way: bool,
+    /// What was heard last of the node and cannot be weighed yet.
     heard: Option<Seat>,
 }
 
@@ -59,6 +64,7 @@ impl Seats {
         let mine = Mine {
             connection,
             place: None,
+            is_on_its_way: false,
             heard: None,
         };
         self.mine.insert(node.clone(), mine);
@@ -86,6 +92,11 @@ impl Seats {
             return None;
         }
         let batch: Vec<_> = self.pending.drain().collect();
+        for (node, connection) in &batch {
+            if let Some(mine) = self.written(node, *connection) {
+                mine.is_on_its_way = true;
+            }
+        }
         let seatings = batch.iter().map(|((network, key), connection)| Seating {
             network: network.clone(),
             key: *key,
@@ -99,10 +110,9 @@ impl Seats {
     pub(crate) fn handle_written(&mut self, me: RelayId, batch: Batch, place: u64) -> Vec<Effect> {
         let mut heard = Vec::new();
         for (node, connection) in batch.0 {
-            if let Some(mine) = self.mine.get_mut(&node)
-                && Some(mine.connection) == connection
-            {
+            if let Some(mine) = self.written(&node, connection) {
                 mine.place = Some(place);
+                mine.is_on_its_way = false;
                 heard.extend(mine.heard.take());
             }
         }
@@ -110,18 +120,29 @@ impl Seats {
     }
 
     /// It is not written, and has to be again unless something newer is.
-    pub(crate) fn handle_failed(&mut self, batch: Batch) {
+    pub(crate) fn handle_failed(&mut self, me: RelayId, batch: Batch) -> Vec<Effect> {
+        let mut heard = Vec::new();
         for (node, connection) in batch.0 {
+            if let Some(mine) = self.written(&node, connection) {
+                mine.is_on_its_way = false;
+                heard.extend(mine.heard.take_if(|_| mine.place.is_some()));
+            }
             self.pending.entry(node).or_insert(connection);
         }
+        self.handle(me, heard)
+    }
+
+    /// The connection that a batch is about, if it is still the node's.
+    fn written(&mut self, node: &Node, connection: Option<ConnectionId>) -> Option<&mut Mine> {
+        let mine = self.mine.get_mut(node)?;
+        (Some(mine.connection) == connection).then_some(mine)
     }
 
     /// The database does not know this relay any more, so it has to be told of everybody again.
     pub(crate) fn handle_forgotten(&mut self) {
-        for (node, mine) in &mut self.mine {
-            mine.place = None;
-            self.pending.insert(node.clone(), Some(mine.connection));
-        }
+        let mine = self.mine.iter();
+        self.pending
+            .extend(mine.map(|(node, mine)| (node.clone(), Some(mine.connection))));
     }
 
     /// Takes in all that is written. A database that was away may have lost the last of it, places
@@ -129,6 +150,14 @@ impl Seats {
     pub(crate) fn handle_all(&mut self, me: RelayId, seats: Vec<Seat>) -> Vec<Effect> {
         self.handle_forgotten();
         self.place = 0;
+        let last = seats
+            .iter()
+            .map(|seat| seat.place)
+            .max()
+            .unwrap_or_default();
+        for mine in self.mine.values_mut() {
+            mine.place = mine.place.filter(|place| *place <= last);
+        }
         let seated: HashSet<Node> = seats
             .iter()
             .filter(|seat| seat.relay.is_some_and(|relay| relay != me))
@@ -159,17 +188,20 @@ impl Seats {
             let at = seat.relay.filter(|relay| *relay != me);
             if let Some(mine) = self.mine.get_mut(&node) {
                 match mine.place {
-                    None => {
+                    Some(place) if !mine.is_on_its_way => {
+                        if seat.place <= place || seat.relay == Some(me) {
+                            continue;
+                        }
+                    }
+                    None | Some(_) => {
                         mine.heard = Some(seat);
                         continue;
                     }
-                    Some(place) if seat.place <= place || seat.relay == Some(me) => continue,
-                    Some(_) => {}
                 }
                 let connection = mine.connection;
                 if at.is_none() {
                     // Somebody took it and left, or thought that this relay were gone.
-                    mine.place = None;
+                    mine.place = Some(seat.place);
                     self.pending.insert(node, Some(connection));
                     continue;
                 }
@@ -303,13 +335,63 @@ mod tests {
     }
 
     #[test]
+    fn who_has_gone_elsewhere_while_this_relay_was_forgotten_is_not_taken_back() {
+        let moved = |seats: &mut Seats, effects: Vec<Effect>| {
+            let there = Effect::Elsewhere(network(), key(1), true);
+            assert_eq!(effects, [Effect::Replaced(ConnectionId(1)), there]);
+            assert_eq!(seats.elsewhere(&network(), &key(1)), Some(OTHER));
+            assert!(seats.poll_write().is_none());
+        };
+        let seated = || {
+            let mut seats = Seats::default();
+            seats.sit(&network(), &key(1), ConnectionId(1));
+            written(&mut seats, 10);
+            seats
+        };
+        // Before it has written anything, whatever else it has heard.
+        for and_then_nowhere in [false, true] {
+            let mut seats = seated();
+            seats.handle_forgotten();
+            if and_then_nowhere {
+                assert_eq!(seats.handle(ME, vec![seat(1, None, 15)]), []);
+            }
+            let effects = seats.handle(ME, vec![seat(1, Some(OTHER), 20)]);
+            moved(&mut seats, effects);
+        }
+        // By all that there is.
+        let mut seats = seated();
+        let effects = seats.handle_all(ME, vec![seat(1, Some(OTHER), 20)]);
+        moved(&mut seats, effects);
+        // While it writes, which fails, or comes before.
+        for fails in [true, false] {
+            let mut seats = seated();
+            seats.handle_forgotten();
+            let (batch, _) = seats.poll_write().unwrap();
+            assert_eq!(seats.handle(ME, vec![seat(1, Some(OTHER), 20)]), []);
+            let effects = if fails {
+                seats.handle_failed(ME, batch)
+            } else {
+                seats.handle_written(ME, batch, 19)
+            };
+            moved(&mut seats, effects);
+        }
+        // And when the database puts it behind the other, that is how it is.
+        let mut seats = seated();
+        seats.handle_forgotten();
+        let (batch, _) = seats.poll_write().unwrap();
+        assert_eq!(seats.handle(ME, vec![seat(1, Some(OTHER), 20)]), []);
+        assert_eq!(seats.handle_written(ME, batch, 21), []);
+        assert_eq!(seats.elsewhere(&network(), &key(1)), None);
+    }
+
+    #[test]
     fn what_failed_is_written_later_unless_it_is_overtaken() {
         let mut seats = Seats::default();
         seats.sit(&network(), &key(1), ConnectionId(1));
         seats.sit(&network(), &key(2), ConnectionId(2));
         let (batch, _) = seats.poll_write().unwrap();
         seats.rise(&network(), &key(1), ConnectionId(1));
-        seats.handle_failed(batch);
+        assert_eq!(seats.handle_failed(ME, batch), []);
         let (batch, mut seatings) = seats.poll_write().unwrap();
         seatings.sort_by_key(|seating| seating.key);
         let here: Vec<_> = seatings.iter().map(|seating| seating.is_here).collect();
