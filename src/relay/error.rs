@@ -188,6 +188,11 @@ fn of_database(error: &store::Error) -> ApiError {
         tracing::warn!(%error, "the database is away");
         return ApiError::store_unavailable();
     }
+    if error.is_no_text() {
+        return ApiError::bad_request(
+            "there is a character in it that cannot be stored, such as NUL",
+        );
+    }
     tracing::error!(%error, "store");
     ApiError::internal()
 }

@@ -464,6 +464,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether a text had a character that the database cannot store: NUL, in PostgreSQL.
+    pub(crate) fn is_no_text(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        error.code().is_some_and(|code| code == "22021")
+    }
+
     /// Whether the database cannot be reached now, or has no time: what was
     /// asked may be asked again.
     pub(crate) fn is_away(&self) -> bool {
