@@ -18,7 +18,7 @@ use mesh::{NetworkId, SignKey};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 use tokio::time::timeout;
 
 use super::clock::unix_now;
@@ -42,8 +42,8 @@ use crate::coord::{Mark, Nonce, RelayInfo};
 /// for between half of this and all of it.
 pub(crate) const RECORD_VALIDITY: u64 = 90 * 24 * 3600;
 
-/// How long a change may take, its wait for those before it included.
-const STORE_LIMIT: Duration = Duration::from_secs(14);
+/// How long a change may wait for those before it, where the database is elsewhere.
+const LINE_LIMIT: Duration = Duration::from_secs(9);
 
 /// See the module.
 pub(crate) struct App {
@@ -243,13 +243,13 @@ impl App {
         new: NewNetwork,
     ) -> Result<bool, ApiError> {
         let app = Arc::clone(self);
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             match app.store.create_network(new).await? {
                 Creation::Existed => Ok(false),
                 Creation::Created(state) => {
                     let id = state.id.clone();
-                    app.take_in(&id, |hub| hub.add(state)).await?;
+                    app.take_in(&id, |hub| hub.add(state)).await;
                     Ok(true)
                 }
             }
@@ -263,19 +263,18 @@ impl App {
         join: Join,
     ) -> Result<(NetworkId, NodeKey), ApiError> {
         let app = Arc::clone(self);
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             let record = match app.store.join(join).await? {
                 Joined::Was(row) => {
                     // Perhaps at another relay, a moment ago.
-                    app.take_in(&row.record.network, |_| ()).await?;
+                    app.take_in(&row.record.network, |_| ()).await;
                     row.record
                 }
                 Joined::Added(change) => {
                     let record = change.node.record.clone();
                     tracing::info!(network = %record.network, node = %record.name, "joined");
-                    app.take_in(&record.network, |hub| hub.apply(change))
-                        .await?;
+                    app.take_in(&record.network, |hub| hub.apply(change)).await;
                     record
                 }
             };
@@ -303,13 +302,13 @@ impl App {
             now,
         };
         let app = Arc::clone(self);
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             let network = renewal.network.clone();
-            match app.store.renew(renewal).await? {
-                Some(change) => app.take_in(&network, |hub| hub.apply(change)).await,
-                None => Ok(()),
+            if let Some(change) = app.store.renew(renewal).await? {
+                app.take_in(&network, |hub| hub.apply(change)).await;
             }
+            Ok(())
         })
         .await
     }
@@ -317,15 +316,14 @@ impl App {
     /// Revokes a node and cuts its connections; false if there is none.
     pub(crate) async fn revoke(self: &Arc<Self>, revocation: Revocation) -> Result<bool, ApiError> {
         let app = Arc::clone(self);
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             let Some(change) = app.store.revoke(revocation).await? else {
                 return Ok(false);
             };
             let record = change.node.record.clone();
             tracing::info!(network = %record.network, node = %record.name, "revoked");
-            app.take_in(&record.network, |hub| hub.apply(change))
-                .await?;
+            app.take_in(&record.network, |hub| hub.apply(change)).await;
             app.cut_packets(&record.key);
             Ok(true)
         })
@@ -339,8 +337,8 @@ impl App {
         edit: Edit,
     ) -> Result<bool, ApiError> {
         let (app, network) = (Arc::clone(self), network.clone());
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             let edit = PaperEdit {
                 network,
                 edit,
@@ -351,7 +349,7 @@ impl App {
             };
             let (network, name) = (paper.network.clone(), paper.matter.name().text());
             tracing::info!(%network, %name, serial = paper.serial, "changed");
-            app.take_in(&network, |hub| hub.file(paper)).await?;
+            app.take_in(&network, |hub| hub.file(paper)).await;
             Ok(true)
         })
         .await
@@ -364,8 +362,8 @@ impl App {
         overlap: u64,
     ) -> Result<Option<Handed>, ApiError> {
         let (app, network) = (Arc::clone(self), network.clone());
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             let now_ms = app.shared.now_ms();
             let now = now_ms / 1000;
             let rotation = Rotation {
@@ -387,8 +385,7 @@ impl App {
                 nodes: rotated.nodes.len(),
             };
             tracing::info!(%network, issuer = %handed.issuer, number = handed.number, "handed over");
-            app.take_in(&network, |hub| hub.rotate(&network, rotated))
-                .await?;
+            app.take_in(&network, |hub| hub.rotate(&network, rotated)).await;
             Ok(Some(handed))
         })
         .await
@@ -400,8 +397,8 @@ impl App {
         network: &NetworkId,
     ) -> Result<bool, ApiError> {
         let (app, network) = (Arc::clone(self), network.clone());
-        self.in_task(async move {
-            let _line = app.commit.lock().await;
+        in_task(async move {
+            let _line = app.line().await?;
             let now = unix_now();
             let Some(death) = app.store.delete_network(network.clone(), now).await? else {
                 return Ok(false);
@@ -473,26 +470,24 @@ impl App {
         }
     }
 
-    /// Runs `work` to its end even if whoever waits for it goes away.
-    async fn in_task<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        // A database elsewhere that says nothing must not hold up everybody for ever. Whoever follows
-        // it finds what was changed nevertheless; beside a file nobody would, so there is no limit.
-        let limit = self.cluster.as_ref().map(|_| STORE_LIMIT);
-        let task = tokio::spawn(async move {
-            match limit {
-                None => work.await,
-                Some(limit) => timeout(limit, work)
-                    .await
-                    .unwrap_or_else(|_| Err(ApiError::store_unavailable())),
-            }
-        });
-        match task.await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    /// The line of those who change something. A database elsewhere that says nothing must not make
+    /// it long; who does not get to its head has changed nothing.
+    async fn line(&self) -> Result<MutexGuard<'_, ()>, ApiError> {
+        if self.cluster.is_none() {
+            return Ok(self.commit.lock().await);
         }
+        let line = timeout(LINE_LIMIT, self.commit.lock()).await;
+        line.map_err(|_| ApiError::store_unavailable())
+    }
+}
+
+/// Runs `work` to its end even if whoever waits for it goes away.
+async fn in_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::app::{self, App, TokenHash};
 use super::backup::of_database;
 use super::clock::unix_now;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Members, Sight};
 use super::config::Checked;
 use super::database;
 use super::hub::Hub;
@@ -39,7 +39,9 @@ pub(super) async fn assemble(
     if options.mesh_key.is_none() {
         options.mesh_key = database::mesh_key(&*store).await?;
     }
-    let derp = DerpServer::with_options(secret, hub.clone(), options);
+    let sight = store.cluster().map(|_| Arc::new(Sight::new()));
+    let members = Arc::new(Members::new(hub.clone(), sight.clone()));
+    let derp = DerpServer::with_options(secret, members, options);
     let info = RelayInfo {
         base_url: checked.base_url.clone(),
         stun_port: stun.map(|address| address.port()),
@@ -47,7 +49,8 @@ pub(super) async fn assemble(
         derp_key: derp.public_key(),
     };
     Ok(Arc::new(App::new(app::Parts {
-        cluster: Cluster::of(&*store, &checked.peer_url(http.port()), derp.public_key()),
+        cluster: sight
+            .map(|sight| Cluster::new(&checked.peer_url(http.port()), derp.public_key(), sight)),
         store,
         hub,
         derp,

@@ -42,6 +42,10 @@ pub(crate) async fn join(
     let record = app.hub.record(&network, &key);
     let standing = app.hub.standing(&network, &key);
     let issuers = app.hub.issuers(&network);
+    if standing.is_none() && app.cluster.is_some() {
+        // It is in, and this relay cannot see it yet. Who asks again uses nothing up.
+        return Err(ApiError::store_unavailable());
+    }
     let (Some(record), Some(standing), Some(issuers)) = (record, standing, issuers) else {
         // Revoked in this very moment.
         return Err(ApiError::forbidden());

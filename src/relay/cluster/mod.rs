@@ -2,24 +2,29 @@
 //!
 //! Each has the directory in memory and follows the database: a change is taken in when the
 //! database says that there was one (`NOTIFY`), and at the latest when the relay looks around by
-//! itself every two seconds. Its own changes are taken in on the same way, so that all changes of a
-//! network come in their order. Who asks one relay for what another has just done is answered
-//! rightly: what the directory does not know is looked for in the database before it is denied.
+//! itself every two seconds. What it is told so is never more than a reason to look. Its own
+//! changes are taken in on the same way, so that all changes of a network come in their order. Who
+//! asks one relay for what another has just done is answered rightly: what the directory does not
+//! know is looked for in the database before it is denied.
 //!
 //! Nodes are connected to one relay each; at which is written down ([`seats`]). A relay says every
 //! second that it runs; one that was silent for five has no nodes any more. Somebody who comes over
-//! SSH to one relay for a node at another is told of there, see [`super::visits`].
+//! SSH to one relay for a node at another is told of there, see [`super::visits`]: by a row of a
+//! table, since that holds what nobody else may know.
 //!
 //! Packets for nodes at another relay go over a link to it ([`links`]).
 //!
-//! While the database is away everything that is known stays as it is: nodes stay connected and
-//! their packets are forwarded.
+//! While the database is away nodes stay connected and their packets are forwarded. Who comes anew
+//! is let in by what is known for half a minute, and then no more ([`sight`]): that a node was
+//! revoked at another relay would not be known here.
 
 mod follow;
 mod links;
 mod seats;
+mod sight;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use derp::NodeKey;
@@ -30,12 +35,12 @@ use tokio::time::timeout;
 
 pub(super) use self::follow::follow;
 use self::seats::{Effect, Seats};
+pub(super) use self::sight::{Members, Sight};
 use super::app::{App, random};
 use super::clock::unix_now;
 use super::directory::{ConnectionId, Standing};
-use super::error::ApiError;
-use super::store::cluster::{Cluster as Together, Fellow, Head, Note, Progress, RelayId};
-use super::store::{Error, NodeRow, Store};
+use super::store::cluster::{Cluster as Together, Errand, Fellow, Head, Note, Progress, RelayId};
+use super::store::{Error, NodeRow};
 use super::visits::NoWay;
 use crate::ssh::Door;
 
@@ -51,25 +56,25 @@ pub(crate) struct Cluster {
     fellows: Mutex<Vec<Fellow>>,
     /// The last revisions of shared values.
     shared: Mutex<BTreeMap<NetworkId, u64>>,
+    sight: Arc<Sight>,
     /// Whether the last step with the database failed.
     is_away: Mutex<bool>,
 }
 
 impl Cluster {
-    /// A relay that others reach at `url` and whose DERP key is `key`; `None` if there cannot be
-    /// others.
-    pub(crate) fn of(store: &dyn Store, url: &str, key: NodeKey) -> Option<Self> {
-        store.cluster()?;
+    /// A relay that others reach at `url` and whose DERP key is `key`.
+    pub(crate) fn new(url: &str, key: NodeKey, sight: Arc<Sight>) -> Self {
         let id = RelayId(i64::from_be_bytes(random()));
         let url = url.to_owned();
-        Some(Self {
+        Self {
             me: Fellow { id, url, key },
             seats: Mutex::default(),
             write: Notify::new(),
             fellows: Mutex::default(),
             shared: Mutex::default(),
+            sight,
             is_away: Mutex::default(),
-        })
+        }
     }
 
     /// See [`Seats::sit`].
@@ -90,6 +95,12 @@ impl Cluster {
         let fellows = self.fellows.lock();
         let others = fellows.iter().filter(|fellow| fellow.id != self.me.id);
         others.map(|fellow| fellow.url.clone()).collect()
+    }
+
+    /// See [`Sight::lose`].
+    #[cfg(test)]
+    pub(crate) fn lose_sight(&self) {
+        self.sight.lose();
     }
 
     fn url_of(&self, relay: RelayId) -> Option<String> {
@@ -131,7 +142,11 @@ fn is_known(known: Option<&Head>, head: Option<&Head>) -> bool {
 /// A step with its limit.
 async fn step<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let done = timeout(STEP, work).await;
-    done.unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
+    done.unwrap_or_else(|_| Err(away()))
+}
+
+fn away() -> Error {
+    Error::Database(sqlx::Error::PoolTimedOut)
 }
 
 impl App {
@@ -139,19 +154,17 @@ impl App {
         Some((self.cluster.as_ref()?, self.store.cluster()?))
     }
 
-    /// Takes in what this relay has changed in a network: by `known` if it is the only one.
+    /// Takes in what this relay has changed in a network: by `known` if it is the only one. It is
+    /// done, whatever happens here: what fails now is taken in when the relay looks around next.
     ///
     /// Whoever calls it is in the line of those who change something.
-    pub(super) async fn take_in(
-        &self,
-        network: &NetworkId,
-        known: impl FnOnce(&super::hub::Hub),
-    ) -> Result<(), ApiError> {
+    pub(super) async fn take_in(&self, network: &NetworkId, known: impl FnOnce(&super::hub::Hub)) {
         if self.cluster.is_none() {
-            known(&self.hub);
-            return Ok(());
+            return known(&self.hub);
         }
-        Ok(self.catch_up_in_line(network).await?)
+        if let Err(error) = step(self.catch_up_in_line(network)).await {
+            tracing::warn!(%network, %error, "a change is done, and not taken in yet");
+        }
     }
 
     /// Takes in what other relays have changed in a network. Does nothing if there are none.
@@ -221,17 +234,25 @@ impl App {
     }
 
     /// What there is to know of a node that claims a key, also if another relay has let it in just
-    /// now.
+    /// now. Fails when the database was not seen for long: the node may have been revoked.
     pub(crate) async fn find_standing(
         &self,
         network: &NetworkId,
         key: &NodeKey,
     ) -> Result<Option<Standing>, Error> {
+        if self
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.sight.is_lost())
+        {
+            return Err(away());
+        }
         let standing = self.hub.standing(network, key);
         if standing.is_some() || self.cluster.is_none() {
             return Ok(standing);
         }
-        self.catch_up(network).await?;
+        // Anybody may claim to be anybody, so this stands in no line unless there is something new.
+        self.freshen(network).await?;
         Ok(self.hub.standing(network, key))
     }
 
@@ -260,23 +281,32 @@ impl App {
             .map(|head| (head.network.clone(), head))
             .collect();
         let heads = self.store.heads(None).await?;
-        let mut shared = BTreeMap::new();
-        for head in &heads {
-            if !is_known(known.get(&head.network), Some(head)) {
-                self.catch_up(&head.network).await?;
+        let is_new = |head: &&Head| !is_known(known.get(&head.network), Some(*head));
+        let new = heads.iter().filter(is_new).map(|head| head.network.clone());
+        let shared: BTreeMap<_, _> = heads
+            .iter()
+            .map(|head| (head.network.clone(), head.shared))
+            .collect();
+        let gone = known.keys().filter(|id| !shared.contains_key(*id)).cloned();
+        let behind: Vec<_> = new.chain(gone).collect();
+        let mut done = Ok(());
+        for network in &behind {
+            match self.catch_up(network).await {
+                Err(error) if error.is_away() => return Err(error),
+                // One that is damaged must not keep the others from being followed.
+                followed => done = done.and(followed),
             }
-            shared.insert(head.network.clone(), head.shared);
         }
-        for network in known.keys().filter(|id| !shared.contains_key(*id)) {
-            self.catch_up(network).await?;
-        }
+        cluster.sight.renew();
         let before = std::mem::replace(&mut *cluster.shared.lock(), shared.clone());
         for (network, revision) in &shared {
             if before.get(network) != Some(revision) {
                 self.shared.ring(network);
             }
         }
-        self.look_at_seats().await
+        self.look_at_seats().await?;
+        self.run_errands().await?;
+        done
     }
 
     async fn look_at_seats(&self) -> Result<(), Error> {
@@ -312,8 +342,7 @@ impl App {
     ) -> Result<(), NoWay> {
         let (cluster, together) = self.together().ok_or(NoWay::Away)?;
         let to = cluster.seats.lock().elsewhere(network, key);
-        let visit = Note::Visit {
-            to: to.ok_or(NoWay::Away)?,
+        let visit = Errand::Visit {
             from: cluster.me.id,
             network: network.clone(),
             key: *key,
@@ -321,49 +350,65 @@ impl App {
             door,
             subject: subject.to_owned(),
         };
-        let told = step(together.tell(visit)).await;
-        told.map_err(|error| {
-            tracing::warn!(%error, "another relay could not be told of a visit");
-            NoWay::Away
-        })
+        match step(together.send(to.ok_or(NoWay::Away)?, visit)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NoWay::Busy),
+            Err(error) => {
+                tracing::warn!(%error, "another relay could not be told of a visit");
+                Err(NoWay::Away)
+            }
+        }
     }
 
     async fn handle(&self, note: Note) -> Result<(), Error> {
-        let Some((cluster, together)) = self.together() else {
+        let Some((cluster, _)) = self.together() else {
             return Ok(());
         };
         match note {
             Note::Network(network) => self.catch_up(&network).await?,
             Note::Shared(network) => self.shared.ring(&network),
             Note::Seats => self.look_at_seats().await?,
-            Note::Visit {
-                to,
-                from,
-                network,
-                key,
-                ticket,
-                door,
-                subject,
-            } if to == cluster.me.id => {
-                let url = cluster.url_of(from);
-                let visits = &self.visits;
-                // The node may come before it is noted that it was told.
-                let told = url.ok_or(NoWay::Away).and_then(|url| {
-                    visits.pass_on(ticket.clone(), url)?;
-                    visits.tell(&network, &key, &ticket, door, &subject)
-                });
-                if let Err(why) = told {
-                    visits.take_passed_on(&ticket);
-                    let to = from;
-                    together.tell(Note::NoVisit { to, ticket, why }).await?;
-                }
-            }
-            Note::NoVisit { to, ticket, why } if to == cluster.me.id => {
-                self.visits.give_up(&ticket, why);
-            }
-            Note::Visit { .. } | Note::NoVisit { .. } | Note::Here => {}
+            Note::Errands(to) if to == cluster.me.id => self.run_errands().await?,
+            Note::Errands(_) | Note::Here => {}
         }
         Ok(())
+    }
+
+    /// Does what other relays have asked this one to do.
+    async fn run_errands(&self) -> Result<(), Error> {
+        let Some((cluster, together)) = self.together() else {
+            return Ok(());
+        };
+        let visits = &self.visits;
+        let mut done = Ok(());
+        for errand in together.take(cluster.me.id).await? {
+            let (from, network, key, ticket, door, subject) = match errand {
+                Errand::NoVisit { ticket, why } => {
+                    visits.give_up(&ticket, why);
+                    continue;
+                }
+                Errand::Visit {
+                    from,
+                    network,
+                    key,
+                    ticket,
+                    door,
+                    subject,
+                } => (from, network, key, ticket, door, subject),
+            };
+            // The node may come before it is noted that it was told.
+            let told = cluster.url_of(from).ok_or(NoWay::Away).and_then(|url| {
+                visits.pass_on(ticket.clone(), url)?;
+                visits.tell(&network, &key, &ticket, door, &subject)
+            });
+            if let Err(why) = told {
+                visits.take_passed_on(&ticket);
+                let sent = together.send(from, Errand::NoVisit { ticket, why }).await;
+                let sent = sent.map(drop);
+                done = done.and(sent);
+            }
+        }
+        done
     }
 
     /// This relay stops.

@@ -42,13 +42,20 @@ pub(crate) trait Cluster: Send + Sync {
     /// Tells all relays.
     fn tell(&self, note: Note) -> Answer<'_, ()>;
 
+    /// Has another relay do something; false if it has too much to do.
+    fn send(&self, to: RelayId, errand: Errand) -> Answer<'_, bool>;
+
+    /// What others have sent to a relay; each once.
+    fn take(&self, relay: RelayId) -> Answer<'_, Vec<Errand>>;
+
     /// Passes on what is told, until the connection breaks.
     fn hear(&self, to: mpsc::Sender<Heard>) -> Answer<'_, ()>;
 
     /// False if it was used before.
     fn take_nonce(&self, nonce: Nonce) -> Answer<'_, bool>;
 
-    /// Forgets nonces that are older than `age`, and seats of networks that are no more.
+    /// Forgets nonces that are older than `age`, seats of networks that are no more, and what
+    /// nobody has taken.
     fn tidy(&self, age: Duration) -> Answer<'_, ()>;
 
     /// The value of this name, which is this one if there was none.
@@ -97,7 +104,9 @@ pub(crate) struct Seat {
     pub(crate) place: u64,
 }
 
-/// What relays tell each other.
+/// What all relays are told: that there is something to look at. Who may connect to the database
+/// can hear it, and can say it too, without a right to any table. So it holds no secret, and nothing
+/// is believed that it says: it makes a relay look, and what to do is in the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Note {
@@ -107,9 +116,18 @@ pub(crate) enum Note {
     Shared(NetworkId),
     /// Nodes have come or gone.
     Seats,
-    /// Somebody came to `from` for a node that is at `to`.
+    /// There are errands for this relay.
+    Errands(RelayId),
+    /// Somebody is there: the connection over which this comes works.
+    Here,
+}
+
+/// What one relay has another do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Errand {
+    /// Somebody came to `from` for a node that is connected to the other.
     Visit {
-        to: RelayId,
         from: RelayId,
         network: NetworkId,
         key: NodeKey,
@@ -117,14 +135,8 @@ pub(crate) enum Note {
         door: Door,
         subject: String,
     },
-    /// And cannot go on from there.
-    NoVisit {
-        to: RelayId,
-        ticket: String,
-        why: NoWay,
-    },
-    /// Somebody is there: the connection over which this comes works.
-    Here,
+    /// The visitor with this ticket cannot go on from there.
+    NoVisit { ticket: String, why: NoWay },
 }
 
 /// What comes from the database by itself.

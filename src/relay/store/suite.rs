@@ -289,6 +289,13 @@ pub(super) async fn racers_share_the_uses(store: Arc<dyn Store>) {
     assert_eq!(store.load().await.unwrap()[0].nodes.len(), 3);
 }
 
+/// Somebody with an invite that nobody has redeemed yet.
+pub(super) async fn invited(store: &dyn Store) -> Join {
+    let home = network(store, "home").await;
+    invite(store, &home, 1, 1).await;
+    join(1, 1, "dev-1")
+}
+
 /// Half of them come to one relay and half to another.
 pub(super) async fn racers_of_one_use(a: Arc<dyn Store>, b: Arc<dyn Store>) {
     let home = network(&*a, "home").await;

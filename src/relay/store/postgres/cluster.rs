@@ -1,25 +1,30 @@
 //! Several relays over one PostgreSQL database.
 //!
-//! What a relay tells the others goes by `NOTIFY` with the transaction that it is about. Seats are
-//! written one transaction after another, so that their places become visible in order; and all
-//! times are the database's, whose clock is one.
+//! That there is something to look at goes by `NOTIFY` with the transaction that it is about. Who may
+//! connect hears that and may say it, too, so what one relay has another do is in a table
+//! ([`Errand`]). Seats are written one transaction after another, so that their places become
+//! visible in order; and all times are the database's, whose clock is one.
+//!
+//! Who listens has a connection beside those of the pool. When it is dead without a word, sqlx would
+//! wait for it long before it took another one in its place.
 
 use std::time::Duration;
 
 use derp::NodeKey;
 use futures_util::FutureExt as _;
 use sqlx::Row as _;
-use sqlx::postgres::{PgListener, PgRow};
+use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::sql::row::{fixed, number, text};
-use super::{CHANNEL, Postgres, note};
+use super::{ACQUIRE_LIMIT, CHANNEL, Postgres, limited, note, too_slow};
 use crate::coord::Nonce;
 use crate::relay::store::cluster::{
-    Beat, Cluster, DEAD_AFTER, Fellow, Heard, Note, RelayId, Seat, Seating,
+    Beat, Cluster, DEAD_AFTER, Errand, Fellow, Heard, Note, RelayId, Seat, Seating,
 };
 use crate::relay::store::{Answer, Error};
+use crate::relay::visits::COME_LIMIT;
 
 /// Where those stand in line who write seats.
 const SEATS: &str = "seats";
@@ -27,6 +32,10 @@ const SEATS: &str = "seats";
 /// Relays say that they are there more often than this; who hears nothing for so long has a
 /// connection that is none.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// Errands that wait for one relay, at most; some more when many are sent at once. Nobody waits for
+/// what comes of one for longer than [`COME_LIMIT`].
+pub(super) const MAX_ERRANDS: i64 = 1024;
 
 impl Postgres {
     async fn note_beat(&self, relay: Fellow) -> Result<Beat, Error> {
@@ -181,9 +190,49 @@ impl Postgres {
         Ok(())
     }
 
+    async fn write_errand(&self, to: RelayId, errand: Errand) -> Result<bool, Error> {
+        let body = serde_json::to_string(&errand).map_err(|_| Error::Damaged("an errand"))?;
+        let mut tx = self.pool.begin().await?;
+        let sent = sqlx::query(
+            "INSERT INTO errands (to_relay, body) SELECT $1, $2
+             WHERE (SELECT count(*) FROM errands WHERE to_relay = $1) < $3",
+        )
+        .bind(to.0)
+        .bind(body)
+        .bind(MAX_ERRANDS)
+        .execute(&mut *tx)
+        .await?;
+        note(&mut tx, &Note::Errands(to)).await?;
+        tx.commit().await?;
+        Ok(sent.rows_affected() > 0)
+    }
+
+    async fn take_errands(&self, relay: RelayId) -> Result<Vec<Errand>, Error> {
+        let bodies: Vec<Option<String>> = sqlx::query_scalar(
+            "DELETE FROM errands WHERE to_relay = $1
+             RETURNING CASE WHEN sent > clock_timestamp() - make_interval(secs => $2)
+               THEN body END",
+        )
+        .bind(relay.0)
+        .bind(COME_LIMIT.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await?;
+        let errand = |body: String| serde_json::from_str(&body).ok();
+        // A later version may have others do more.
+        Ok(bodies.into_iter().flatten().filter_map(errand).collect())
+    }
+
     async fn hear_all(&self, to: mpsc::Sender<Heard>) -> Result<(), Error> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(CHANNEL).await?;
+        let apart = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(ACQUIRE_LIMIT)
+            .connect_lazy_with((*self.pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&apart).await?;
+        listener.eager_reconnect(false);
+        let listening = timeout(ACQUIRE_LIMIT, listener.listen(CHANNEL)).await;
+        listening.map_err(|_| too_slow())??;
         if to.send(Heard::Listening).await.is_err() {
             return Ok(());
         }
@@ -223,6 +272,12 @@ impl Postgres {
         )
         .execute(&self.pool)
         .await?;
+        sqlx::query(
+            "DELETE FROM errands WHERE sent < clock_timestamp() - make_interval(secs => $1)",
+        )
+        .bind(COME_LIMIT.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -241,27 +296,35 @@ impl Postgres {
 
 impl Cluster for Postgres {
     fn beat(&self, relay: Fellow) -> Answer<'_, Beat> {
-        self.note_beat(relay).boxed()
+        limited(self.note_beat(relay))
     }
 
     fn bury(&self) -> Answer<'_, ()> {
-        self.take_off(None).boxed()
+        limited(self.take_off(None))
     }
 
     fn leave(&self, relay: RelayId) -> Answer<'_, ()> {
-        self.take_off(Some(relay)).boxed()
+        limited(self.take_off(Some(relay)))
     }
 
     fn seat(&self, relay: RelayId, seatings: Vec<Seating>) -> Answer<'_, Option<u64>> {
-        self.write_seats(relay, seatings).boxed()
+        limited(self.write_seats(relay, seatings))
     }
 
     fn seats(&self, after: u64) -> Answer<'_, Vec<Seat>> {
-        self.read_seats(after).boxed()
+        limited(self.read_seats(after))
     }
 
     fn tell(&self, note: Note) -> Answer<'_, ()> {
-        self.tell_all(note).boxed()
+        limited(self.tell_all(note))
+    }
+
+    fn send(&self, to: RelayId, errand: Errand) -> Answer<'_, bool> {
+        limited(self.write_errand(to, errand))
+    }
+
+    fn take(&self, relay: RelayId) -> Answer<'_, Vec<Errand>> {
+        limited(self.take_errands(relay))
     }
 
     fn hear(&self, to: mpsc::Sender<Heard>) -> Answer<'_, ()> {
@@ -269,14 +332,14 @@ impl Cluster for Postgres {
     }
 
     fn take_nonce(&self, nonce: Nonce) -> Answer<'_, bool> {
-        self.use_nonce(nonce).boxed()
+        limited(self.use_nonce(nonce))
     }
 
     fn tidy(&self, age: Duration) -> Answer<'_, ()> {
-        self.drop_nonces(age).boxed()
+        limited(self.drop_nonces(age))
     }
 
     fn keep(&self, name: &'static str, value: Vec<u8>) -> Answer<'_, Vec<u8>> {
-        self.keep_first(name, value).boxed()
+        limited(self.keep_first(name, value))
     }
 }

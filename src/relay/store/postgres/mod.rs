@@ -5,6 +5,10 @@
 //! committed, and nothing has to be tried again. Those that only read see one moment (REPEATABLE
 //! READ). The server ends what takes too long, and what a relay that is gone has begun.
 //!
+//! A connection may be dead without a word, and the system notices that after a quarter of an hour.
+//! So everything that is asked has a limit on this side, too ([`limited`]), and a connection that
+//! does not answer at once when it is taken or given back is thrown away.
+//!
 //! The URL has a password in it: it is never printed, see [`Address`].
 
 mod cluster;
@@ -16,14 +20,16 @@ use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sha2::{Digest as _, Sha256};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Executor as _, Postgres as Engine, postgres::PgRow as Row};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, Postgres as Engine, postgres::PgRow as Row};
+use tokio::time::timeout;
 
 pub(crate) use self::sql::Database as Postgres;
 use self::sql::Tx;
 use super::cluster::{Cluster, DEAD_AFTER, Note};
-use super::{Contents, Error};
+use super::{Answer, Contents, Error};
 
 /// Each brings the schema one version further. Never edit one that was released: add another.
 const MIGRATIONS: &[&str] = &[
@@ -31,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0002_relays.sql"),
     include_str!("../migrations/postgres/0003_logins.sql"),
     include_str!("../migrations/postgres/0004_links.sql"),
+    include_str!("../migrations/postgres/0005_errands.sql"),
 ];
 
 /// The version of the schema that has the table of relays.
@@ -39,11 +46,20 @@ const RELAYS_SINCE: i64 = 2;
 /// Where relays tell each other what they have changed.
 const CHANNEL: &str = "codewire_relay";
 
-/// Connections of one relay to the database, at most.
+/// Connections of one relay to the database, at most, beside the one over which it listens.
 const MAX_CONNECTIONS: u32 = 16;
 
 /// How long to wait for a connection: then the database is away.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to answer when nothing is asked of it.
+const PING_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long one call of the store may take; longer than what the server ends by itself.
+const CALL_LIMIT: Duration = Duration::from_secs(12);
+
+/// And one that goes through all networks.
+const ROUND_LIMIT: Duration = Duration::from_secs(120);
 
 /// What the server ends: a statement that takes long, one that waits for long in a line, and a
 /// transaction whose relay has stopped to talk in the midst of it and holds up the others.
@@ -106,6 +122,11 @@ impl Postgres {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_LIMIT)
+            // What sqlx does by itself when a connection is taken or given back has no limit, and
+            // meanwhile the connection keeps its place in the pool.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(answers(connection)))
+            .after_release(|connection, _| Box::pin(answers(connection)))
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     connection.execute(LIMITS).await?;
@@ -149,6 +170,37 @@ impl Postgres {
 }
 
 /// What is in a database, and where the relays are that use it now; changes nothing.
+/// Whether a connection works.
+async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match timeout(PING_LIMIT, connection.ping()).await {
+        Ok(answer) => answer.map(|()| true),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+fn too_slow() -> Error {
+    Error::Database(sqlx::Error::PoolTimedOut)
+}
+
+/// A call of the store.
+fn limited<'a, T: 'a>(work: impl Future<Output = Result<T, Error>> + Send + 'a) -> Answer<'a, T> {
+    within(CALL_LIMIT, work).boxed()
+}
+
+/// One that goes through all networks.
+fn patient<'a, T: 'a>(work: impl Future<Output = Result<T, Error>> + Send + 'a) -> Answer<'a, T> {
+    within(ROUND_LIMIT, work).boxed()
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let done = timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(too_slow()))
+}
+
+/// What is in a database; changes nothing.
 ///
 /// # Errors
 ///

@@ -1,13 +1,21 @@
 //! The suite on a server that the tests start.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sqlx::Row as _;
+use sqlx::postgres::PgListener;
+use tokio::io::copy_bidirectional;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
-use super::super::{Store, suite};
+use super::super::{Refusal, Store, suite};
+use super::cluster::MAX_ERRANDS;
 use super::server::Server;
 use super::*;
-use crate::relay::store::cluster::{Fellow, Heard, RelayId, Seating};
+use crate::relay::store::cluster::{Errand, Fellow, Heard, RelayId, Seating};
+use crate::relay::visits::NoWay;
+use crate::ssh::Door;
 
 /// A new database; `None`, and said so, where there is no server.
 pub(crate) fn database() -> Option<Address> {
@@ -110,6 +118,97 @@ async fn it_comes_back_when_the_server_does() {
     assert!(away.is_away(), "{away}");
 }
 
+#[tokio::test]
+async fn an_invite_that_is_withdrawn_while_it_is_redeemed_lets_nobody_in() {
+    let Some((a, b)) = two().await else { return };
+    let a = Arc::new(a);
+    let join = suite::invited(&*a).await;
+    let mut withdrawal = b.pool.begin().await.unwrap();
+    withdrawal.execute("DELETE FROM invites").await.unwrap();
+    let joining = {
+        let a = Arc::clone(&a);
+        tokio::spawn(async move { a.join(join).await })
+    };
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE NOT granted AND datname = current_database())";
+    let waits = async || {
+        let waits = sqlx::query_scalar::<_, bool>(waits);
+        waits.fetch_one(&b.pool).await.unwrap()
+    };
+    while !joining.is_finished() && !waits().await {
+        tokio::task::yield_now().await;
+    }
+    withdrawal.commit().await.unwrap();
+    let refused = joining.await.unwrap().err();
+    assert!(
+        matches!(refused, Some(Error::Refused(Refusal::InviteInvalid))),
+        "{refused:?}"
+    );
+    assert!(a.load().await.unwrap()[0].nodes.is_empty());
+}
+
+/// Where a server listens in its directory.
+const SOCKET: &str = ".s.PGSQL.5432";
+
+/// Connections to `far` by way of `near`. When told to, those that there are fall silent, and stay
+/// open.
+fn line(near: PathBuf, far: PathBuf) -> watch::Sender<()> {
+    let listener = UnixListener::bind(near).unwrap();
+    let (fall_silent, _) = watch::channel(());
+    let lines = fall_silent.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = UnixStream::connect(&far).await.unwrap();
+            let mut silent = lines.subscribe();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = copy_bidirectional(&mut near, &mut far) => {}
+                    _ = silent.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    fall_silent
+}
+
+#[tokio::test]
+async fn connections_that_are_dead_without_a_word_keep_no_places() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let url = server.database();
+    let (url, far) = url.split_once("?host=").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let fall_silent = line(dir.path().join(SOCKET), PathBuf::from(far).join(SOCKET));
+    let address = Address::parse(&format!("{url}?host={}", dir.path().display())).unwrap();
+    let store = Postgres::open(&address).await.unwrap();
+    // Half of them are idle, and half are in use.
+    let (mut idle, mut used) = (Vec::new(), Vec::new());
+    for _ in 0..MAX_CONNECTIONS / 2 {
+        idle.push(store.pool.acquire().await.unwrap());
+        used.push(read(&store.pool).await.unwrap());
+    }
+    for connection in &mut idle {
+        connection.return_to_pool().await;
+    }
+    fall_silent.send_replace(());
+    drop(used);
+    // Each that asks meets some of those that are dead; there is an end of them.
+    for _ in 0..MAX_CONNECTIONS {
+        if store.ready().await.is_ok() {
+            return;
+        }
+    }
+    panic!("the pool has no place left");
+}
+
+#[tokio::test]
+async fn who_gets_no_answer_does_not_wait_for_ever() {
+    let silent = std::future::pending::<Result<(), Error>>();
+    let error = within(Duration::from_millis(1), silent).await.unwrap_err();
+    assert!(error.is_away(), "{error}");
+}
+
 async fn two() -> Option<(Postgres, Postgres)> {
     let address = database()?;
     let a = Postgres::open(&address).await.unwrap();
@@ -198,6 +297,60 @@ async fn what_one_relay_commits_the_other_hears() {
     drop(heard);
     a.cluster().unwrap().tell(Note::Here).await.unwrap();
     hearing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_relay_is_to_do_is_told_to_nobody_else() {
+    let Some((a, b)) = two().await else { return };
+    let mut anybody = PgListener::connect_with(&b.pool).await.unwrap();
+    anybody.listen(CHANNEL).await.unwrap();
+    let (me, other) = (RelayId(2), RelayId(1));
+    let visit = Errand::Visit {
+        from: other,
+        network: "home".parse().unwrap(),
+        key: derp::NodeKey::from_bytes([7; 32]),
+        ticket: "a ticket".to_owned(),
+        door: Door::Jump,
+        subject: "admin".to_owned(),
+    };
+    let refusal = Errand::NoVisit {
+        ticket: "another".to_owned(),
+        why: NoWay::Closed,
+    };
+    for errand in [&visit, &refusal] {
+        assert!(a.send(me, errand.clone()).await.unwrap());
+        let heard = anybody.recv().await.unwrap();
+        assert_eq!(heard.payload(), r#"{"errands":2}"#);
+    }
+    assert!(b.take(other).await.unwrap().is_empty());
+    let young = "UPDATE errands SET sent = clock_timestamp() + interval '1 hour'";
+    b.pool.execute(young).await.unwrap();
+    let taken = b.take(me).await.unwrap();
+    assert!(taken.len() == 2 && taken.contains(&visit) && taken.contains(&refusal));
+    assert!(b.take(me).await.unwrap().is_empty(), "once");
+
+    // There are not without end of them, and nobody waits for those that are old.
+    let fill = "INSERT INTO errands (to_relay, body, sent)
+         SELECT $1, $2, clock_timestamp() - interval '1 hour' FROM generate_series(1, $3)";
+    for relay in [me, other] {
+        sqlx::query(fill)
+            .bind(relay.0)
+            .bind(serde_json::to_string(&visit).unwrap())
+            .bind(MAX_ERRANDS)
+            .execute(&b.pool)
+            .await
+            .unwrap();
+        assert!(!a.send(relay, visit.clone()).await.unwrap());
+    }
+    assert!(b.take(me).await.unwrap().is_empty());
+    assert!(a.send(me, refusal).await.unwrap());
+    a.tidy(Duration::from_secs(3600)).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM errands WHERE to_relay = $1")
+        .bind(other.0)
+        .fetch_one(&b.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
 }
 
 #[tokio::test]

@@ -1,10 +1,9 @@
 //! Logins.
 
-use futures_util::FutureExt as _;
 use sqlx::Row as _;
 
 use super::row::{fixed, number, signed};
-use super::{Answer, Database, Error, Row};
+use super::{Answer, Database, Error, Row, engine};
 use crate::relay::store::logins::{Attempt, Login, Logins, MAX_ATTEMPTS, MAX_LOGINS, Turn};
 use crate::relay::store::{Refusal, Subject};
 
@@ -16,35 +15,35 @@ const ATTEMPTS: &str = "logins/attempts";
 
 impl Logins for Database {
     fn add_login(&self, login: Login, now: u64) -> Answer<'_, ()> {
-        self.put_login(login, now).boxed()
+        engine::limited(self.put_login(login, now))
     }
 
     fn login(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<Login>> {
-        self.find_login(hash, now).boxed()
+        engine::limited(self.find_login(hash, now))
     }
 
     fn logins(&self, subject: Option<Subject>, now: u64) -> Answer<'_, Vec<Login>> {
-        self.list_logins(subject, now).boxed()
+        engine::limited(self.list_logins(subject, now))
     }
 
     fn end_logins(&self, subject: Option<Subject>, id: Option<String>) -> Answer<'_, u64> {
-        self.delete_logins(subject, id).boxed()
+        engine::limited(self.delete_logins(subject, id))
     }
 
     fn add_attempt(&self, attempt: Attempt, now: u64) -> Answer<'_, ()> {
-        self.put_attempt(attempt, now).boxed()
+        engine::limited(self.put_attempt(attempt, now))
     }
 
     fn turn(&self, hash: [u8; 32], now: u64, next: u64) -> Answer<'_, Turn> {
-        self.take_turn(hash, now, next).boxed()
+        engine::limited(self.take_turn(hash, now, next))
     }
 
     fn change_attempt(&self, hash: [u8; 32], state: String, next: u64) -> Answer<'_, bool> {
-        self.update_attempt(hash, state, next).boxed()
+        engine::limited(self.update_attempt(hash, state, next))
     }
 
     fn take_attempt(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<Attempt>> {
-        self.delete_attempt(hash, now).boxed()
+        engine::limited(self.delete_attempt(hash, now))
     }
 }
 

@@ -3,7 +3,7 @@
 //! These files are compiled once for each engine, as a module of `sqlite` and as one of
 //! `postgres`: every rule is written once, and what both engines understand is all that is used.
 //! What they do differently is in `engine`, the module around this one: how a transaction begins,
-//! and how other relays are told of what it has changed.
+//! how long a call may take, and how other relays are told of what it has changed.
 //!
 //! A transaction that writes stands in a *line*: of those with the same line one runs at a time,
 //! so what it read still holds when it writes. Nearly always the line is the network. A
@@ -21,7 +21,6 @@ pub(super) mod row;
 mod shared;
 
 use derp::NodeKey;
-use futures_util::FutureExt as _;
 use mesh::{NetworkId, SignKey};
 use sqlx::{Pool, Transaction};
 
@@ -85,59 +84,58 @@ impl Database {
 
 impl Store for Database {
     fn ready(&self) -> Answer<'_, ()> {
-        async {
+        engine::limited(async {
             sqlx::query("SELECT 1").execute(&self.pool).await?;
             Ok(())
-        }
-        .boxed()
+        })
     }
 
     fn load(&self) -> Answer<'_, Vec<NetworkState>> {
-        self.load_all().boxed()
+        engine::patient(self.load_all())
     }
 
     fn networks(&self, subject: Option<Subject>, now: u64) -> Answer<'_, Vec<NetworkInfo>> {
-        self.list_networks(subject, now).boxed()
+        engine::limited(self.list_networks(subject, now))
     }
 
     fn create_network(&self, new: NewNetwork) -> Answer<'_, Creation> {
-        self.add_network(new).boxed()
+        engine::limited(self.add_network(new))
     }
 
     fn role(&self, network: NetworkId, subject: Subject) -> Answer<'_, Option<Role>> {
-        self.find_role(network, subject).boxed()
+        engine::limited(self.find_role(network, subject))
     }
 
     fn create_invite(&self, invite: NewInvite) -> Answer<'_, ()> {
-        self.add_invite(invite).boxed()
+        engine::limited(self.add_invite(invite))
     }
 
     fn invites(&self, network: NetworkId, now: u64) -> Answer<'_, Vec<InviteInfo>> {
-        self.list_invites(network, now).boxed()
+        engine::limited(self.list_invites(network, now))
     }
 
     fn delete_invite(&self, network: NetworkId, id: String) -> Answer<'_, bool> {
-        self.remove_invite(network, id).boxed()
+        engine::limited(self.remove_invite(network, id))
     }
 
     fn join(&self, join: Join) -> Answer<'_, Joined> {
-        self.redeem(join).boxed()
+        engine::limited(self.redeem(join))
     }
 
     fn renew(&self, renewal: Renewal) -> Answer<'_, Option<Change>> {
-        self.renew_record(renewal).boxed()
+        engine::limited(self.renew_record(renewal))
     }
 
     fn revoke(&self, revocation: Revocation) -> Answer<'_, Option<Change>> {
-        self.revoke_node(revocation).boxed()
+        engine::limited(self.revoke_node(revocation))
     }
 
     fn edit_paper(&self, edit: PaperEdit) -> Answer<'_, Option<Paper>> {
-        self.change_paper(edit).boxed()
+        engine::limited(self.change_paper(edit))
     }
 
     fn members(&self, network: NetworkId) -> Answer<'_, Vec<MemberInfo>> {
-        self.list_members(network).boxed()
+        engine::limited(self.list_members(network))
     }
 
     fn set_role(
@@ -146,31 +144,31 @@ impl Store for Database {
         subject: Subject,
         role: Option<Role>,
     ) -> Answer<'_, bool> {
-        self.change_role(network, subject, role).boxed()
+        engine::limited(self.change_role(network, subject, role))
     }
 
     fn delete_network(&self, network: NetworkId, now: u64) -> Answer<'_, Option<Death>> {
-        self.drop_network(network, now).boxed()
+        engine::limited(self.drop_network(network, now))
     }
 
     fn deaths(&self, network: NetworkId, key: NodeKey) -> Answer<'_, Vec<Mourner>> {
-        self.find_deaths(network, key).boxed()
+        engine::limited(self.find_deaths(network, key))
     }
 
     fn rotate(&self, rotation: Rotation) -> Answer<'_, Option<Rotated>> {
-        self.hand_over(rotation).boxed()
+        engine::limited(self.hand_over(rotation))
     }
 
     fn death(&self, network: NetworkId, root: SignKey) -> Answer<'_, Option<Death>> {
-        self.find_death(network, root).boxed()
+        engine::limited(self.find_death(network, root))
     }
 
     fn heads(&self, only: Option<NetworkId>) -> Answer<'_, Vec<Head>> {
-        self.list_heads(only).boxed()
+        engine::limited(self.list_heads(only))
     }
 
     fn progress(&self, network: NetworkId, since: Option<Since>) -> Answer<'_, Option<Progress>> {
-        self.find_progress(network, since).boxed()
+        engine::limited(self.find_progress(network, since))
     }
 
     fn cluster(&self) -> Option<&dyn Cluster> {
@@ -178,62 +176,62 @@ impl Store for Database {
     }
 
     fn seen(&self, sightings: Vec<Sighting>) -> Answer<'_, ()> {
-        self.note_seen(sightings).boxed()
+        engine::patient(self.note_seen(sightings))
     }
 
     fn purge(&self, now: u64) -> Answer<'_, ()> {
-        self.drop_old(now).boxed()
+        engine::patient(self.drop_old(now))
     }
 
     fn put_shared(&self, put: Put) -> Answer<'_, u64> {
-        self.put_value(put).boxed()
+        engine::limited(self.put_value(put))
     }
 
     fn remove_shared(&self, removal: Removal) -> Answer<'_, Option<u64>> {
-        self.remove_value(removal).boxed()
+        engine::limited(self.remove_value(removal))
     }
 
     fn get_shared(&self, place: Place, now: u64) -> Answer<'_, Option<Entry>> {
-        self.get_value(place, now).boxed()
+        engine::limited(self.get_value(place, now))
     }
 
     fn list_shared(&self, query: Query, after: Option<String>) -> Answer<'_, Vec<Entry>> {
-        self.list_values(query, after).boxed()
+        engine::limited(self.list_values(query, after))
     }
 
     fn shared_changes(&self, query: Query, since: Option<u64>) -> Answer<'_, Changes> {
-        self.values_since(query, since).boxed()
+        engine::limited(self.values_since(query, since))
     }
 
     fn expire_shared(&self, now: u64) -> Answer<'_, Vec<NetworkId>> {
-        self.expire_values(now).boxed()
+        engine::patient(self.expire_values(now))
     }
 
     fn forget_shared(&self, now: u64) -> Answer<'_, ()> {
-        self.forget_deletions(now).boxed()
+        engine::patient(self.forget_deletions(now))
     }
 
     fn add_ssh_key(&self, key: SshKey) -> Answer<'_, bool> {
-        self.put_ssh_key(key).boxed()
+        engine::limited(self.put_ssh_key(key))
     }
 
     fn ssh_keys(&self, subject: Subject) -> Answer<'_, Vec<SshKey>> {
-        self.list_ssh_keys(subject).boxed()
+        engine::limited(self.list_ssh_keys(subject))
     }
 
     fn remove_ssh_key(&self, subject: Subject, fingerprint: String) -> Answer<'_, bool> {
-        self.delete_ssh_key(subject, fingerprint).boxed()
+        engine::limited(self.delete_ssh_key(subject, fingerprint))
     }
 
     fn ssh_key(&self, fingerprint: String) -> Answer<'_, Option<SshKey>> {
-        self.find_ssh_key(fingerprint).boxed()
+        engine::limited(self.find_ssh_key(fingerprint))
     }
 
     fn add_ssh_password(&self, password: SshPassword, now: u64) -> Answer<'_, ()> {
-        self.put_ssh_password(password, now).boxed()
+        engine::limited(self.put_ssh_password(password, now))
     }
 
     fn take_ssh_password(&self, hash: [u8; 32], now: u64) -> Answer<'_, Option<SshPassword>> {
-        self.use_ssh_password(hash, now).boxed()
+        engine::limited(self.use_ssh_password(hash, now))
     }
 }

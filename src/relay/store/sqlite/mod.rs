@@ -15,14 +15,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{Sqlite as Engine, sqlite::SqliteRow as Row};
 
 pub(crate) use self::copy::{Contents, check, copy, end_logins, settle};
 pub(crate) use self::sql::Database as Sqlite;
 use self::sql::Tx;
-use super::Error;
 use super::cluster::{Cluster, Note};
+use super::{Answer, Error};
 
 /// Each brings the schema one version further. Never edit one that was
 /// released: add another.
@@ -104,6 +105,15 @@ async fn write(pool: &SqlitePool, _: &str) -> Result<Tx, Error> {
 
 async fn read(pool: &SqlitePool) -> Result<Tx, Error> {
     Ok(pool.begin().await?)
+}
+
+/// A file answers.
+fn limited<'a, T: 'a>(work: impl Future<Output = Result<T, Error>> + Send + 'a) -> Answer<'a, T> {
+    work.boxed()
+}
+
+fn patient<'a, T: 'a>(work: impl Future<Output = Result<T, Error>> + Send + 'a) -> Answer<'a, T> {
+    work.boxed()
 }
 
 /// There is nobody else.
