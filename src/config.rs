@@ -38,10 +38,23 @@ pub struct Config {
     pub ssh_forward: bool,
     /// Whether who comes in over SSH may have files of this machine (`sftp`, `scp`).
     pub ssh_sftp: bool,
+    /// What the relay is told for its page.
+    pub tells: Tells,
     /// Where WebSocket clients may connect, host:port.
     pub listen: Option<String>,
     /// Where they find it from outside, for `cw server add`.
     pub external_url: Option<String>,
+}
+
+/// What a node tells its relay of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// Nothing but that it is there.
+    Nothing,
+    /// Its ways to others.
+    Paths,
+    /// And its sessions: number, name and whether they run.
+    Sessions,
 }
 
 /// A setting: its name for people, the variable that sets it, and where the file may have it.
@@ -105,6 +118,7 @@ const KEEP_DAYS: Key = Key::number(
 );
 
 const SSH: Key = Key::text("node.ssh", "CODEWIRE_SSH", &["node.ssh"]);
+const REPORT: Key = Key::text("node.report", "CODEWIRE_REPORT", &["node.report"]);
 const SSH_FORWARD: Key = Key {
     name: "node.ssh_forward",
     variable: "CODEWIRE_SSH_FORWARD",
@@ -120,8 +134,9 @@ const SSH_SFTP: Key = Key {
 };
 
 /// All of them, as `cw doctor` shows them.
-const KEYS: [Key; 15] = [
+const KEYS: [Key; 16] = [
     SSH,
+    REPORT,
     SSH_FORWARD,
     SSH_SFTP,
     NODE_NAME,
@@ -336,6 +351,7 @@ impl Config {
             ssh: doors,
             ssh_forward: look(&SSH_FORWARD)?.value.is_some_and(|value| !off(&value)),
             ssh_sftp: look(&SSH_SFTP)?.value.is_some_and(|value| !off(&value)),
+            tells: tells(look(&REPORT)?)?,
             listen: look(&LISTEN)?.value,
             external_url: look(&EXTERNAL_URL)?.value,
         })
@@ -393,6 +409,18 @@ fn table(home: &Home) -> Result<Table> {
             .map_err(|error| invalid(format!("{}: {error}", home.config().display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Table::new()),
         Err(error) => Err(invalid(format!("{}: {error}", home.config().display()))),
+    }
+}
+
+fn tells(report: Setting) -> Result<Tells> {
+    match report.value.as_deref() {
+        None | Some("paths") => Ok(Tells::Paths),
+        Some("sessions") => Ok(Tells::Sessions),
+        Some("off") => Ok(Tells::Nothing),
+        Some(other) => Err(invalid(format!(
+            "{}: report is {other:?}; it is \"paths\", \"sessions\" or \"off\"",
+            report.source
+        ))),
     }
 }
 

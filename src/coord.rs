@@ -21,6 +21,7 @@
 //! relay → node  delta     { revision, upsert, removed, online, offline } …
 //! relay → node  handovers { handovers } before what a new issuer has signed
 //! relay → node  visit     { ticket, door, subject }
+//! node → relay  report    { paths, sessions? }, again when it has changed
 //! relay → node  error     { code, message }, then the relay closes
 //! relay → node  deleted   { handovers, obituary }, then the relay closes
 //! ```
@@ -39,6 +40,7 @@
 
 pub(crate) mod handover;
 mod invite;
+pub(crate) mod report;
 pub(crate) mod request;
 
 use std::fmt;
@@ -316,6 +318,8 @@ pub(crate) struct Peer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum ToRelay {
+    /// How the node is; a relay that knows no reports passes over them.
+    Report(report::Report),
     /// The answer to the challenge.
     Hello {
         /// The network this connection is about.

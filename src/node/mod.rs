@@ -18,6 +18,7 @@ mod policy;
 pub mod post;
 pub(crate) mod proxy;
 mod refusals;
+mod report;
 mod rest;
 mod route;
 mod serve;

@@ -10,7 +10,7 @@ use mesh::{NodeKey, NodeName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Host, enrol, groups, serve, visits};
+use super::{Host, enrol, groups, report, serve, visits};
 use crate::error::{Error, Result};
 use crate::uplink::kv::Shared;
 use crate::uplink::{Files, Membership, NetworkView, PeerView, Uplink};
@@ -233,6 +233,12 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         tokio::spawn(follow(mesh.clone(), view.clone(), Arc::downgrade(host))),
         tokio::spawn(serve::mesh(mesh.clone(), Arc::downgrade(host))),
         tokio::spawn(groups::keep(view.clone(), Arc::downgrade(host))),
+        tokio::spawn(report::keep(
+            mesh.clone(),
+            view.clone(),
+            Arc::downgrade(host),
+            uplink.teller(),
+        )),
         tokio::spawn(visits::serve(
             visited,
             membership.relay_url.clone(),

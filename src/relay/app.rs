@@ -7,9 +7,8 @@
 //! changes in the order of their revisions.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use derp::NodeKey;
 use derp::io::server::Server as DerpServer;
@@ -18,18 +17,20 @@ use mesh::{NetworkId, SignKey};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::{MutexGuard, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::clock::unix_now;
 use super::cluster::Cluster;
 use super::coordinate::Pace;
 use super::error::ApiError;
+use super::guards::Guards;
 use super::hub::Hub;
-use super::limiter::Limiter;
 use super::login::Gate;
 use super::nonces::Nonces;
+use super::page::MAX_VIEWERS;
 use super::papers::{Edit, PaperEdit};
+use super::reports::Reports;
 use super::shared::Shared;
 use super::store::{
     Creation, Join, Joined, NewNetwork, Renewal, Revocation, Rotation, Sighting, Store,
@@ -58,6 +59,9 @@ pub(crate) struct App {
     pub(crate) cluster: Option<Cluster>,
     nonces: Mutex<Nonces>,
     pub(crate) visits: Visits,
+    pub(crate) reports: Reports,
+    /// Places for those who look on.
+    pub(crate) viewers: Arc<Semaphore>,
     pub(crate) pace: Pace,
     /// Becomes true when the relay stops.
     pub(crate) stop: watch::Receiver<bool>,
@@ -119,88 +123,6 @@ impl TokenHash {
     }
 }
 
-/// How often one address may try what. Each has a count of its own: machines
-/// that hold an outdated membership and try in a loop must not lock out the
-/// person who sits at the same address.
-pub(crate) struct Guards {
-    joins: Mutex<Limiter>,
-    tokens: Mutex<Limiter>,
-    logins: Mutex<Limiter>,
-    attempts: Mutex<Limiter>,
-    polls: Mutex<Limiter>,
-    hellos: Mutex<Limiter>,
-}
-
-impl Guards {
-    fn new() -> Self {
-        Self {
-            // A rack of machines behind one address joins at once; each join
-            // costs a signature check and a transaction.
-            joins: Mutex::new(Limiter::new(128, 2.0)),
-            // Wrong ones. Somebody mistypes; a guesser gets nowhere.
-            tokens: Mutex::new(Limiter::new(30, 0.5)),
-            // Those that are over. They cannot be guessed, and a client that holds one and tries in
-            // a loop must not keep others of its address from logging in.
-            logins: Mutex::new(Limiter::new(128, 8.0)),
-            // Each takes a place among those under way, and asks the provider.
-            attempts: Mutex::new(Limiter::new(30, 0.5)),
-            // A client asks every few seconds; an office of them is behind one address.
-            polls: Mutex::new(Limiter::new(128, 8.0)),
-            // Wrong ones. They cannot be guessed, but cost a signature check.
-            hellos: Mutex::new(Limiter::new(256, 16.0)),
-        }
-    }
-
-    /// Counts a join; an error when the address has to wait.
-    pub(crate) fn join(&self, address: IpAddr) -> Result<(), ApiError> {
-        allowed(self.joins.lock().take(address, Instant::now()))
-    }
-
-    /// An error when too many tokens from this address were wrong.
-    pub(crate) fn may_show_token(&self, address: IpAddr) -> Result<(), ApiError> {
-        allowed(self.tokens.lock().has(address, Instant::now()))
-    }
-
-    /// Counts a wrong token.
-    pub(crate) fn wrong_token(&self, address: IpAddr) {
-        self.tokens.lock().take(address, Instant::now());
-    }
-
-    /// An error when too many logins from this address were over.
-    pub(crate) fn may_show_login(&self, address: IpAddr) -> Result<(), ApiError> {
-        allowed(self.logins.lock().has(address, Instant::now()))
-    }
-
-    /// Counts a login that is over.
-    pub(crate) fn wrong_login(&self, address: IpAddr) {
-        self.logins.lock().take(address, Instant::now());
-    }
-
-    /// Counts somebody who begins to log in; an error when the address has to wait.
-    pub(crate) fn attempt(&self, address: IpAddr) -> Result<(), ApiError> {
-        allowed(self.attempts.lock().take(address, Instant::now()))
-    }
-
-    /// Counts a step of a login under way; an error when the address has to wait.
-    pub(crate) fn poll(&self, address: IpAddr) -> Result<(), ApiError> {
-        allowed(self.polls.lock().take(address, Instant::now()))
-    }
-
-    /// An error when too many hellos from this address were wrong.
-    pub(crate) fn may_say_hello(&self, address: IpAddr) -> Result<(), ApiError> {
-        allowed(self.hellos.lock().has(address, Instant::now()))
-    }
-
-    /// Counts a wrong hello.
-    pub(crate) fn wrong_hello(&self, address: IpAddr) {
-        self.hellos.lock().take(address, Instant::now());
-    }
-}
-
-fn allowed(may: bool) -> Result<(), ApiError> {
-    may.then_some(()).ok_or_else(ApiError::rate_limited)
-}
-
 impl App {
     /// Puts the relay together.
     pub(crate) fn new(parts: Parts) -> Self {
@@ -215,6 +137,8 @@ impl App {
             cluster: parts.cluster,
             nonces: Mutex::new(parts.nonces),
             visits: Visits::default(),
+            reports: Reports::default(),
+            viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             pace: Pace::start(),
             stop: parts.stop,
             token: parts.token,
@@ -496,17 +420,6 @@ pub(crate) use crate::random;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn b18_u22_a_guesser_has_to_wait() {
-        let guards = Guards::new();
-        let (guesser, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        for _ in 0..1_000 {
-            guards.wrong_token(guesser);
-        }
-        assert!(guards.may_show_token(guesser).is_err());
-        assert!(guards.may_show_token(other).is_ok());
-    }
 
     #[test]
     fn b18_a_token_is_right_as_a_whole_or_wrong() {

@@ -163,7 +163,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Where everybody is let in, a page that somebody of this machine looks at must not be: its
 /// requests say where it came from, or are for a host whose name was made to lead here.
-fn is_from_here(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn is_from_here(headers: &HeaderMap) -> Result<(), ApiError> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host: Option<Uri> = host.and_then(|host| host.parse().ok());
     let authority = host.as_ref().and_then(Uri::authority);

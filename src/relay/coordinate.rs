@@ -30,6 +30,7 @@ use super::hub::{Cut, Opened};
 use super::papers::Has;
 use super::server::Place;
 use super::store::Death;
+use crate::coord::report::Report;
 use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, ToNode, ToRelay, VERSION};
 use crate::ssh::Door;
 
@@ -48,6 +49,9 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// together, each hears of them in twenty frames a second and not in a
 /// thousand, and all hear the same, which is written once.
 const PACE: Duration = Duration::from_millis(50);
+
+/// Reports of one node are taken this often; they come less often.
+const REPORT_PACE: Duration = Duration::from_secs(1);
 
 /// How long the relay tries to say why it ends a connection.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
@@ -175,6 +179,7 @@ impl Drop for OnTheBooks<'_> {
     fn drop(&mut self) {
         let Node { network, key } = self.node;
         self.app.visits.leave(network, key, self.id);
+        self.app.reports.leave(network, key, self.id);
         self.app.hub.close(network, key, self.id, unix_now());
         if let Some(cluster) = &self.app.cluster {
             cluster.rise(network, key, self.id);
@@ -311,10 +316,10 @@ async fn run(
 ) {
     let (mut sink, mut stream) = socket.split();
     let Opened {
+        id,
         cut,
         bell,
         greeting,
-        ..
     } = opened;
     let welcome = ToNode::Welcome {
         record: greeting.record,
@@ -326,7 +331,7 @@ async fn run(
     };
     let first = [line(&welcome)].into_iter().chain(greeting.frames);
     let end = tokio::select! {
-        () = listen(&mut stream) => End::Lost,
+        () = listen(app, node, id, &mut stream) => End::Lost,
         () = tell(app, node, first.collect(), greeting.cursor, (bell, told), &mut sink) => End::Lost,
         why = cut_or_stop(cut, app.stop.clone()) => why,
     };
@@ -346,16 +351,31 @@ async fn run(
     farewell((sink, stream), &error).await;
 }
 
-/// Returns when the node closed the connection or was silent for too long.
-async fn listen(stream: &mut Stream) {
+/// Takes reports; returns when the node closed the connection or was silent for too long.
+async fn listen(app: &App, node: &Node, id: ConnectionId, stream: &mut Stream) {
+    let mut next = Instant::now();
     loop {
         match timeout(DEAD_AFTER, stream.next()).await {
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
-            // Nothing but pings is said after the hello; a later version may
-            // say more, which this one does not understand.
-            Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {}
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_)))) => {}
+            // Too many of them are passed over, like what is none: a later version may say more,
+            // which this one does not understand.
+            Ok(Some(Ok(Message::Text(text)))) => {
+                let report = serde_json::from_str(&text).ok().and_then(sound);
+                if let Some(report) = report.filter(|_| Instant::now() >= next) {
+                    next = Instant::now() + REPORT_PACE;
+                    app.reports.put(&node.network, &node.key, id, report);
+                    app.hub.ring_any();
+                }
+            }
             Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) | Err(_) => return,
         }
+    }
+}
+
+fn sound(frame: ToRelay) -> Option<Report> {
+    match frame {
+        ToRelay::Report(report) => Some(report).filter(Report::is_sound),
+        ToRelay::Hello { .. } => None,
     }
 }
 

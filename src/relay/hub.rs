@@ -33,6 +33,8 @@ struct Inner {
     directory: Directory,
     cuts: HashMap<ConnectionId, oneshot::Sender<Cut>>,
     bells: HashMap<NetworkId, watch::Sender<()>>,
+    /// Rings with each of them.
+    any: watch::Sender<()>,
     connections: u64,
 }
 
@@ -60,7 +62,9 @@ pub(crate) struct Opened {
 impl Hub {
     /// Adds a network.
     pub(crate) fn add(&self, state: NetworkState) {
-        self.inner.lock().directory.add(state);
+        let mut inner = self.inner.lock();
+        inner.directory.add(state);
+        inner.any.send_replace(());
     }
 
     /// Takes in a change that the store made, tells who listens, and cuts
@@ -192,6 +196,16 @@ impl Hub {
         inner.bells.entry(network.clone()).or_default().subscribe()
     }
 
+    /// Changes when there may be news of any network.
+    pub(crate) fn any_bell(&self) -> watch::Receiver<()> {
+        self.inner.lock().any.subscribe()
+    }
+
+    /// Somebody may want to look again, though no network has changed.
+    pub(crate) fn ring_any(&self) {
+        self.inner.lock().any.send_replace(());
+    }
+
     /// See [`Directory::drop_old`].
     pub(crate) fn drop_old(&self, now: u64) {
         self.inner.lock().directory.drop_old(now);
@@ -281,5 +295,6 @@ impl Inner {
         if let Some(bell) = self.bells.get(network) {
             bell.send_replace(());
         }
+        self.any.send_replace(());
     }
 }

@@ -22,7 +22,9 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use self::frames::{End, STEP_LIMIT, Socket, broken, next_frame, parse, ping, refusal, unexpected};
+use self::frames::{
+    End, STEP_LIMIT, Socket, broken, next_frame, parse, refusal, speak, unexpected,
+};
 use super::back::Visit;
 use super::chain::own_record;
 use super::dial::{dial, within};
@@ -32,6 +34,7 @@ use super::papers::{Papers, Rules};
 use super::url::RelayUrl;
 use super::{Files, Membership, NetworkView, cache, chain, tls};
 use crate::coord::handover::{SignedHandover, SignedObituary};
+use crate::coord::report::Report;
 use crate::coord::{DEAD_AFTER, HelloProof, Signature, ToNode, ToRelay, VERSION};
 use crate::error::Result;
 use crate::paper::SignedPaper;
@@ -84,6 +87,8 @@ pub(crate) struct Link {
     /// What this node takes over SSH, and who is told of visits.
     doors: Vec<Door>,
     visits: mpsc::Sender<Visit>,
+    /// What the relay is told of this node.
+    told: watch::Receiver<Option<Report>>,
     /// When to write what changed; changes that come together go together.
     save_at: Option<Instant>,
 }
@@ -96,6 +101,7 @@ impl Link {
         identity: Arc<Identity>,
         files: Files,
         (doors, visits): (Vec<Door>, mpsc::Sender<Visit>),
+        told: watch::Receiver<Option<Report>>,
     ) -> Result<(Self, watch::Receiver<Arc<NetworkView>>)> {
         let url: RelayUrl = membership.relay_url.parse()?;
         let tls = if url.tls {
@@ -144,6 +150,7 @@ impl Link {
             deleted,
             doors,
             visits,
+            told,
             save_at: None,
         };
         Ok((link, seen))
@@ -319,7 +326,7 @@ impl Link {
     /// Takes frames until the connection breaks.
     async fn follow(&mut self, socket: Socket) -> End {
         let (sink, mut stream) = socket.split();
-        let mut pings = std::pin::pin!(ping(sink));
+        let mut pings = std::pin::pin!(speak(sink, self.told.clone()));
         let mut expiry = interval(EXPIRY_CHECK);
         loop {
             let frame = tokio::select! {

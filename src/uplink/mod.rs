@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 
 use crate::coord::Revision;
 use crate::coord::handover::SignedHandover;
+use crate::coord::report::Report;
 use crate::error::Result;
 use crate::ssh::Door;
 
@@ -124,6 +125,7 @@ pub struct NetworkView {
 /// The kept connection; it ends when this is dropped.
 pub struct Uplink {
     view: watch::Receiver<Arc<NetworkView>>,
+    told: watch::Sender<Option<Report>>,
     task: JoinHandle<()>,
 }
 
@@ -144,9 +146,16 @@ impl Uplink {
         doors: Vec<Door>,
     ) -> Result<(Self, mpsc::Receiver<Visit>)> {
         let (tell, visits) = mpsc::channel(MAX_VISITS);
-        let (link, view) = link::Link::new(membership, identity, files, (doors, tell))?;
+        let told = watch::Sender::new(None);
+        let news = told.subscribe();
+        let (link, view) = link::Link::new(membership, identity, files, (doors, tell), news)?;
         let task = tokio::spawn(link.run());
-        Ok((Self { view, task }, visits))
+        Ok((Self { view, told, task }, visits))
+    }
+
+    /// Takes what the relay is to be told of this node; the last is told.
+    pub(crate) fn teller(&self) -> watch::Sender<Option<Report>> {
+        self.told.clone()
     }
 
     /// What is known, and a wake-up when it changes.

@@ -33,8 +33,9 @@ use crate::relay::auth::{Remote, login_of};
 use crate::relay::clock::unix_now;
 use crate::relay::error::ApiError;
 use crate::relay::login::{
-    Await, Granted, LoginToken, Started, denied, gone, hash, is_loopback, label,
+    Await, Granted, Identity, LoginToken, Started, denied, gone, hash, is_loopback, label,
 };
+use crate::relay::page::session;
 use crate::relay::store::logins::{Attempt, Turn};
 
 /// How long somebody may take at the provider, seconds.
@@ -70,6 +71,8 @@ enum Stage {
         challenge: String,
         label: String,
     },
+    /// A browser is at the provider, for the status page.
+    Page { started: Started },
     /// It is on its way back to the client.
     Back { granted: Granted, challenge: String },
 }
@@ -266,6 +269,19 @@ pub(crate) async fn start(
     Ok(see(&url, cookie))
 }
 
+/// `GET /page/login`: sends a browser to the provider, for the status page.
+pub(crate) async fn start_page(
+    State(app): State<Arc<App>>,
+    Remote(remote): Remote,
+) -> Result<Response, ApiError> {
+    app.guards.attempt(remote.ip())?;
+    let started = app.gate.start().await?;
+    let cookie = cookie(&app, &started.state, BROWSER_TTL);
+    let (state, url) = (started.state.clone(), started.url.clone());
+    keep(&app, &state, &Stage::Page { started }, BROWSER_TTL).await?;
+    Ok(see(&url, cookie))
+}
+
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Callback {
     state: String,
@@ -292,26 +308,25 @@ pub(crate) async fn callback(
         .take_attempt(hash(&back.state), unix_now())
         .await?;
     let stage = attempt.and_then(|attempt| serde_json::from_str(&attempt.state).ok());
-    let Some(Stage::Browser {
-        started,
-        redirect,
-        state,
-        challenge,
-        label,
-    }) = stage
-    else {
-        return Err(gone());
+    let (started, redirect, state, challenge, label) = match stage {
+        Some(Stage::Browser {
+            started,
+            redirect,
+            state,
+            challenge,
+            label,
+        }) => (started, redirect, state, challenge, label),
+        Some(Stage::Page { started }) => {
+            let mut answer = session::back(&app, outcome(&app, &started, &back).await).await;
+            if let Ok(cookie) = cookie(&app, &back.state, 0).parse() {
+                answer.headers_mut().append(SET_COOKIE, cookie);
+            }
+            return Ok(answer);
+        }
+        _ => return Err(gone()),
     };
     let mut to = client_url(&redirect)?;
-    let found = match (&back.error, &back.code) {
-        (None, Some(code)) => app.gate.finish(&started, code, back.iss.as_deref()).await,
-        (Some(error), _) if error != "access_denied" => {
-            tracing::warn!(error = %crate::show::cut(error, 100), "the provider refuses");
-            Err(gone())
-        }
-        _ => Err(denied()),
-    };
-    match found {
+    match outcome(&app, &started, &back).await {
         Ok(identity) => {
             let code = secret();
             let granted = Granted { identity, label };
@@ -326,6 +341,18 @@ pub(crate) async fn callback(
     }
     to.query_pairs_mut().append_pair("state", &state);
     Ok(see(to.as_str(), cookie(&app, &back.state, 0)))
+}
+
+/// Whom the provider vouches for, or why for nobody.
+async fn outcome(app: &App, started: &Started, back: &Callback) -> Result<Identity, ApiError> {
+    match (&back.error, &back.code) {
+        (None, Some(code)) => app.gate.finish(started, code, back.iss.as_deref()).await,
+        (Some(error), _) if error != "access_denied" => {
+            tracing::warn!(error = %crate::show::cut(error, 100), "the provider refuses");
+            Err(gone())
+        }
+        _ => Err(denied()),
+    }
 }
 
 /// What a browser has brought back.

@@ -34,11 +34,12 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-pub(crate) use body::{Path, Upgrade, network_of, upgrade_required};
+pub(crate) use body::{Body as JsonBody, Path, Upgrade, network_of, upgrade_required};
 
 use super::app::App;
 use super::auth;
 use super::error::ApiError;
+use super::page::session;
 use table::routes;
 
 /// The longest request body, bytes. The largest request is a join, below 1 KiB.
@@ -67,7 +68,7 @@ pub(crate) fn document() -> &'static Value {
 
 /// A deadline, the end with the login by which it was asked, and headers that every answer has.
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let token = auth::bearer(request.headers()).map(str::to_owned);
+    let token = token_of(&request, &app).map(str::to_owned);
     #[cfg(test)]
     let asked = promise::Asked::of(&request);
     let over = auth::until_over(token, app);
@@ -94,6 +95,14 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     #[cfg(test)]
     asked.check(&answer);
     answer
+}
+
+/// By which login it is asked: a program's, or that of a browser at the status page.
+fn token_of<'a>(request: &'a Request, app: &App) -> Option<&'a str> {
+    if request.uri().path().starts_with("/page/") {
+        return session::token_of(request.headers(), app);
+    }
+    auth::bearer(request.headers())
 }
 
 /// Whether an answer has no end of its own.

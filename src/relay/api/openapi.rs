@@ -244,6 +244,12 @@ fn proofs() -> Value {
             "description": "the relay's own token, or that of a login",
         },
         "node": { "type": "apiKey", "in": "header", "name": "Authorization", "description": node },
+        "page": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "cw_page",
+            "description": "a browser that has signed in at the status page; __Host-cw_page over TLS",
+        },
     })
 }
 

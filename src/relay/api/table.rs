@@ -1,5 +1,7 @@
 //! Every route of the relay: who serves it, and what is said of it.
 
+mod browser;
+
 use serde_json::{Value, json};
 
 use super::openapi::Teller;
@@ -10,6 +12,7 @@ use super::{
 };
 use crate::relay::store::shared::MAX_VALUE;
 use crate::relay::{coordinate, derp, visits};
+use browser::html;
 
 /// The table.
 pub(crate) fn routes() -> Routes {
@@ -17,7 +20,7 @@ pub(crate) fn routes() -> Routes {
     let routes = doors(people(routes));
     let routes = nodes_of_networks(networks_themselves(routes));
     let routes = grants_for_sessions(groups_of_sessions(routes));
-    nodes_only(shared(routes))
+    browser::routes(nodes_only(shared(routes)))
 }
 
 fn health(routes: Routes) -> Routes {
@@ -112,7 +115,10 @@ fn people(routes: Routes) -> Routes {
             [
                 get(login::callback, "Where the provider sends a browser back")
                     .refuses(PROVIDER)
-                    .also(redirects),
+                    .also(|it| {
+                        redirects(it);
+                        html(it);
+                    }),
             ],
         )
 }

@@ -114,6 +114,11 @@ pub(crate) const CODES: &[(&str, u16, &str)] = &[
         503,
         "try again in a moment; whoever keeps the relay finds more in its log",
     ),
+    (
+        "page_busy",
+        503,
+        "close a page that nobody looks at, and try again",
+    ),
     ("login_busy", 503, "try again in some minutes"),
     (
         "kv_full",

@@ -36,6 +36,18 @@ const ROWS: &[Row] = &[
     ("GET", "/healthz", &[], "............"),
     ("GET", "/readyz", &[], "............"),
     ("GET", "/metrics", &[], "............"),
+    ("GET", "/", &[], "............"),
+    ("GET", "/page/style.css", &[], "............"),
+    ("GET", "/page/page.js", &[], "............"),
+    ("GET", "/page/icon.svg", &[], "............"),
+    // The page knows nobody by a header; `page` shows whom it knows.
+    ("GET", "/page/events", &[], "------------"),
+    ("GET", "/page/session", &[], "------------"),
+    // These are for the page's own origin.
+    ("POST", "/page/session", &[], "xxxxxxxxxxxx"),
+    ("DELETE", "/page/session", &[], "xxxxxxxxxxxx"),
+    // There is no provider here.
+    ("GET", "/page/login", &[], "????????????"),
     ("GET", "/api/v1/openapi.json", &[], "............"),
     ("GET", "/api/v1/auth/config", &[], "............"),
     ("GET", "/api/v1/auth/validate", &[], "-------....-"),
@@ -226,6 +238,7 @@ const VALUES: &[(&str, &str)] = &[
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     ),
     ("key", "k"),
+    ("token", "x"),
     ("invite_token", "x"),
     ("sign_key", "x"),
     ("timestamp", "1"),

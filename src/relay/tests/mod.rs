@@ -9,6 +9,7 @@ mod lies;
 mod live;
 mod matrix;
 mod packets;
+mod page;
 mod postgres;
 mod requests;
 mod rig;

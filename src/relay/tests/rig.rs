@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::coord::report::Report;
 use crate::error::Result;
 use crate::relay::app::random;
 use crate::relay::clock::unix_now;
@@ -255,7 +256,7 @@ impl Node {
         let (uplink, _) = uplink.unwrap();
         Up {
             view: uplink.view(),
-            _uplink: uplink,
+            uplink,
         }
     }
 }
@@ -263,7 +264,7 @@ impl Node {
 /// A node that runs.
 pub(super) struct Up {
     view: watch::Receiver<Arc<NetworkView>>,
-    _uplink: Uplink,
+    uplink: Uplink,
 }
 
 impl Up {
@@ -288,6 +289,11 @@ impl Up {
             view.connected && view.peers.get(&name).map(|peer| peer.online) == how
         })
         .await
+    }
+
+    /// Tells the relay how this node is.
+    pub(super) fn tell(&self, report: Report) {
+        self.uplink.teller().send_replace(Some(report));
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Arc<NetworkView>> {

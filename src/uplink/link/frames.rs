@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::sync::watch;
 use tokio::time::interval;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::coord::{KEEPALIVE, ToNode};
+use crate::coord::report::Report;
+use crate::coord::{KEEPALIVE, ToNode, ToRelay};
 use crate::uplink::dial::{Stream, within};
 
 /// How long the WebSocket handshake, and each step of ours, may take.
@@ -33,12 +35,31 @@ impl From<io::Error> for End {
     }
 }
 
-/// Pings for ever, or until that fails.
-pub(super) async fn ping(mut sink: SplitSink<Socket, Message>) -> io::Error {
+/// Pings for ever, and reports what there is to report, or until that fails.
+pub(super) async fn speak(
+    mut sink: SplitSink<Socket, Message>,
+    mut told: watch::Receiver<Option<Report>>,
+) -> io::Error {
     let mut due = interval(KEEPALIVE);
+    // This connection has told nothing yet.
+    told.mark_changed();
+    let mut is_open = true;
     loop {
-        due.tick().await;
-        if let Err(error) = sink.send(Message::Ping(Vec::new().into())).await {
+        let message = tokio::select! {
+            _ = due.tick() => Message::Ping(Vec::new().into()),
+            changed = told.changed(), if is_open => {
+                is_open = changed.is_ok();
+                let report = told.borrow_and_update().clone();
+                let Some(report) = report.filter(|_| is_open) else {
+                    continue;
+                };
+                match serde_json::to_string(&ToRelay::Report(report)) {
+                    Ok(text) => Message::Text(text.into()),
+                    Err(error) => return io::Error::other(error),
+                }
+            }
+        };
+        if let Err(error) = sink.send(message).await {
             return io::Error::other(error);
         }
     }

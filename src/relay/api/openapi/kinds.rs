@@ -12,6 +12,7 @@ use super::{Described, Gives, Takes, Teller};
 use crate::relay::api::body::{Body, InNetwork, Path, Query, Upgrade};
 use crate::relay::auth::{Person, Remote, User};
 use crate::relay::error::ApiError;
+use crate::relay::page::session::Viewer;
 use crate::relay::server::Place;
 use crate::relay::signed::{Sharer, Visitor};
 
@@ -45,6 +46,13 @@ impl Takes for User {
 impl Takes for Person {
     fn take(teller: &mut Teller) {
         User::take(teller);
+    }
+}
+
+impl Takes for Viewer {
+    fn take(teller: &mut Teller) {
+        teller.proof("page");
+        teller.refuse(&["unauthorized", "forbidden", "rate_limited"]);
     }
 }
 
