@@ -44,5 +44,6 @@ pub use derp::{NodeKey, NodeSecret};
 pub use error::Error;
 pub use identity::{Identity, Seed, SignKey, address_of};
 pub use path::Obstacle;
+pub use portmap::{Mapped, Protocol as MappingProtocol};
 pub use record::{NetworkId, NodeName, NodeRecord, SignedRecord};
 pub use reflect::Mapping;

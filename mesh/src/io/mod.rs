@@ -47,7 +47,6 @@ use links::code;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
-pub use crate::portmap::{Mapped, Protocol};
 pub use derp::io::proxy::Proxy;
 pub use status::{Nat, PeerStatus, Traffic};
 

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use derp::NodeKey;
 
 use super::udp::Family;
-use super::{Mapped, Mesh, Path};
+use super::{Mesh, Path};
 use crate::packet::FULL_DATAGRAM;
 use crate::path::Obstacle;
+use crate::portmap::Mapped;
 use crate::reflect::Mapping;
 
 /// IP and UDP headers, bytes.

@@ -39,7 +39,7 @@ pub(crate) struct Create {
     /// A label for people, at most 64 bytes.
     #[serde(default)]
     session_name: Option<String>,
-    /// A node or an owner of nodes; node:<name> or owner:<name> where a name is both.
+    /// A node or an owner of nodes; `node:<name>` or `owner:<name>` where a name is both.
     audience: String,
     /// Reading and listening, unless told.
     #[serde(default)]
