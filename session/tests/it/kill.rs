@@ -136,6 +136,11 @@ async fn who_leaves_its_terminal_and_parent_is_not_taken_for_the_owner() {
             let line = text.lines().find_map(|line| line.strip_prefix(word));
             line.unwrap().trim().parse().unwrap()
         };
+        // While it becomes another program it has no environment that could be read.
+        let told = format!("/proc/{}/cmdline", pid("told "));
+        while std::fs::read(&told).unwrap() != b"sleep\x001000\x00" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         assert_eq!(
             sessions.session_of_pid(pid("told ")).unwrap(),
             Some(info.id)
