@@ -65,6 +65,8 @@ pub(crate) enum Action {
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
     wanted: bool,
+    /// Whether an outcome is awaited. One of a question from before a move is not.
+    asked: bool,
     held: Option<Held>,
     due: Option<Instant>,
     pause: Option<Duration>,
@@ -107,6 +109,9 @@ impl Keeper {
 
     /// The gateway has given a port for so long.
     pub(crate) fn handle_granted(&mut self, mapped: Mapped, lease: Duration, now: Instant) {
+        if !std::mem::take(&mut self.asked) {
+            return;
+        }
         let until = now + lease;
         self.held = Some(Held { mapped, until });
         self.pause = None;
@@ -115,6 +120,9 @@ impl Keeper {
 
     /// It has not, or there is none.
     pub(crate) fn handle_refused(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.asked) {
+            return;
+        }
         if let Some(held) = self.held.filter(|held| held.until > now) {
             let left = held.until.saturating_duration_since(now);
             self.due = Some((now + (left / 2).max(RENEW_MIN)).min(held.until));
@@ -139,6 +147,7 @@ impl Keeper {
         if self.held.is_some_and(|held| held.until <= now) {
             self.held = None;
         }
+        self.asked = self.wanted;
         match (self.wanted, &self.held) {
             (true, Some(_)) => Some(Action::Renew),
             (true, None) => Some(Action::Ask),
@@ -195,13 +204,15 @@ mod tests {
 
     #[test]
     fn a_renewed_lease_goes_on() {
-        let (mut keeper, mut now) = held();
+        let (mut keeper, _) = held();
         for _ in 0..100 {
-            now = keeper.poll_timeout().unwrap();
+            let now = keeper.poll_timeout().unwrap();
             assert_eq!(keeper.handle_timeout(now), Some(Action::Renew));
             keeper.handle_granted(MAPPED, LEASE, now);
         }
         // Whatever short time the gateway gives, it is not asked all the time.
+        let now = keeper.poll_timeout().unwrap();
+        assert_eq!(keeper.handle_timeout(now), Some(Action::Renew));
         keeper.handle_granted(MAPPED, Duration::ZERO, now);
         assert_eq!(keeper.poll_timeout(), Some(now + RENEW_MIN));
         assert_eq!(keeper.handle_timeout(now + RENEW_MIN), Some(Action::Ask));
@@ -223,6 +234,23 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
         keeper.handle_move(now);
         assert_eq!(keeper.handle_timeout(now), Some(Action::Ask));
+    }
+
+    #[test]
+    fn what_was_asked_before_a_move_has_no_outcome() {
+        let (mut keeper, start) = held();
+        let now = keeper.poll_timeout().unwrap();
+        for granted in [true, false] {
+            assert!(keeper.handle_timeout(now).is_some());
+            keeper.handle_move(now);
+            match granted {
+                true => keeper.handle_granted(MAPPED, LEASE, now),
+                false => keeper.handle_refused(now),
+            }
+            assert_eq!(keeper.mapped(), None);
+            assert_eq!(keeper.poll_timeout(), Some(now), "it is asked at once");
+        }
+        assert!(now > start);
     }
 
     #[test]

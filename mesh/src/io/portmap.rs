@@ -53,6 +53,28 @@ enum Lender {
     Upnp(Box<Gateway<Tokio>>, SocketAddr, u16),
 }
 
+impl Lender {
+    /// Gives the port back; waits for a moment. What the gateway does not get back,
+    /// it takes when the lease is over.
+    async fn give_back(self) {
+        let giving = async {
+            match self {
+                Self::Datagrams(mapping) => {
+                    let dropped = mapping.try_drop().await;
+                    dropped.map_err(|(error, _)| error.to_string())
+                }
+                Self::Upnp(gateway, _, port) => {
+                    let removed = gateway.remove_port(PortMappingProtocol::UDP, port).await;
+                    removed.map_err(|error| error.to_string())
+                }
+            }
+        };
+        if let Ok(Err(error)) = timeout(GIVE_BACK_WITHIN, giving).await {
+            tracing::debug!(error, "the gateway keeps the port");
+        }
+    }
+}
+
 impl Mapper {
     /// Whether there is a NAT in front of us.
     pub(super) fn set_wanted(&self, wanted: bool) {
@@ -75,23 +97,10 @@ impl Mapper {
     /// Gives the port back, if there is one; waits for a moment.
     pub(super) async fn give_back(&self) {
         let giving = async {
-            let lender = self.lender.lock().await.take();
-            let given = match lender {
-                None => Ok(()),
-                Some(Lender::Datagrams(mapping)) => {
-                    let dropped = mapping.try_drop().await;
-                    dropped.map_err(|(error, _)| error.to_string())
-                }
-                Some(Lender::Upnp(gateway, _, port)) => {
-                    let removed = gateway.remove_port(PortMappingProtocol::UDP, port).await;
-                    removed.map_err(|error| error.to_string())
-                }
-            };
-            if let Err(error) = given {
-                tracing::debug!(error, "the gateway keeps the port");
+            if let Some(lender) = self.lender.lock().await.take() {
+                lender.give_back().await;
             }
         };
-        // What it does not get back, it takes when the lease is over.
         let _ = timeout(GIVE_BACK_WITHIN, giving).await;
     }
 
@@ -99,7 +108,13 @@ impl Mapper {
         let mut lender = self.lender.lock().await;
         let granted = match (action, lender.take()) {
             (Action::Renew, Some(held)) => renew(held).await,
-            _ => ask(port).await,
+            (_, held) => {
+                // A new question is for another port, as long as this one is lent.
+                if let Some(held) = held {
+                    held.give_back().await;
+                }
+                ask(port).await
+            }
         };
         let now = Instant::now();
         let mut keeper = self.keeper.lock();
@@ -198,12 +213,43 @@ async fn tell(mapping: PortMapping) -> Granted {
             }
         }
     };
-    let outside = SocketAddr::new(ip.to_canonical(), mapping.external_port().get());
-    if outside.ip().is_unspecified() || !outside.is_ipv4() {
-        return Err((format!("a gateway at {outside}"), None));
+    let port = mapping.external_port().get();
+    // One that lends for ever may forget it when it starts again.
+    let lease = Duration::from_secs(mapping.lifetime().into()).min(LEASE);
+    let lender = Lender::Datagrams(mapping);
+    match from_outside(ip) {
+        Ok(ip) => Ok((
+            Mapped {
+                outside: SocketAddr::new(ip, port),
+                by,
+            },
+            lease,
+            lender,
+        )),
+        Err(why) => Err((why, Some(lender))),
     }
-    let lease = Duration::from_secs(mapping.lifetime().into());
-    Ok((Mapped { outside, by }, lease, Lender::Datagrams(mapping)))
+}
+
+/// The address of a gateway, if others can reach it there. One behind another NAT
+/// lends what leads nowhere.
+fn from_outside(ip: IpAddr) -> Result<IpAddr, String> {
+    let IpAddr::V4(v4) = ip.to_canonical() else {
+        return Err(format!("a gateway at {ip}"));
+    };
+    // RFC 6598: what providers have behind their own NAT.
+    let [first, second, ..] = v4.octets();
+    let is_shared = first == 100 && second & 0xc0 == 64;
+    let is_inner = is_shared
+        || v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_unspecified()
+        || v4.is_broadcast()
+        || v4.is_multicast();
+    match is_inner {
+        true => Err(format!("a gateway at {ip}, which others cannot reach")),
+        false => Ok(v4.into()),
+    }
 }
 
 async fn ask_by_upnp(port: NonZeroU16) -> Result<(Mapped, Duration, Lender), String> {
@@ -231,10 +277,7 @@ async fn lend_by_upnp(
 ) -> Result<SocketAddr, String> {
     let (udp, lease) = (PortMappingProtocol::UDP, LEASE.as_secs() as u32);
     let ip = gateway.get_external_ip().await;
-    let ip = ip.map_err(|error| error.to_string())?;
-    if !ip.is_ipv4() || ip.is_unspecified() {
-        return Err(format!("a gateway at {ip}"));
-    }
+    let ip = from_outside(ip.map_err(|error| error.to_string())?)?;
     let wanted = before.unwrap_or_else(|| local.port());
     if gateway
         .add_port(udp, wanted, local, lease, NAME)
@@ -277,5 +320,34 @@ async fn address_towards(other: Ipv4Addr) -> Option<Ipv4Addr> {
     match socket.local_addr().ok()?.ip() {
         IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_behind_another_nat_lends_nothing() {
+        let inner = [
+            "10.0.0.1",
+            "192.168.0.7",
+            "172.16.9.9",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ];
+        for ip in inner {
+            assert!(from_outside(ip.parse().unwrap()).is_err(), "{ip}");
+        }
+        for ip in ["11.77.0.1", "100.128.0.1", "::ffff:8.8.8.8"] {
+            assert!(from_outside(ip.parse().unwrap()).is_ok(), "{ip}");
+        }
     }
 }
