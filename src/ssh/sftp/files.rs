@@ -355,10 +355,15 @@ fn flags(asked: OpenFlags) -> OFlags {
 }
 
 fn open_regular(path: &Path, flags: OFlags, mode: Mode) -> Result<File, Refusal> {
+    let refusal = || failure("it is no regular file".to_owned());
+    // The opening itself does something to a pipe or a device. What it is may have changed since.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(refusal());
+    }
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, mode).map_err(io::Error::from)?);
     if !file.metadata()?.is_file() {
-        return Err(failure("it is no regular file".to_owned()));
+        return Err(refusal());
     }
     Ok(file)
 }
