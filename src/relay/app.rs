@@ -17,7 +17,7 @@ use mesh::{NetworkId, SignKey};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{MutexGuard, Semaphore, watch};
+use tokio::sync::{MutexGuard, watch};
 use tokio::time::timeout;
 
 use super::clock::unix_now;
@@ -28,7 +28,7 @@ use super::guards::Guards;
 use super::hub::Hub;
 use super::login::Gate;
 use super::nonces::Nonces;
-use super::page::MAX_VIEWERS;
+use super::page::Seats;
 use super::papers::{Edit, PaperEdit};
 use super::reports::Reports;
 use super::shared::Shared;
@@ -61,7 +61,7 @@ pub(crate) struct App {
     pub(crate) visits: Visits,
     pub(crate) reports: Reports,
     /// Places for those who look on.
-    pub(crate) viewers: Arc<Semaphore>,
+    pub(crate) viewers: Arc<Seats>,
     pub(crate) pace: Pace,
     /// Becomes true when the relay stops.
     pub(crate) stop: watch::Receiver<bool>,
@@ -138,7 +138,7 @@ impl App {
             nonces: Mutex::new(parts.nonces),
             visits: Visits::default(),
             reports: Reports::default(),
-            viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            viewers: Arc::default(),
             pace: Pace::start(),
             stop: parts.stop,
             token: parts.token,

@@ -14,6 +14,7 @@ use super::app::App;
 use super::clock::unix_now;
 use super::error::ApiError;
 use super::login;
+use super::page::session;
 use super::policy::{Action, As, may};
 use super::store::Subject;
 use super::store::logins::Login;
@@ -82,7 +83,9 @@ impl FromRequestParts<Arc<App>> for Person {
         }
         if token.starts_with(login::PREFIX) {
             app.guards.may_show_login(remote.ip())?;
-            if let Some(login) = login_of(token, app).await? {
+            let login = login_of(token, app).await?;
+            // That of the page is in a cookie, which a browser shows to every port of this host.
+            if let Some(login) = login.filter(|login| login.label != session::LABEL) {
                 let subject = login.subject.clone();
                 return Ok(Self {
                     subject,

@@ -340,7 +340,7 @@ fn grants_for_sessions(routes: Routes) -> Routes {
             "/api/v1/access/cache/events",
             [
                 get(grants::events, "Grants as they are revoked").also(|it| {
-                    let schema = json!({ "type": "string" });
+                    let schema = json!({ "type": "string", "pattern": "^[0-9]+$" });
                     it.header("Last-Event-ID", "goes on after this one", &schema);
                 }),
             ],

@@ -4,6 +4,7 @@
 //! loads, and its policy forbids any other. What there is to see comes as server-sent events, to
 //! whoever has signed in ([`session`]) and as far as they may see it ([`view`]).
 
+mod seats;
 pub(crate) mod session;
 mod view;
 
@@ -16,16 +17,15 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::app::App;
 use super::error::ApiError;
 use super::store::Subject;
+use seats::Seat;
+pub(crate) use seats::Seats;
 use session::Viewer;
-
-/// Pages that look on at one time, at most: each costs a look at every change.
-pub(crate) const MAX_VIEWERS: usize = 64;
 
 /// What changes within this time is told together.
 const PACE: Duration = Duration::from_millis(300);
@@ -83,8 +83,7 @@ pub(crate) async fn events(
     State(app): State<Arc<App>>,
     viewer: Viewer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let seat = Arc::clone(&app.viewers).try_acquire_owned();
-    let seat = seat.map_err(|_| {
+    let seat = app.viewers.take(&viewer.subject).ok_or_else(|| {
         let text = "as many pages look on as may";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "page_busy", text)
     })?;
@@ -108,7 +107,7 @@ struct Look {
     subject: Subject,
     bell: watch::Receiver<()>,
     shown: String,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl Look {

@@ -65,17 +65,23 @@ function later() {
 
 function listen() {
   if (stream) stream.close();
+  let shown = false;
   stream = new EventSource("/page/events");
   stream.addEventListener("state", (event) => {
+    shown = true;
     show(JSON.parse(event.data));
     at("live").textContent = "live";
     at("live").className = "on";
   });
   // The relay is away, or the login is over: which, it says when it is asked.
-  stream.onerror = () => {
+  stream.onerror = async () => {
     stream.close();
     stream = null;
     later();
+    if (shown) return;
+    const answer = await fetch("/page/events").catch(() => null);
+    if (answer?.status === 503) at("live").textContent = await problem(answer);
+    else answer?.body?.cancel();
   };
 }
 
@@ -120,7 +126,7 @@ function what(it) {
   const made = make("div", "what");
   if (!it.online) return made;
   if (it.paths === null) {
-    made.append(make("p", "about", "says nothing of its ways"));
+    made.append(make("p", "about", "its ways are not known at this relay"));
   } else if (!it.paths.length) {
     made.append(make("p", "about", "no tunnel to another node now"));
   } else {
@@ -166,8 +172,11 @@ at("form").addEventListener("submit", async (event) => {
 });
 
 at("out").addEventListener("click", async () => {
-  await fetch("/page/session", { method: "DELETE" }).catch(() => null);
-  door();
+  const answer = await fetch("/page/session", { method: "DELETE" }).catch(() => null);
+  if (answer?.ok) return door();
+  const why = answer ? await problem(answer) : "the relay does not answer";
+  at("live").textContent = "still signed in: " + why;
+  at("live").className = "";
 });
 
 fetch("/api/v1/auth/config")
@@ -177,6 +186,14 @@ fetch("/api/v1/auth/config")
   })
   .catch(() => null);
 
+// Words of ours alone: an address that somebody else has made says nothing here.
+const REFUSED = {
+  not_allowed: "You are not among those who may come – ask whoever runs the relay.",
+  login_denied: "The provider was told no – sign in again, and agree there.",
+  login_expired: "That took too long – sign in again.",
+  provider_unreachable: "The provider does not answer – try again later.",
+};
 const refused = new URLSearchParams(location.search).get("refused");
 if (refused) history.replaceState(null, "", "/");
-enter(refused ? "The provider's answer: " + refused : "");
+const known = refused && Object.hasOwn(REFUSED, refused);
+enter(known ? REFUSED[refused] : refused ? "That did not work – sign in again." : "");

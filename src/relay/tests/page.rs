@@ -128,6 +128,9 @@ async fn a_browser_signs_in_from_the_page_alone() {
         // The cookie opens the page and nothing else, and nothing else opens the page.
         let no = StatusCode::UNAUTHORIZED;
         assert_eq!(status("/api/v1/networks", "cookie", &cookie).await, no);
+        let (_, held) = cookie.split_once('=').unwrap();
+        let held = format!("Bearer {held}");
+        assert_eq!(status("/api/v1/networks", "authorization", &held).await, no);
         let bearer = format!("Bearer {TOKEN}");
         assert_eq!(status("/page/session", "authorization", &bearer).await, no);
         let twice = format!("{cookie}; {cookie}");
