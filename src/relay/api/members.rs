@@ -113,6 +113,8 @@ pub(crate) async fn remove(
     user.may(Action::Rule, &network, &app).await?;
     let subject = Subject::named(&who.subject);
     let belonged = app.store.set_role(network.clone(), subject, None).await?;
+    // A node of theirs may have come at another relay until now; from now on none does.
+    app.freshen(&network).await?;
     // Who asks again because not all was done finds the role gone already.
     let mut nodes = Vec::new();
     for node in app.hub.list(&network) {

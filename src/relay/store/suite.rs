@@ -32,6 +32,7 @@ macro_rules! for_each_test {
         $run!(a_revoked_key_stays_out_and_its_name_is_free);
         $run!(revisions_grow_by_one_and_keep_their_marks);
         $run!(open_invites_are_limited);
+        $run!(invites_end_with_the_role_of_who_made_them);
         $run!(old_invites_are_dropped);
         $run!(issuers_hand_over);
         $run!(a_deleted_network_leaves_an_obituary);
@@ -432,6 +433,33 @@ pub(super) async fn open_invites_are_limited(store: Arc<dyn Store>) {
             .unwrap()
     );
     store.create_invite(numbered(MAX_INVITES)).await.unwrap();
+}
+
+pub(super) async fn invites_end_with_the_role_of_who_made_them(store: Arc<dyn Store>) {
+    let store = &*store;
+    let home = network(store, "home").await;
+    invite(store, &home, 1, 1).await;
+    added(store, join(1, 1, "dev-1")).await;
+    let guest = user("guest:inv_1");
+    let role = |role| store.set_role(home.clone(), guest.clone(), role);
+    assert!(role(Some(Role::Owner)).await.unwrap());
+    for number in [2, 3] {
+        let theirs = NewInvite {
+            created_by: guest.clone(),
+            mine: true,
+            ..new_invite(&home, number, 1)
+        };
+        store.create_invite(theirs).await.unwrap();
+    }
+    invite(store, &home, 4, 1).await;
+    added(store, join(2, 2, "dev-2")).await;
+    assert!(role(None).await.unwrap());
+    let refused = store.join(join(3, 3, "dev-3")).await;
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::InviteInvalid))
+    ));
+    added(store, join(4, 4, "dev-4")).await;
 }
 
 pub(super) async fn old_invites_are_dropped(store: Arc<dyn Store>) {

@@ -181,6 +181,14 @@ impl Database {
         if others == 0 && role != Some(Role::Owner) {
             return Err(Refusal::LastOwner.into());
         }
+        // Only owners invite: what somebody else has from one that was is void.
+        if role != Some(Role::Owner) {
+            sqlx::query("DELETE FROM invites WHERE network = $1 AND created_by = $2")
+                .bind(network.as_str())
+                .bind(subject.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
         tx.commit().await?;
         Ok(true)
     }
