@@ -274,10 +274,16 @@ fn failed(path: &Path, error: &io::Error) -> Error {
 }
 
 pub(crate) fn of_database(error: store::Error) -> Error {
-    let code = if error.is_away() {
-        "store_unavailable"
+    let (code, hint) = if error.is_away() {
+        (
+            "store_unavailable",
+            "is its server there, and does it let this user in?",
+        )
     } else {
-        "database_invalid"
+        (
+            "database_invalid",
+            "is it the database of a relay that is no newer than this program?",
+        )
     };
-    Error::new(code, error.to_string())
+    Error::new(code, error.to_string()).hint(hint)
 }

@@ -29,7 +29,7 @@ use super::error::ApiError;
 use super::hub::{Cut, Opened};
 use super::papers::Has;
 use super::server::Place;
-use super::store::Death;
+use super::store::{self, Death};
 use crate::coord::report::Report;
 use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, ToNode, ToRelay, VERSION};
 use crate::ssh::Door;
@@ -132,7 +132,11 @@ impl Refused {
 }
 
 /// Nothing can be said of the node now; it comes again.
-fn unavailable() -> Refused {
+fn unavailable(error: &store::Error) -> Refused {
+    // That the database is away is told elsewhere, and once.
+    if !error.is_away() {
+        tracing::warn!(%error, "could not look for a node");
+    }
     Refused::Told(
         "store_unavailable",
         "the relay cannot reach its database now".to_owned(),
@@ -249,19 +253,11 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<Entered, Re
         };
         signature.verifies(sign_key, &proof.message())
     };
-    let standing = match app.find_standing(&network, &key).await {
-        Ok(standing) => standing,
-        Err(error) => {
-            tracing::warn!(%error, "could not look for a node");
-            return Err(unavailable());
-        }
-    };
+    let standing = app.find_standing(&network, &key).await;
+    let standing = standing.map_err(|error| unavailable(&error))?;
     let Some(standing) = standing.filter(|it| proven(&it.root, &it.record.sign_key)) else {
         let deaths = app.store.deaths(network.clone(), key).await;
-        let deaths = deaths.map_err(|error| {
-            tracing::warn!(%error, "could not look for an obituary");
-            unavailable()
-        })?;
+        let deaths = deaths.map_err(|error| unavailable(&error))?;
         let mourner = deaths
             .into_iter()
             .find(|mourner| proven(&mourner.root, &mourner.sign_key));
@@ -357,12 +353,14 @@ async fn listen(app: &App, node: &Node, id: ConnectionId, stream: &mut Stream) {
     loop {
         match timeout(DEAD_AFTER, stream.next()).await {
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_)))) => {}
-            // Too many of them are passed over, like what is none: a later version may say more,
-            // which this one does not understand.
+            // Too many of them wait, before they are read even: each may be the last for long. What
+            // is none is passed over: a later version may say more, which this one does not
+            // understand.
             Ok(Some(Ok(Message::Text(text)))) => {
+                sleep_until(next).await;
+                next = Instant::now() + REPORT_PACE;
                 let report = serde_json::from_str(&text).ok().and_then(sound);
-                if let Some(report) = report.filter(|_| Instant::now() >= next) {
-                    next = Instant::now() + REPORT_PACE;
+                if let Some(report) = report {
                     app.reports.put(&node.network, &node.key, id, report);
                     app.hub.ring_any();
                 }

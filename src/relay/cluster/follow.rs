@@ -111,6 +111,9 @@ async fn write(app: &App) {
     }
 }
 
+/// Of more notes than that it is less work to look around once, which takes all in.
+const MANY: usize = 16;
+
 /// Takes in what others say, and looks around.
 async fn hear(app: &App) {
     let Some((cluster, together)) = app.together() else {
@@ -143,11 +146,15 @@ async fn take_all_in(app: &App, cluster: &Cluster, mut heard: mpsc::Receiver<Hea
                             notes.push(note);
                         }
                     }
-                    let mut done = Ok(());
-                    for note in notes {
-                        done = done.and(step(app.handle(note)).await);
+                    if notes.len() > MANY {
+                        step(app.look_around()).await
+                    } else {
+                        let mut done = Ok(());
+                        for note in notes {
+                            done = done.and(step(app.handle(note)).await);
+                        }
+                        done
                     }
-                    done
                 }
             },
             _ = look.tick() => step(app.look_around()).await,

@@ -365,7 +365,7 @@ impl App {
             return Ok(());
         };
         match note {
-            Note::Network(network) => self.catch_up(&network).await?,
+            Note::Network(network) => self.freshen(&network).await?,
             Note::Shared(network) => self.shared.ring(&network),
             Note::Seats => self.look_at_seats().await?,
             Note::Errands(to) if to == cluster.me.id => self.run_errands().await?,

@@ -142,8 +142,11 @@ impl Postgres {
 
     async fn migrate(&self) -> Result<(), Error> {
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        // Relays may start together.
-        let mut tx = self.write("migrations").await?;
+        let mut tx = self.pool.begin().await?;
+        // A large table takes its time, and relays may start together.
+        tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+            .await?;
+        line_up(&mut tx, "migrations").await?;
         let found = version(&mut tx).await?;
         if found > known {
             return Err(Error::Newer { found, known });
@@ -169,7 +172,6 @@ impl Postgres {
     }
 }
 
-/// What is in a database, and where the relays are that use it now; changes nothing.
 /// Whether a connection works.
 async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match timeout(PING_LIMIT, connection.ping()).await {
@@ -200,12 +202,17 @@ async fn within<T>(
     done.unwrap_or_else(|_| Err(too_slow()))
 }
 
-/// What is in a database; changes nothing.
+/// What is in a database, and where the relays are that use it now; changes nothing.
 ///
 /// # Errors
 ///
-/// [`Error::Damaged`] when it is not one of a relay, [`Error::Newer`], or what the database says.
+/// [`Error::Damaged`] when it is not one of a relay, [`Error::Newer`], or what the database says;
+/// that it has not answered within [`CALL_LIMIT`].
 pub(crate) async fn look(address: &Address) -> Result<(Contents, Vec<String>), Error> {
+    within(CALL_LIMIT, look_at(address)).await
+}
+
+async fn look_at(address: &Address) -> Result<(Contents, Vec<String>), Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_LIMIT)
@@ -265,11 +272,17 @@ async fn version(tx: &mut Tx) -> Result<i64, Error> {
 
 async fn write(pool: &PgPool, line: &str) -> Result<Tx, Error> {
     let mut tx = pool.begin().await?;
+    line_up(&mut tx, line).await?;
+    Ok(tx)
+}
+
+/// Waits until a transaction is the first in a line; it stays so until it ends.
+async fn line_up(tx: &mut Tx, line: &str) -> Result<(), Error> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(lock_of(line))
-        .execute(&mut *tx)
+        .execute(&mut **tx)
         .await?;
-    Ok(tx)
+    Ok(())
 }
 
 /// The number of a line among the advisory locks of the database.
