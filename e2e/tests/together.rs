@@ -348,8 +348,9 @@ fn s34_a_relay_is_killed_and_its_node_goes_on_at_the_other() {
         let revoke = ["network", "revoke", "dev-1", "--network", "demo"];
         let _ = stage.admin(a).run(&revoke).ok();
         wait_until("dev-1 is withdrawn", PATIENCE, || {
-            let list = two.cw().run(&["node", "list", "--json"]).stdout;
-            (!list.contains("dev-1")).then_some(()).ok_or(list)
+            let told = two.cw().run(&["node", "list", "--json"]);
+            let is_gone = told.status == Some(0) && !told.stdout.contains("dev-1");
+            is_gone.then_some(()).ok_or_else(|| told.to_string())
         });
         let list = stage
             .admin(b)

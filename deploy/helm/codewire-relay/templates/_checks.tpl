@@ -30,7 +30,7 @@
 {{- fail "github.clientID is set, but relay.authMode is not github" }}
 {{- end }}
 {{- if or .Values.ssh.enabled .Values.relay.sshListen }}
-{{- fail "the SSH gateway is not built yet; leave ssh.enabled false and relay.sshListen empty" }}
+{{- fail "an SSH gateway by this chart is not built yet; leave ssh.enabled false and relay.sshListen empty" }}
 {{- end }}
 {{- if .Values.database.enabled }}
 {{- fail "a relay over PostgreSQL by this chart is not built yet; leave database.enabled false" }}
