@@ -165,8 +165,10 @@ async def commands(connection):
 
     environment = {"LANG": "C", "LC_TIME": "x", "LD_PRELOAD": "x", "CW_SESSION_ID": "7", "FOO": "x"}
     show = '/bin/echo "$LANG|$LC_TIME|$LD_PRELOAD|$CW_SESSION_ID|$FOO"'
-    done = await run(connection, show, env=environment)
-    assert done.stdout == "C|x|||\n", done
+    # Nobody asks for answers to these: none may be taken for that to the command.
+    for _ in range(20):
+        done = await run(connection, show, env=environment)
+        assert done.stdout == "C|x|||\n", done
     print("ok: some variables, and no others")
 
 

@@ -1,5 +1,6 @@
 //! One session channel on a node: what the client asks for first (terminal, variables), then one
-//! program, or files, then its end.
+//! program, or files, then its end. What it asks for has been answered when it comes here, see
+//! [`super::asked`].
 //!
 //! The order of the end is that of the spine: the last byte, then how it ended, then the close.
 
@@ -15,14 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::program::{Account, Ended, Order, Output, Program, Terminal};
-use super::sftp;
-
-/// Variables of the client that are passed on; each name may end in a star.
-const VARIABLES: [&str; 4] = ["LANG", "LC_*", "COLORTERM", "CW_*"];
-
-/// Variables of one channel, and the longest of them.
-const MAX_VARIABLES: usize = 32;
-const MAX_VARIABLE: usize = 4096;
+use super::{asked, sftp};
 
 /// The longest command, bytes: what one argument may be on Linux.
 const MAX_COMMAND: usize = 128 * 1024;
@@ -40,6 +34,9 @@ const MAX_SIDE: u32 = 1000;
 /// The code of standard error in extended data (RFC 4254, 5.2).
 const STDERR: u32 = 1;
 
+/// The status of what was not started, as OpenSSH's client has it.
+const NOT_STARTED: u32 = 255;
+
 /// What a client is told that asks for files where there are none.
 const NO_FILES: &str = "cw: this node gives no files over SSH; \
     on it, set [node] ssh_sftp = true, then: cw node restart\r\n";
@@ -48,14 +45,14 @@ const NO_FILES: &str = "cw: this node gives no files over SSH; \
 pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Account, files: bool) {
     let id = channel.id();
     let (mut requests, answers) = channel.split();
-    let started = timeout(START_LIMIT, start(&mut requests, id, &handle, &account)).await;
+    let started = timeout(START_LIMIT, start(&mut requests, &account)).await;
     let ended = match started {
         Ok(Some(Started::Program(mut program))) => {
             let (to_program, input) = mpsc::channel(16);
             // What the client says is heard even while it does not take what the program says.
             tokio::select! {
                 ended = answer(&mut program, input, id, &handle) => Some(ended),
-                () = hear(&mut requests, to_program, id, &handle) => None,
+                () = hear(&mut requests, to_program) => None,
             }
         }
         Ok(Some(Started::Files)) if files => {
@@ -68,6 +65,11 @@ pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Accoun
         Ok(Some(Started::Files)) => {
             let _ = handle.extended_data(id, STDERR, NO_FILES).await;
             Some(Ended::Status(1))
+        }
+        Ok(Some(Started::Nothing(why))) => {
+            let why = format!("cw: {why}\r\n");
+            let _ = handle.extended_data(id, STDERR, why).await;
+            Some(Ended::Status(NOT_STARTED))
         }
         Ok(None) | Err(_) => None,
     };
@@ -82,6 +84,8 @@ pub(super) async fn serve(channel: Channel<Msg>, handle: Handle, account: Accoun
 enum Started {
     Program(Program),
     Files,
+    /// And why.
+    Nothing(String),
 }
 
 /// What the client may do while its program runs.
@@ -91,25 +95,17 @@ enum Word {
     Resize(PtySize),
 }
 
-/// Waits for what the channel is to be, and starts it. None if it was closed or went wrong.
-async fn start(
-    requests: &mut ChannelReadHalf,
-    id: ChannelId,
-    handle: &Handle,
-    account: &Account,
-) -> Option<Started> {
+/// Waits for what the channel is to be, and starts it. None if it was closed before.
+async fn start(requests: &mut ChannelReadHalf, account: &Account) -> Option<Started> {
     let mut order = Order::default();
     loop {
-        let taken = match requests.wait().await? {
+        match requests.wait().await? {
             ChannelMsg::RequestPty {
                 term,
                 col_width,
                 row_height,
                 ..
-            } => {
-                order.terminal = Some(terminal(term, size(col_width, row_height)));
-                true
-            }
+            } => order.terminal = Some(terminal(term, size(col_width, row_height))),
             ChannelMsg::SetEnv {
                 variable_name,
                 variable_value,
@@ -123,36 +119,26 @@ async fn start(
                 if let Some(terminal) = &mut order.terminal {
                     terminal.size = size(col_width, row_height);
                 }
-                continue;
             }
-            ChannelMsg::RequestShell { .. } => return begin(order, id, handle, account).await,
+            ChannelMsg::RequestShell { .. } => return Some(begin(order, account)),
             ChannelMsg::Exec { command, .. } => {
-                if command.len() > MAX_COMMAND || command.contains(&0) {
-                    let _ = handle.channel_failure(id).await;
-                    return None;
-                }
-                order.command = Some(command_line(command, account));
-                return begin(order, id, handle, account).await;
+                let why = match &command {
+                    command if command.len() > MAX_COMMAND => "the command is too long",
+                    command if command.contains(&0) => "the command has a NUL byte",
+                    _ => {
+                        order.command = Some(command_line(command, account));
+                        return Some(begin(order, account));
+                    }
+                };
+                return Some(Started::Nothing(why.to_owned()));
             }
             ChannelMsg::Eof | ChannelMsg::Close => return None,
             ChannelMsg::RequestSubsystem { name, .. } if name == sftp::NAME => {
-                // Where files are not given this is said by a start that fails: of one that is
-                // refused OpenSSH shows no reason.
-                handle.channel_success(id).await.ok()?;
                 return Some(Started::Files);
             }
-            // Agents are not passed on.
-            ChannelMsg::RequestSubsystem { .. }
-            | ChannelMsg::AgentForward { .. }
-            | ChannelMsg::RequestX11 { .. } => false,
-            _ => continue,
-        };
-        let told = if taken {
-            handle.channel_success(id).await
-        } else {
-            handle.channel_failure(id).await
-        };
-        told.ok()?;
+            // Refused.
+            _ => {}
+        }
     }
 }
 
@@ -167,18 +153,14 @@ fn terminal(name: String, size: PtySize) -> Terminal {
     }
 }
 
-async fn begin(order: Order, id: ChannelId, handle: &Handle, account: &Account) -> Option<Started> {
-    match Program::start(order, account) {
-        Ok(program) => {
-            handle.channel_success(id).await.ok()?;
-            Some(Started::Program(program))
-        }
-        Err(error) => {
+fn begin(order: Order, account: &Account) -> Started {
+    Program::start(order, account).map_or_else(
+        |error| {
             tracing::warn!(%error, "a program for SSH cannot be started");
-            let _ = handle.channel_failure(id).await;
-            None
-        }
-    }
+            Started::Nothing(format!("the program cannot be started: {error}"))
+        },
+        Started::Program,
+    )
 }
 
 /// A command as the shell gets it: behind this program's own path if it begins with one of its
@@ -196,32 +178,14 @@ fn command_line(command: Vec<u8>, account: &Account) -> std::ffi::OsString {
 }
 
 /// Takes a variable, if it is one of those that are passed on.
-fn set(order: &mut Order, name: String, value: String) -> bool {
-    let known = VARIABLES.iter().any(|known| match known.strip_suffix('*') {
-        Some(prefix) => name
-            .strip_prefix(prefix)
-            .is_some_and(|rest| !rest.is_empty()),
-        None => name == *known,
-    });
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let fits = name.len() + value.len() <= MAX_VARIABLE && order.env.len() < MAX_VARIABLES;
-    // Who speaks as a session is proven by the process tree, not by a variable; one that claims it
-    // would only confuse.
-    let is_claim = name.starts_with("CW_SESSION");
-    let ok = known && fits && !is_claim && name.bytes().all(plain) && !value.contains('\0');
-    if ok {
+fn set(order: &mut Order, name: String, value: String) {
+    if asked::is_passed_on(order.env.len(), &name, &value) {
         order.env.push((name, value));
     }
-    ok
 }
 
 /// Hears the client; returns when it closes the channel or goes away.
-async fn hear(
-    requests: &mut ChannelReadHalf,
-    to_program: mpsc::Sender<Word>,
-    id: ChannelId,
-    handle: &Handle,
-) {
+async fn hear(requests: &mut ChannelReadHalf, to_program: mpsc::Sender<Word>) {
     while let Some(message) = requests.wait().await {
         let word = match message {
             ChannelMsg::Data { data } if data.is_empty() => continue,
@@ -237,17 +201,6 @@ async fn hear(
                 ..
             } => Word::Resize(size(col_width, row_height)),
             ChannelMsg::Close => return,
-            // It is too late for these, or they are not to be had; whoever asks may be waiting.
-            ChannelMsg::RequestPty { .. }
-            | ChannelMsg::SetEnv { .. }
-            | ChannelMsg::RequestShell { .. }
-            | ChannelMsg::Exec { .. }
-            | ChannelMsg::RequestSubsystem { .. }
-            | ChannelMsg::AgentForward { .. }
-            | ChannelMsg::RequestX11 { .. } => {
-                let _ = handle.channel_failure(id).await;
-                continue;
-            }
             _ => continue,
         };
         if to_program.send(word).await.is_err() {
@@ -333,7 +286,7 @@ pub(super) fn hear_anything(text: &str, (cols, rows): (u32, u32)) {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         set(&mut order, name.to_owned(), value.to_owned());
     }
-    assert!(order.env.len() <= MAX_VARIABLES);
+    assert!(order.env.len() <= asked::MAX_VARIABLES);
     let claims = |name: &String| name.starts_with("CW_SESSION");
     assert!(!order.env.iter().any(|(name, _)| claims(name)));
     let size = size(cols, rows);
@@ -384,29 +337,6 @@ fn name(signal: i32) -> Sig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn variables_are_chosen() {
-        let mut order = Order::default();
-        assert!(set(&mut order, "LANG".into(), "C.UTF-8".into()));
-        assert!(set(&mut order, "LC_ALL".into(), "C".into()));
-        for (name, value) in [
-            ("LD_PRELOAD", "/tmp/x.so"),
-            ("PATH", "/tmp"),
-            ("LC_", "x"),
-            ("LC_A B", "x"),
-            ("LANG", "a\0b"),
-            ("CW_SESSION_ID", "7"),
-            ("CODEWIRE_HOME", "/tmp"),
-        ] {
-            assert!(!set(&mut order, name.into(), value.into()), "{name}");
-        }
-        assert!(!set(&mut order, "LANG".into(), "x".repeat(5000)));
-        for _ in 0..MAX_VARIABLES {
-            set(&mut order, "LANG".into(), "x".into());
-        }
-        assert_eq!(order.env.len(), MAX_VARIABLES);
-    }
 
     #[test]
     fn sizes_make_sense() {

@@ -18,6 +18,7 @@
 //! user whose node it is, and has what that user has. If the owner allows it, a channel may be files
 //! instead ([`sftp`]), and reach ports of the loopback ([`forward`]).
 
+mod asked;
 mod channel;
 mod forward;
 mod keys;
@@ -34,6 +35,7 @@ use russh::keys::{Algorithm, PrivateKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, kex, mac};
 
+pub(crate) use asked::{Asked, answer, answer_requests};
 pub(crate) use keys::{Authorized, fingerprint, host_key, password, password_hash, public_key};
 pub(crate) use pipe::{Frame, Pipe, pipe};
 pub(crate) use program::Account;

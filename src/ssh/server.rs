@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::program::Account;
-use super::{Authorized, Door, Doors, Pipe, channel, config, forward};
+use super::{Asked, Authorized, Door, Doors, Pipe, answer_requests, channel, config, forward};
 
 /// Channels of one connection at a time.
 const MAX_CHANNELS: usize = 16;
@@ -65,6 +65,7 @@ pub(crate) async fn serve(node: Node, door: Door, stream: Pipe, gone: watch::Rec
         node,
         door,
         channels: Arc::new(Semaphore::new(MAX_CHANNELS)),
+        asked: Asked::default(),
         logged_in: Some(logged_in),
         gone: gone.clone(),
     };
@@ -94,6 +95,7 @@ struct Visit {
     node: Node,
     door: Door,
     channels: Arc<Semaphore>,
+    asked: Asked,
     logged_in: Option<oneshot::Sender<()>>,
     gone: watch::Receiver<bool>,
 }
@@ -137,6 +139,8 @@ impl Handler for Visit {
         Ok(())
     }
 
+    answer_requests!();
+
     async fn channel_open_session(
         &mut self,
         channel: Channel<Msg>,
@@ -147,6 +151,7 @@ impl Handler for Visit {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
+        let served = self.asked.open(channel.id());
         reply.accept().await;
         let handle = session.handle();
         let (account, files) = (self.node.account.clone(), self.node.files);
@@ -156,7 +161,7 @@ impl Handler for Visit {
                 () = channel::serve(channel, handle, account, files) => {}
                 _ = gone.wait_for(|gone| *gone) => {}
             }
-            drop(place);
+            drop((place, served));
         });
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A channel of somebody's connection, passed on to the node's own SSH server message by message.
 //!
-//! Requests and their answers keep their order, so nothing has to be remembered: what the node says
-//! to the third request is the third answer.
+//! What is asked for is answered here already (see [`crate::ssh::Asked`]), by the node's own rules,
+//! so the node is asked for no answers; of what goes wrong there it tells on standard error.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,12 +94,15 @@ pub(super) async fn terminal(
             return;
         }
     };
-    if let Ok(there) = node.channel_open_session().await {
-        let (from_node, to_node) = there.split();
-        tokio::select! {
-            () = inwards(requests, &to_node) => {}
-            () = outwards(from_node, id, handle) => {}
+    match node.channel_open_session().await {
+        Ok(there) => {
+            let (from_node, to_node) = there.split();
+            tokio::select! {
+                () = inwards(requests, &to_node) => {}
+                () = outwards(from_node, id, handle) => {}
+            }
         }
+        Err(why) => refuse(id, handle, requests, &format!("the node: {why}")).await,
     }
     let _ = answers.close().await;
 }
@@ -137,15 +140,11 @@ async fn refuse(id: ChannelId, handle: &Handle, mut requests: ChannelReadHalf, w
             ChannelMsg::RequestShell { .. }
             | ChannelMsg::Exec { .. }
             | ChannelMsg::RequestSubsystem { .. } => {
-                let _ = handle.channel_success(id).await;
                 let text = format!("cw: {why}\r\n");
                 let _ = handle.extended_data(id, STDERR, text).await;
                 let _ = handle.exit_status_request(id, NO_CONNECTION).await;
                 let _ = handle.eof(id).await;
                 return;
-            }
-            ChannelMsg::RequestPty { .. } | ChannelMsg::SetEnv { .. } => {
-                let _ = handle.channel_success(id).await;
             }
             ChannelMsg::Close => return,
             _ => {}
@@ -160,52 +159,27 @@ async fn inwards(mut from: ChannelReadHalf, to: &ChannelWriteHalf<client::Msg>) 
             ChannelMsg::Data { data } => to.data_bytes(data).await,
             ChannelMsg::Eof => to.eof().await,
             ChannelMsg::RequestPty {
-                want_reply,
                 term,
                 col_width,
                 row_height,
                 pix_width,
                 pix_height,
                 terminal_modes,
+                ..
             } => {
                 let size = (col_width, row_height, pix_width, pix_height);
                 let (cols, rows, width, height) = size;
-                to.request_pty(
-                    want_reply,
-                    &term,
-                    cols,
-                    rows,
-                    width,
-                    height,
-                    &terminal_modes,
-                )
-                .await
-            }
-            ChannelMsg::SetEnv {
-                want_reply,
-                variable_name,
-                variable_value,
-            } => to.set_env(want_reply, variable_name, variable_value).await,
-            ChannelMsg::RequestShell { want_reply } => to.request_shell(want_reply).await,
-            ChannelMsg::Exec {
-                want_reply,
-                command,
-            } => to.exec(want_reply, command).await,
-            ChannelMsg::RequestSubsystem { want_reply, name } => {
-                to.request_subsystem(want_reply, name).await
-            }
-            // The node says no.
-            ChannelMsg::AgentForward { want_reply } => to.agent_forward(want_reply).await,
-            ChannelMsg::RequestX11 {
-                want_reply,
-                single_connection,
-                x11_authentication_protocol: protocol,
-                x11_authentication_cookie: cookie,
-                x11_screen_number: screen,
-            } => {
-                to.request_x11(want_reply, single_connection, protocol, cookie, screen)
+                to.request_pty(false, &term, cols, rows, width, height, &terminal_modes)
                     .await
             }
+            ChannelMsg::SetEnv {
+                variable_name,
+                variable_value,
+                ..
+            } => to.set_env(false, variable_name, variable_value).await,
+            ChannelMsg::RequestShell { .. } => to.request_shell(false).await,
+            ChannelMsg::Exec { command, .. } => to.exec(false, command).await,
+            ChannelMsg::RequestSubsystem { name, .. } => to.request_subsystem(false, name).await,
             ChannelMsg::Signal { signal } => to.signal(signal).await,
             ChannelMsg::WindowChange {
                 col_width,
@@ -233,8 +207,6 @@ async fn outwards(mut from: ChannelReadHalf, id: ChannelId, to: &Handle) {
             ChannelMsg::ExtendedData { data, ext } => {
                 to.extended_data(id, ext, data).await.map_err(drop)
             }
-            ChannelMsg::Success => to.channel_success(id).await,
-            ChannelMsg::Failure => to.channel_failure(id).await,
             ChannelMsg::Eof => to.eof(id).await,
             ChannelMsg::ExitStatus { exit_status } => to.exit_status_request(id, exit_status).await,
             ChannelMsg::ExitSignal {

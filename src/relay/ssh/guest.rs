@@ -17,7 +17,7 @@ use crate::relay::app::App;
 use crate::relay::clock::unix_now;
 use crate::relay::store::Subject;
 use crate::relay::strangers::Stranger;
-use crate::ssh::{Door, password_hash};
+use crate::ssh::{Asked, Door, answer_requests, password_hash};
 
 /// Channels of one connection at a time.
 const MAX_CHANNELS: usize = 16;
@@ -34,6 +34,7 @@ pub(super) struct Guest {
     ip: IpAddr,
     who: Option<Who>,
     channels: Arc<Semaphore>,
+    asked: Asked,
     /// Until they have logged in.
     stranger: Option<Stranger>,
     logged_in: Option<oneshot::Sender<()>>,
@@ -62,6 +63,7 @@ impl Guest {
             ip: remote.ip().to_canonical(),
             who: None,
             channels: Arc::new(Semaphore::new(MAX_CHANNELS)),
+            asked: Asked::default(),
             stranger: Some(stranger),
             logged_in: Some(logged_in),
         };
@@ -188,6 +190,8 @@ impl Handler for Guest {
         Ok(())
     }
 
+    answer_requests!();
+
     async fn channel_open_session(
         &mut self,
         channel: Channel<Msg>,
@@ -199,12 +203,13 @@ impl Handler for Guest {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
+        let served = self.asked.open(channel.id());
         reply.accept().await;
         let (app, handle) = (Arc::clone(&self.app), session.handle());
         tokio::spawn(async move {
             let found = who.by_user(&app);
             bridge::terminal(&app, &who.subject, found, channel, &handle).await;
-            drop(place);
+            drop((place, served));
         });
         Ok(())
     }
