@@ -312,6 +312,15 @@ impl Mesh {
         }
     }
 
+    /// For measurements: each datagram is sent by itself, as where the system does not segment.
+    #[doc(hidden)]
+    pub fn test_send_singly(&self) {
+        if let Some(udp) = &self.inside().node.udp {
+            let unsegmented = &udp.unsegmented;
+            unsegmented.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     /// For tests: the node vanishes without a word, as if killed.
     #[doc(hidden)]
     pub fn test_vanish(self) {

@@ -59,6 +59,8 @@ pub struct Nat {
 pub struct Traffic {
     /// Datagrams sent by UDP.
     pub udp_sent: u64,
+    /// Calls of the system that took.
+    pub udp_calls: u64,
     /// Bytes in them.
     pub udp_sent_bytes: u64,
     /// Bytes received by UDP, from whomever.
@@ -154,6 +156,7 @@ impl Mesh {
         };
         if let Some(udp) = &node.udp {
             traffic.udp_sent = udp.traffic.sent.load(Relaxed);
+            traffic.udp_calls = udp.traffic.calls.load(Relaxed);
             traffic.udp_sent_bytes = udp.traffic.sent_bytes.load(Relaxed);
             traffic.udp_received_bytes = udp.traffic.received_bytes.load(Relaxed);
         }

@@ -59,6 +59,8 @@ pub(super) struct Udp {
     translates: AtomicBool,
     /// For tests: UDP is as good as dead.
     pub(super) dead: AtomicBool,
+    /// For tests: the system segments nothing for us.
+    pub(super) unsegmented: AtomicBool,
     /// Ports that are open for a guess.
     pub(super) fan: Fan,
     lanes: RwLock<Vec<(SocketAddr, Arc<Socket>)>>,
@@ -75,6 +77,8 @@ pub(super) struct Udp {
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub(super) sent: AtomicU64,
+    /// Calls of the system, by UDP alone.
+    pub(super) calls: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
     pub(super) received_bytes: AtomicU64,
 }
@@ -107,6 +111,7 @@ impl Udp {
             translator: RwLock::default(),
             translates: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            unsegmented: AtomicBool::new(false),
             fan: Fan::default(),
             lanes: RwLock::default(),
             has_lanes: AtomicBool::new(false),
@@ -170,22 +175,21 @@ impl Udp {
         if bytes.is_empty() || self.dead.load(Relaxed) {
             return Ok(());
         }
-        let sent = if let Some(lane) = self.lane(&to) {
+        let whole = !self.unsegmented.load(Relaxed);
+        let calls = if let Some(lane) = self.lane(&to) {
             // Nobody waits for a lane to be writable: then this is a loss.
-            let _ = lane.send_batch(to, bytes, stride, ecn);
-            Ok(())
+            lane.send_batch(to, bytes, stride, ecn, whole).unwrap_or(1)
         } else if let Some(socket) = self.socket(Family::of(&to)) {
-            socket.send_batch(to, bytes, stride, ecn)
+            socket.send_batch(to, bytes, stride, ecn, whole)?
         } else {
             return Ok(());
         };
-        if sent.is_ok() {
-            let count = bytes.len().div_ceil(stride.max(1)) as u64;
-            self.traffic.sent.fetch_add(count, Relaxed);
-            let len = bytes.len() as u64;
-            self.traffic.sent_bytes.fetch_add(len, Relaxed);
-        }
-        sent
+        let count = bytes.len().div_ceil(stride.max(1)) as u64;
+        self.traffic.sent.fetch_add(count, Relaxed);
+        self.traffic.calls.fetch_add(calls, Relaxed);
+        let len = bytes.len() as u64;
+        self.traffic.sent_bytes.fetch_add(len, Relaxed);
+        Ok(())
     }
 
     fn lane(&self, to: &SocketAddr) -> Option<Arc<Socket>> {
@@ -311,31 +315,36 @@ impl Socket {
         })
     }
 
+    /// Sends datagrams, in one call if that is wanted and possible. Returns how many calls it
+    /// took.
     fn send_batch(
         &self,
         to: SocketAddr,
         bytes: &[u8],
         stride: usize,
         ecn: Option<EcnCodepoint>,
-    ) -> io::Result<()> {
+        whole: bool,
+    ) -> io::Result<u64> {
         if bytes.len() <= stride {
-            return self.send(to, bytes, None, ecn);
+            return self.send(to, bytes, None, ecn).map(|()| 1);
         }
-        if self.state.max_gso_segments() > 1 {
+        if whole && self.state.max_gso_segments() > 1 {
             match self.send(to, bytes, Some(stride), ecn) {
                 // The system refused to segment; quinn-udp has noted it.
                 Ok(()) if self.state.max_gso_segments() <= 1 => {}
-                result => return result,
+                result => return result.map(|()| 1),
             }
         }
-        for (at, datagram) in bytes.chunks(stride).enumerate() {
+        let mut calls = 0;
+        for datagram in bytes.chunks(stride) {
             match self.send(to, datagram, None, ecn) {
                 // The rest is lost; saying "blocked" would repeat the first.
-                Err(_) if at > 0 => break,
+                Err(_) if calls > 0 => break,
                 result => result?,
             }
+            calls += 1;
         }
-        Ok(())
+        Ok(calls)
     }
 
     fn bind(addr: SocketAddr) -> io::Result<Self> {
