@@ -7,6 +7,11 @@ use std::time::Duration;
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// Adds a time, kept in microseconds.
     pub fn time(&mut self, time: Duration) {
         self.0.push(time.as_secs_f64() * 1e6);

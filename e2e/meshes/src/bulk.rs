@@ -1,0 +1,114 @@
+//! How much passes on one stream, and what it takes of the processor, each end on a core of its
+//! own.
+
+use anyhow::Result;
+
+use crate::child::Pair;
+use crate::report::Samples;
+use crate::way::Kind;
+use crate::{calls, lines, rounds};
+
+/// Bytes in a round.
+const LENGTH: u64 = 256 << 20;
+/// Where it takes longer.
+const SHORT: u64 = 64 << 20;
+
+#[derive(Default)]
+pub struct Figures {
+    pub gbits: Samples,
+    pub near: Samples,
+    pub far: Samples,
+    /// Datagrams in a call of the system.
+    batch: Samples,
+}
+
+/// Directly.
+pub fn direct() -> Result<()> {
+    let kinds = [Kind::Ours, Kind::Quinn, Kind::Iroh, Kind::Tcp];
+    let [ours, quinn, iroh, tcp] = &measure(&kinds, LENGTH)?;
+    if let Some(ours) = ours {
+        let of = |it: fn(&Figures) -> &Samples, of: &Option<Figures>| {
+            of.as_ref().map(|of| it(of).clone())
+        };
+        let fast = [
+            ("quinn", of(|it| &it.gbits, quinn), ">= 0.75 x"),
+            ("iroh", of(|it| &it.gbits, iroh), ">= 1.3 x"),
+            ("TCP", of(|it| &it.gbits, tcp), "reported"),
+        ];
+        lines("bulk, one stream", "Gbit/s", &ours.gbits, &fast);
+        let near = [
+            ("quinn", of(|it| &it.near, quinn), "<= 1.40 x"),
+            ("iroh", of(|it| &it.near, iroh), "reported"),
+            ("TCP", of(|it| &it.near, tcp), "reported"),
+        ];
+        lines("  cpu of who sends", "s/GiB", &ours.near, &near);
+        let far = [
+            ("quinn", of(|it| &it.far, quinn), "<= 1.40 x"),
+            ("iroh", of(|it| &it.far, iroh), "reported"),
+            ("TCP", of(|it| &it.far, tcp), "reported"),
+        ];
+        lines("  cpu of who receives", "s/GiB", &ours.far, &far);
+        let none = [("-", None, ">= 30")];
+        lines("  datagrams in a call", "", &ours.batch, &none);
+    }
+    let kinds = [Kind::OursSingly, Kind::QuinnSingly];
+    if let [Some(ours), Some(quinn)] = &measure(&kinds, SHORT)? {
+        let title = "bulk, no segmentation offload";
+        let peers = [("quinn", Some(quinn.gbits.clone()), ">= 0.75 x")];
+        lines(title, "Gbit/s", &ours.gbits, &peers);
+    }
+    Ok(())
+}
+
+/// By the relays.
+pub fn relayed() -> Result<()> {
+    let [ours, iroh] = &measure(&[Kind::OursRelayed, Kind::IrohRelayed], SHORT)?;
+    if let Some(ours) = ours {
+        let theirs = iroh.as_ref().map(|iroh| iroh.gbits.clone());
+        let peers = [("iroh", theirs, ">= 1.5 x")];
+        lines("bulk by the relay", "Gbit/s", &ours.gbits, &peers);
+    }
+    Ok(())
+}
+
+fn measure<const N: usize>(kinds: &[Kind; N], length: u64) -> Result<[Option<Figures>; N]> {
+    let mut pairs = calls::start(kinds)?;
+    let mut figures = pairs
+        .each_ref()
+        .map(|pair| pair.as_ref().map(|_| Figures::default()));
+    for pair in pairs.iter_mut().flatten() {
+        pair.pin(0, 1)?;
+        pair.near.ask(&format!("bulk {}", length / 4))?;
+    }
+    for _ in 0..rounds() {
+        for (pair, figures) in pairs.iter_mut().zip(&mut figures) {
+            if let (Some(pair), Some(figures)) = (pair, figures) {
+                round(pair, length, figures)?;
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// One round of one way.
+pub fn round(pair: &mut Pair, length: u64, figures: &mut Figures) -> Result<()> {
+    let before = sent(pair)?;
+    let bulk = pair.bulk(length)?;
+    figures.gbits.number(bulk.gbits);
+    figures.near.number(bulk.near);
+    figures.far.number(bulk.far);
+    if let (Some([datagrams, calls]), Some([datagrams_before, calls_before])) =
+        (sent(pair)?, before)
+    {
+        let batch = (datagrams - datagrams_before) / (calls - calls_before);
+        figures.batch.number(batch);
+    }
+    Ok(())
+}
+
+fn sent(pair: &mut Pair) -> Result<Option<[f64; 2]>> {
+    Ok(match pair.kind {
+        Kind::Ours => Some(pair.near.numbers("sent")?),
+        _ => None,
+    })
+}

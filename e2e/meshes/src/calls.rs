@@ -1,0 +1,111 @@
+//! How long a call takes: a question and its answer, on a stream of its own, directly or by the
+//! relays.
+
+use anyhow::Result;
+
+use crate::child::Pair;
+use crate::report::Samples;
+use crate::way::Kind;
+use crate::{lines, rounds};
+
+/// Calls in a round, after a tenth of that to warm up.
+const CALLS: usize = 2_000;
+
+#[derive(Default)]
+struct Figures {
+    half: Samples,
+    tail: Samples,
+}
+
+/// Directly: on one core, and on two.
+pub fn direct() -> Result<()> {
+    let kinds = [Kind::Ours, Kind::Quinn, Kind::Iroh, Kind::Tcp];
+    let mut pairs = start(&kinds)?;
+    for (far, name) in [(0, "same core"), (1, "two cores")] {
+        for pair in pairs.iter_mut().flatten() {
+            pair.pin(0, far)?;
+        }
+        let [ours, quinn, iroh, tcp] = &measure(&mut pairs)?;
+        let Some(ours) = ours else {
+            continue;
+        };
+        let half = |it: &'static str, of: &Option<Figures>, goal| {
+            (it, of.as_ref().map(|it| it.half.clone()), goal)
+        };
+        lines(
+            &format!("call, p50, {name}"),
+            "us",
+            &ours.half,
+            &[
+                half("quinn", quinn, "<= 1.10 x"),
+                half("iroh", iroh, "<= 0.65 x"),
+                half("TCP, kept", tcp, "reported"),
+            ],
+        );
+        if let Some(quinn) = quinn {
+            let more = ours.half.minus(&quinn.half);
+            let title = format!("  more than quinn's, {name}");
+            lines(&title, "us", &more, &[("-", None, "<= 8 us")]);
+        }
+        let tail = |it: &'static str, of: &Option<Figures>, goal| {
+            (it, of.as_ref().map(|it| it.tail.clone()), goal)
+        };
+        lines(
+            &format!("call, p99, {name}"),
+            "us",
+            &ours.tail,
+            &[
+                tail("quinn", quinn, "<= 1.15 x"),
+                tail("iroh", iroh, "reported"),
+                tail("TCP, kept", tcp, "reported"),
+            ],
+        );
+    }
+    Ok(())
+}
+
+/// By the relays.
+pub fn relayed() -> Result<()> {
+    let mut pairs = start(&[Kind::OursRelayed, Kind::IrohRelayed])?;
+    for pair in pairs.iter_mut().flatten() {
+        pair.pin(0, 1)?;
+    }
+    let [ours, iroh] = &measure(&mut pairs)?;
+    if let Some(ours) = ours {
+        let of = |it: fn(&Figures) -> &Samples| iroh.as_ref().map(|iroh| it(iroh).clone());
+        let half = [("iroh", of(|it| &it.half), "<= 0.9 x")];
+        lines("call by the relay, p50", "us", &ours.half, &half);
+        let tail = [("iroh", of(|it| &it.tail), "reported")];
+        lines("call by the relay, p99", "us", &ours.tail, &tail);
+    }
+    Ok(())
+}
+
+/// The ways that were built.
+pub fn start<const N: usize>(kinds: &[Kind; N]) -> Result<[Option<Pair>; N]> {
+    let mut pairs = [const { None }; N];
+    for (pair, kind) in pairs.iter_mut().zip(kinds) {
+        if kind.is_here() {
+            let mut started = Pair::start(*kind)?;
+            started.settle()?;
+            *pair = Some(started);
+        }
+    }
+    Ok(pairs)
+}
+
+fn measure<const N: usize>(pairs: &mut [Option<Pair>; N]) -> Result<[Option<Figures>; N]> {
+    let mut figures = pairs
+        .each_ref()
+        .map(|pair| pair.as_ref().map(|_| Figures::default()));
+    for _ in 0..rounds() {
+        for (pair, figures) in pairs.iter_mut().zip(&mut figures) {
+            if let (Some(pair), Some(figures)) = (pair, figures) {
+                let [half, tail] = pair.near.numbers(&format!("calls {CALLS}"))?;
+                figures.half.number(half);
+                figures.tail.number(tail);
+            }
+        }
+    }
+    Ok(figures)
+}
