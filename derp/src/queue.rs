@@ -41,6 +41,8 @@ pub struct Queue {
     waiting: usize,
     /// Bytes of the bulk chunk that the writer took last.
     writing: usize,
+    /// The memory of a chunk that has been written, for the next one; none at rest.
+    spare: Vec<u8>,
 }
 
 impl Queue {
@@ -52,6 +54,7 @@ impl Queue {
             bulk: VecDeque::new(),
             waiting: 0,
             writing: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -131,14 +134,34 @@ impl Queue {
         chunk
     }
 
+    /// Takes the memory of a chunk that has been written: under load the system
+    /// would be asked for it again and again.
+    pub fn reuse(&mut self, mut chunk: Vec<u8>) {
+        if chunk.capacity() >= CHUNK && self.spare.capacity() == 0 {
+            chunk.clear();
+            self.spare = chunk;
+        }
+    }
+
+    /// Gives memory back that is not in use.
+    pub fn rest(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Where the next frame of `len` bytes goes: the last chunk, or a new one.
     fn chunk_for(&mut self, len: usize) -> &mut Vec<u8> {
         let last = self.bulk.back().filter(|last| last.len() + len <= CHUNK);
         if last.is_none() {
-            // While the writer is busy the chunk is likely to fill up, and
-            // growing it in steps would copy it twice.
-            let capacity = if self.writing < CHUNK / 2 { len } else { CHUNK };
-            self.bulk.push_back(Vec::with_capacity(capacity));
+            let chunk = if self.spare.capacity() >= len {
+                std::mem::take(&mut self.spare)
+            } else if self.writing < CHUNK / 2 {
+                Vec::with_capacity(len)
+            } else {
+                // While the writer is busy the chunk is likely to fill up, and
+                // growing it in steps would copy it twice.
+                Vec::with_capacity(CHUNK)
+            };
+            self.bulk.push_back(chunk);
         }
         let at = self.bulk.len() - 1;
         &mut self.bulk[at]
@@ -220,6 +243,23 @@ mod tests {
         assert!(queue.poll_chunk().is_none());
         assert!(queue.is_low());
         queue.push(&packet(b"")).unwrap();
+    }
+
+    #[test]
+    fn memory_is_used_again_and_given_back_at_rest() {
+        let mut queue = Queue::new(BULK_LIMIT);
+        queue.reuse(Vec::with_capacity(10));
+        assert_eq!(queue.spare.capacity(), 0, "not worth it");
+        let used = vec![7; CHUNK];
+        let place = used.as_ptr();
+        queue.reuse(used);
+        queue.push(&packet(b"one")).unwrap();
+        let chunk = queue.poll_chunk().unwrap();
+        assert_eq!(chunk.as_ptr(), place);
+        assert_eq!(frames(&chunk), [Frame::RecvPacket(packet(b"one"))]);
+        queue.reuse(chunk);
+        queue.rest();
+        assert_eq!(queue.spare.capacity(), 0);
     }
 
     #[test]

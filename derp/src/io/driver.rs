@@ -26,6 +26,8 @@ pub(super) struct Driver<'a, S> {
     /// What is being written, and how much of it is.
     chunk: Vec<u8>,
     written: usize,
+    /// The last one, which has been written.
+    used: Vec<u8>,
     /// Written, but perhaps not on its way.
     unflushed: bool,
     /// There may be something to write.
@@ -59,6 +61,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
             input,
             chunk: reply,
             written: 0,
+            used: Vec::new(),
             unflushed: false,
             ask: true,
             woken: true,
@@ -126,6 +129,9 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
                 }
             }
             if fetch {
+                if self.used.capacity() > 0 {
+                    router.reuse(id, std::mem::take(&mut self.used));
+                }
                 match router.poll_transmit(id) {
                     Transmit::Chunk(chunk) => {
                         self.chunk = chunk;
@@ -167,7 +173,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
         self.written += written;
         self.write_by = Instant::now() + WRITE_TIMEOUT;
         if self.written == self.chunk.len() {
-            self.chunk = Vec::new();
+            self.used = std::mem::take(&mut self.chunk);
             self.written = 0;
         }
         Ok(())

@@ -310,6 +310,13 @@ impl<H: Clone> Router<H> {
         chunk.map_or(Transmit::Idle, Transmit::Chunk)
     }
 
+    /// Takes the memory of a chunk that was written to a connection, for what comes next.
+    pub fn reuse(&mut self, id: ConnId, chunk: Vec<u8>) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.queue.reuse(chunk);
+        }
+    }
+
     /// When [`Router::handle_timeout`] is due for a connection.
     pub fn poll_timeout(&self, id: ConnId) -> Option<Instant> {
         Some(self.conns.get(&id)?.due_at())
@@ -320,6 +327,7 @@ impl<H: Clone> Router<H> {
         if let Some(conn) = self.conns.get_mut(&id)
             && conn.due_at() <= now
         {
+            conn.queue.rest();
             conn.handle_timeout(&self.limits, now, &mut self.counters);
             self.wake_idle(id);
         }
