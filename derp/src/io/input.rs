@@ -8,7 +8,7 @@ use crate::frame::{self, Frame, Receives};
 
 /// What one read may bring while the connection is quiet. There may be
 /// thousands of quiet ones.
-const SMALL: usize = 2 << 10;
+const SMALL: usize = 512;
 /// What one read may bring while the connection is busy.
 const LARGE: usize = 64 << 10;
 

@@ -79,7 +79,8 @@ pub enum Receiver {
 
 fn seed(number: usize) -> [u8; 32] {
     let mut seed = [0x5a; 32];
-    seed[..8].copy_from_slice(&number.to_le_bytes());
+    // Not at either end: of an X25519 secret the lowest three bits and the highest two say nothing.
+    seed[8..16].copy_from_slice(&number.to_le_bytes());
     seed
 }
 
