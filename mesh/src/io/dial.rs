@@ -122,7 +122,8 @@ impl Inside {
                     entry.links.lock().refused = Some(reason);
                     return;
                 }
-                Ok(Err(Failure::Restarted)) => continue,
+                // Whether anybody still wants it is looked at below.
+                Ok(Err(Failure::Changed)) => {}
                 Ok(Err(Failure::Other(reason))) => {
                     tracing::debug!(peer = ?entry.key, reason, "an attempt to connect failed");
                     tokio::time::sleep(PAUSE).await;
@@ -154,7 +155,7 @@ impl Inside {
                 }
                 error => other(&error),
             }),
-            () = restarted(entry, restarts) => Err(Failure::Restarted),
+            () = changed(entry, restarts) => Err(Failure::Changed),
         }
     }
 
@@ -175,13 +176,13 @@ impl Inside {
 enum Failure {
     /// Somebody else's key at one of the ends.
     Refused(String),
-    /// The peer was restarted meanwhile.
-    Restarted,
+    /// The peer was restarted or removed meanwhile.
+    Changed,
     Other(String),
 }
 
 /// Waits until the peer is another run, or removed.
-async fn restarted(entry: &Entry, before: u64) {
+async fn changed(entry: &Entry, before: u64) {
     loop {
         let mut changed = std::pin::pin!(entry.changed.notified());
         changed.as_mut().enable();

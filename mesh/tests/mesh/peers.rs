@@ -95,6 +95,41 @@ async fn removal_cuts_live_connections_on_both_sides() {
     }
 }
 
+/// It was dialled again at once and for ever, with a new connection of QUIC each time: the memory of
+/// the machine was full within a minute.
+#[test]
+fn who_is_removed_while_it_is_dialled_is_let_go() {
+    let (tell, told) = std::sync::mpsc::channel();
+    // All on one thread, on which a task that never rests leaves no time for others. It is watched
+    // from here.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let code = runtime.block_on(limited(async {
+            let relay = TestRelay::start().await;
+            let a = mesh(1, true).await;
+            a.set_relay(Some(relay.relay()));
+            until(|| a.relay_connected()).await;
+            a.upsert_peer(peer(2));
+            let key = identity(2).key();
+            let opening = {
+                let a = a.clone();
+                tokio::spawn(async move { a.open(&key).await.map(drop) })
+            };
+            // Its first words are on their way: it is dialled.
+            until(|| a.traffic().relay_sent > 0).await;
+            a.remove_peer(&key);
+            opening.await.unwrap().unwrap_err().code().to_owned()
+        }));
+        let _ = tell.send(code);
+    });
+    // No longer: such a task would fill the memory meanwhile.
+    let code = told.recv_timeout(LIMIT / 6);
+    assert_eq!(code.as_deref(), Ok("peer_unknown"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_relay_and_a_path_the_error_says_so() {
     limited(async {
