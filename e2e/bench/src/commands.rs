@@ -83,6 +83,11 @@ impl Rig {
         self.dir.path().join(node)
     }
 
+    /// The relay's process.
+    pub fn relay_pid(&self) -> u32 {
+        self.relay.id()
+    }
+
     /// Where the relay listens.
     pub fn relay(&self) -> SocketAddr {
         let address = self.url.trim_start_matches("http://").parse();
@@ -140,7 +145,7 @@ impl Rig {
     }
 
     /// From the start of `cw attach` to the first byte of the session on the terminal.
-    fn attach(&self, session: &str) -> Result<Duration> {
+    pub fn attach(&self, session: &str) -> Result<Duration> {
         let pty = native_pty_system().openpty(PtySize {
             rows: 40,
             cols: 120,

@@ -15,6 +15,8 @@
 //!
 //! `cw-bench stalled <cw> [connections]`: a relay while so many stall in their handshake.
 //!
+//! `cw-bench soak <cw> [seconds]`: an hour of coming and going, and what it leaves in memory.
+//!
 //! `cw-bench message <cw>`: messages and requests beside NATS JetStream and Redis streams.
 
 mod calls;
@@ -29,6 +31,7 @@ mod relay;
 mod report;
 mod revoke;
 mod session;
+mod soak;
 mod stalled;
 mod tunnel;
 
@@ -44,8 +47,13 @@ fn main() -> Result<()> {
         (Some("revoke"), Some(program)) => revoke::run(&program),
         (Some("flood"), Some(program)) => flood::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("stalled"), Some(program)) => stalled::run(&program, &arguments.collect::<Vec<_>>()),
+        (Some("soak"), Some(program)) => soak::run(&program, &arguments.collect::<Vec<_>>()),
         (Some("calls"), _) => calls::run(),
-        _ => bail!("usage: cw-bench rpc|session|message|relay|revoke|flood|stalled <path of cw>"),
+        _ => {
+            bail!(
+                "usage: cw-bench rpc|session|message|relay|revoke|flood|stalled|soak <path of cw>"
+            )
+        }
     }
 }
 
