@@ -53,7 +53,7 @@ pub(super) async fn serve(
         }
         let (node, relay, tls) = (node.clone(), relay.clone(), tls.clone());
         running.spawn(async move {
-            match crate::uplink::come(&relay, tls.as_ref(), &visit).await {
+            match crate::uplink::come(&relay, tls.as_ref(), &visit.ticket).await {
                 Ok((stream, gone)) => ssh::serve(node, visit.door, stream, gone).await,
                 Err(error) => tracing::warn!(%error, "could not connect back for a visit"),
             }

@@ -35,7 +35,7 @@ use super::error::ApiError;
 use super::server::Place;
 use crate::coord::ToNode;
 use crate::ssh::{Door, Frame, Pipe, pipe};
-use crate::uplink::{self, Visit};
+use crate::uplink;
 
 /// How long a node may take to come back.
 pub(crate) const COME_LIMIT: Duration = Duration::from_secs(10);
@@ -267,18 +267,9 @@ async fn pass_on(
     upgrade: WebSocketUpgrade,
     place: Place,
 ) -> Response {
-    let visit = Visit {
-        ticket,
-        // These two were told to the node.
-        door: Door::Terminal,
-        subject: String::new(),
-    };
-    let tls = url
-        .starts_with("https:")
-        .then(uplink::client_config)
-        .transpose();
-    let there = match tls {
-        Ok(tls) => uplink::come(&url, tls.as_ref(), &visit).await,
+    let tls = app.cluster.as_ref().map(|cluster| cluster.tls(&url));
+    let there = match tls.transpose() {
+        Ok(tls) => uplink::come(&url, tls.flatten().as_ref(), &ticket).await,
         Err(error) => Err(std::io::Error::other(error)),
     };
     let (mut there, _gone) = match there {

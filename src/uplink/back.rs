@@ -27,15 +27,15 @@ pub struct Visit {
     pub subject: String,
 }
 
-/// Connects back for a visit: the stream, and what becomes true when it is over.
+/// Connects back for the visit with this ticket: the stream, and what becomes true when it is over.
 pub(crate) async fn come(
     relay: &str,
     tls: Option<&Arc<ClientConfig>>,
-    visit: &Visit,
+    ticket: &str,
 ) -> io::Result<(Pipe, watch::Receiver<bool>)> {
     let url: RelayUrl = relay.parse().map_err(io::Error::other)?;
     let (stream, _) = dial(&url, tls).await?;
-    let target = url.websocket(&format!("/api/v1/back/{}", visit.ticket));
+    let target = url.websocket(&format!("/api/v1/back/{ticket}"));
     let handshake = async {
         let done = client_async(target, stream).await;
         done.map_err(io::Error::other)

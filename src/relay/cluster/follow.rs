@@ -59,7 +59,7 @@ async fn beat(app: &App) {
             was_known,
             somebody_is_dead,
             fellows,
-        }) = cluster.note(step(together.beat(cluster.me.clone())).await)
+        }) = cluster.note(together.beat(cluster.me.clone()).await)
         else {
             steady_since = None;
             continue;
@@ -68,17 +68,17 @@ async fn beat(app: &App) {
             cluster.seats.lock().handle_forgotten();
             cluster.write.notify_one();
         }
-        links.follow(&app.derp, &fellows);
+        links.follow(&app.derp, &cluster.trust, &fellows);
         *cluster.fellows.lock() = fellows;
         let steady = steady_since.get_or_insert_with(Instant::now).elapsed();
         if somebody_is_dead && steady > DEAD_AFTER {
-            cluster.note(step(together.bury()).await);
+            cluster.note(together.bury().await);
         }
         if number.is_multiple_of(BEATS_TOLD) {
-            cluster.note(step(together.tell(Note::Here)).await);
+            cluster.note(together.tell(Note::Here).await);
         }
         if number.is_multiple_of(BEATS_TIDIED) {
-            cluster.note(step(together.tidy(NONCES_KEPT)).await);
+            cluster.note(together.tidy(NONCES_KEPT).await);
         }
     }
 }
@@ -93,7 +93,7 @@ async fn write(app: &App) {
             cluster.write.notified().await;
             continue;
         };
-        let written = step(together.seat(cluster.me.id, seatings)).await;
+        let written = together.seat(cluster.me.id, seatings).await;
         match cluster.note(written).flatten() {
             Some(place) => {
                 let me = cluster.me.id;

@@ -8,10 +8,13 @@
 //! stays.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use derp::NodeKey;
 use derp::io::region::Neighbour;
 use derp::io::server::Server;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::task::JoinHandle;
 
 use crate::error::Result;
@@ -20,6 +23,30 @@ use crate::uplink;
 
 /// Relays over one database that are linked to, at most; each is a connection of its own.
 const MAX_LINKS: usize = 64;
+
+/// How another relay shows that it is the one at its URL. What this system trusts is read once: it
+/// is many files.
+#[derive(Default)]
+pub(super) struct Trust(Mutex<Option<Arc<ClientConfig>>>);
+
+impl Trust {
+    /// What is needed to get to a URL; nothing without TLS.
+    ///
+    /// # Errors
+    ///
+    /// `tls` when nothing is trusted.
+    pub(super) fn to(&self, url: &str) -> Result<Option<Arc<ClientConfig>>> {
+        if !url.starts_with("https:") {
+            return Ok(None);
+        }
+        let mut read = self.0.lock();
+        let config = match &*read {
+            Some(config) => Arc::clone(config),
+            None => Arc::clone(read.insert(uplink::client_config()?)),
+        };
+        Ok(Some(config))
+    }
+}
 
 /// The links of one relay; dropping it ends them.
 #[derive(Default)]
@@ -41,6 +68,7 @@ impl Links {
     pub(super) fn follow<'a>(
         &mut self,
         derp: &Server,
+        trust: &Trust,
         fellows: impl IntoIterator<Item = &'a Fellow>,
     ) {
         let mut wanted: HashMap<NodeKey, &str> = HashMap::new();
@@ -56,7 +84,7 @@ impl Links {
             if self.0.contains_key(&key) || self.0.len() >= MAX_LINKS {
                 continue;
             }
-            match neighbour(url, key) {
+            match neighbour(trust, url, key) {
                 Ok(to) => {
                     let (url, derp) = (url.to_owned(), derp.clone());
                     let task = tokio::spawn(async move { derp.keep_link(to).await });
@@ -68,11 +96,10 @@ impl Links {
     }
 }
 
-fn neighbour(url: &str, key: NodeKey) -> Result<Neighbour> {
-    let is_secure = url.starts_with("https:");
+fn neighbour(trust: &Trust, url: &str, key: NodeKey) -> Result<Neighbour> {
     Ok(Neighbour {
         url: url.to_owned(),
-        tls: is_secure.then(uplink::client_config).transpose()?,
+        tls: trust.to(url)?,
         key: Some(key),
     })
 }

@@ -30,10 +30,12 @@ use std::time::Duration;
 use derp::NodeKey;
 use mesh::NetworkId;
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 pub(super) use self::follow::follow;
+use self::links::Trust;
 use self::seats::{Effect, Seats};
 pub(super) use self::sight::{Members, Sight};
 use super::app::{App, random};
@@ -44,7 +46,8 @@ use super::store::{Error, NodeRow};
 use super::visits::NoWay;
 use crate::ssh::Door;
 
-/// How long one step with the database may take: a connection may be dead without a word.
+/// How long several calls of the database together may take, and waiting for one's turn; each call
+/// has a limit of its own.
 const STEP: Duration = Duration::from_secs(12);
 
 /// See the module.
@@ -57,6 +60,7 @@ pub(crate) struct Cluster {
     /// The last revisions of shared values.
     shared: Mutex<BTreeMap<NetworkId, u64>>,
     sight: Arc<Sight>,
+    trust: Trust,
     /// Whether the last step with the database failed.
     is_away: Mutex<bool>,
 }
@@ -73,6 +77,7 @@ impl Cluster {
             fellows: Mutex::default(),
             shared: Mutex::default(),
             sight,
+            trust: Trust::default(),
             is_away: Mutex::default(),
         }
     }
@@ -101,6 +106,15 @@ impl Cluster {
     #[cfg(test)]
     pub(crate) fn lose_sight(&self) {
         self.sight.lose();
+    }
+
+    /// What is needed to get to another relay, at `url`.
+    ///
+    /// # Errors
+    ///
+    /// `tls` when nothing is trusted.
+    pub(super) fn tls(&self, url: &str) -> Result<Option<Arc<ClientConfig>>, crate::error::Error> {
+        self.trust.to(url)
     }
 
     fn url_of(&self, relay: RelayId) -> Option<String> {
@@ -139,7 +153,7 @@ fn is_known(known: Option<&Head>, head: Option<&Head>) -> bool {
     }
 }
 
-/// A step with its limit.
+/// Several calls, with their limit.
 async fn step<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let done = timeout(STEP, work).await;
     done.unwrap_or_else(|_| Err(away()))
@@ -225,7 +239,7 @@ impl App {
         if self.cluster.is_none() {
             return Ok(());
         }
-        let heads = step(self.store.heads(Some(network.clone()))).await?;
+        let heads = self.store.heads(Some(network.clone())).await?;
         let known = self.hub.head(network);
         if is_known(known.as_ref(), heads.first()) {
             return Ok(());
@@ -350,7 +364,7 @@ impl App {
             door,
             subject: subject.to_owned(),
         };
-        match step(together.send(to.ok_or(NoWay::Away)?, visit)).await {
+        match together.send(to.ok_or(NoWay::Away)?, visit).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(NoWay::Busy),
             Err(error) => {
@@ -414,7 +428,7 @@ impl App {
     /// This relay stops.
     pub(crate) async fn leave_cluster(&self) {
         if let Some((cluster, together)) = self.together() {
-            cluster.note(step(together.leave(cluster.me.id)).await);
+            cluster.note(together.leave(cluster.me.id).await);
         }
     }
 }

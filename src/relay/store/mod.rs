@@ -9,6 +9,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod doors;
+mod error;
 pub(crate) mod logins;
 mod postgres;
 mod refusal;
@@ -28,6 +29,7 @@ use crate::coord::handover::{Issuers, SignedHandover, SignedObituary};
 use crate::coord::{InviteHash, Mark, Revision};
 use crate::paper::Paper;
 
+pub(crate) use error::Error;
 #[cfg(test)]
 pub(crate) use postgres::server::Server;
 pub(crate) use postgres::{Address, Postgres, look};
@@ -36,6 +38,7 @@ pub(crate) use sqlite::{Contents, Sqlite, check, copy, end_logins, settle};
 
 use cluster::{Cluster, Head, Progress, Since};
 use doors::{SshKey, SshPassword};
+use error::not_newer;
 use logins::Logins;
 use shared::{Changes, Entry, Place, Put, Query, Removal};
 
@@ -431,67 +434,4 @@ pub(crate) struct NodeRow {
     pub(crate) seen: Option<u64>,
     /// When it was revoked.
     pub(crate) revoked: Option<u64>,
-}
-
-/// Why a store did not do it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// By the rules.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    /// The database failed; nothing was changed.
-    #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
-    /// The database holds what this program never writes.
-    #[error("the database is damaged: {0}")]
-    Damaged(&'static str),
-    /// The database was written by a newer program.
-    #[error("the database has version {found}, this program knows {known}")]
-    Newer {
-        /// In the file.
-        found: i64,
-        /// The last one known.
-        known: i64,
-    },
-    /// A file could not be made.
-    #[error("cannot open {path}: {source}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-impl Error {
-    /// Whether a text had a character that the database cannot store: NUL, in PostgreSQL.
-    pub(crate) fn is_no_text(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else {
-            return false;
-        };
-        error.code().is_some_and(|code| code == "22021")
-    }
-
-    /// Whether the database cannot be reached now, or has no time: what was
-    /// asked may be asked again.
-    pub(crate) fn is_away(&self) -> bool {
-        let Self::Database(error) = self else {
-            return false;
-        };
-        match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            // The classes of PostgreSQL: connection, resources, limits of ours, shutdown; and
-            // transactions that were in each other's way.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                ["08", "53", "55P03", "57", "25P03", "40001", "40P01"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
-            }),
-            _ => false,
-        }
-    }
 }

@@ -321,7 +321,7 @@ async fn echo(node: &Node, relay: &str) -> Uplink {
     let relay = relay.to_owned();
     tokio::spawn(async move {
         while let Some(visit) = visits.recv().await {
-            let (pipe, _) = uplink::come(&relay, None, &visit).await.unwrap();
+            let (pipe, _) = uplink::come(&relay, None, &visit.ticket).await.unwrap();
             tokio::spawn(async move {
                 let (mut from, mut to) = split(pipe);
                 let _ = tokio::io::copy(&mut from, &mut to).await;

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 pub(crate) use self::sql::Database as Postgres;
 use self::sql::Tx;
 use super::cluster::{Cluster, DEAD_AFTER, Note};
-use super::{Answer, Contents, Error};
+use super::{Answer, Contents, Error, not_newer};
 
 /// Each brings the schema one version further. Never edit one that was released: add another.
 const MIGRATIONS: &[&str] = &[
@@ -141,30 +141,25 @@ impl Postgres {
     }
 
     async fn migrate(&self) -> Result<(), Error> {
-        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         let mut tx = self.pool.begin().await?;
         // A large table takes its time, and relays may start together.
         tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             .await?;
         line_up(&mut tx, "migrations").await?;
-        let found = version(&mut tx).await?;
-        if found > known {
-            return Err(Error::Newer { found, known });
-        }
-        if found == known {
+        let done = not_newer(version(&mut tx).await?, MIGRATIONS)?;
+        if done == MIGRATIONS.len() {
             return Ok(());
         }
-        if found == 0 {
+        if done == 0 {
             tx.execute("CREATE TABLE relay_schema (version BIGINT NOT NULL)")
                 .await?;
             tx.execute("INSERT INTO relay_schema VALUES (0)").await?;
         }
-        let done = usize::try_from(found).map_err(|_| Error::Damaged("a negative version"))?;
         for migration in MIGRATIONS.iter().skip(done) {
             sqlx::raw_sql(*migration).execute(&mut *tx).await?;
         }
         sqlx::query("UPDATE relay_schema SET version = $1")
-            .bind(known)
+            .bind(i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -220,14 +215,7 @@ async fn look_at(address: &Address) -> Result<(Contents, Vec<String>), Error> {
         .await?;
     let mut tx = read(&pool).await?;
     let version = version(&mut tx).await?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if version > known {
-        return Err(Error::Newer {
-            found: version,
-            known,
-        });
-    }
-    if version < 1 {
+    if not_newer(version, MIGRATIONS)? < 1 {
         return Err(Error::Damaged("it is not one of a relay"));
     }
     let networks = sqlx::query_scalar("SELECT count(*) FROM networks")

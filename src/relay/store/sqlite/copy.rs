@@ -6,7 +6,7 @@ use std::path::Path;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::super::Error;
+use super::super::{Error, not_newer};
 use super::{BUSY, MIGRATIONS};
 
 /// The version of the schema that has the table of logins.
@@ -70,14 +70,7 @@ pub(crate) async fn check(path: &Path) -> Result<Contents, Error> {
     let version: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(&mut database)
         .await?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if version > known {
-        return Err(Error::Newer {
-            found: version,
-            known,
-        });
-    }
-    if version < 1 {
+    if not_newer(version, MIGRATIONS)? < 1 {
         return Err(Error::Damaged("it is not one of a relay"));
     }
     let networks = sqlx::query_scalar("SELECT count(*) FROM networks")

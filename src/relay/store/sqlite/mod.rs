@@ -23,7 +23,7 @@ pub(crate) use self::copy::{Contents, check, copy, end_logins, settle};
 pub(crate) use self::sql::Database as Sqlite;
 use self::sql::Tx;
 use super::cluster::{Cluster, Note};
-use super::{Answer, Error};
+use super::{Answer, Error, not_newer};
 
 /// Each brings the schema one version further. Never edit one that was
 /// released: add another.
@@ -77,20 +77,16 @@ impl Sqlite {
     }
 
     async fn migrate(&self) -> Result<(), Error> {
-        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         let mut tx = self.write("migrations").await?;
         let found: i64 = sqlx::query_scalar("PRAGMA user_version")
             .fetch_one(&mut *tx)
             .await?;
-        if found > known {
-            return Err(Error::Newer { found, known });
-        }
-        let done = usize::try_from(found).map_err(|_| Error::Damaged("a negative version"))?;
+        let done = not_newer(found, MIGRATIONS)?;
         for migration in MIGRATIONS.iter().skip(done) {
             sqlx::raw_sql(*migration).execute(&mut *tx).await?;
         }
         // A pragma takes no parameters; this one is a number of ours.
-        let version = format!("PRAGMA user_version = {known}");
+        let version = format!("PRAGMA user_version = {}", MIGRATIONS.len());
         sqlx::raw_sql(sqlx::AssertSqlSafe(version))
             .execute(&mut *tx)
             .await?;
