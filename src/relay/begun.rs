@@ -94,6 +94,13 @@ pub(super) struct Again<S> {
     io: S,
 }
 
+impl<S> Again<S> {
+    /// As if `bytes` had not been read.
+    pub(super) const fn new(bytes: BytesMut, io: S) -> Self {
+        Self { bytes, io }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Again<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,

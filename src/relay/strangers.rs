@@ -1,11 +1,15 @@
 //! Connections that have not yet said what they want, or who they are.
 //!
-//! There is room for so many. When there are more, one has to go: the oldest of the address that has
-//! the most. So connections that stall, however many, keep nobody out: not those who come after
-//! them, and not those who came before from elsewhere.
+//! There is room for so many. When there are more, one has to go, of the address that has the most:
+//! the oldest of those that have come equally far, and of these groups it is the largest that gives
+//! one up. So connections that stall, however many, keep nobody out: not those who come after them,
+//! not those who came before from elsewhere, and not those who came from the same address and have
+//! got further than where the others stall.
+//!
+//! Somebody who comes, and who goes, costs the same however many there are.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::limiter::network_of;
+
+/// How many steps of the way are told apart.
+const STEPS: usize = 3;
 
 /// See the module.
 pub(super) struct Strangers {
@@ -24,15 +31,22 @@ pub(super) struct Strangers {
 struct State {
     next: u64,
     count: usize,
-    /// By address and age; whoever is sent a word has to go.
-    here: HashMap<IpAddr, BTreeMap<u64, oneshot::Sender<()>>>,
+    here: HashMap<IpAddr, Crowd>,
+    /// The addresses by how many are of each; of those with equally many the one that was first is
+    /// the last.
+    order: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
 }
+
+/// Those of one address, by how far they have come, and by age. Whoever is sent a word has to go.
+#[derive(Default)]
+struct Crowd([BTreeMap<u64, oneshot::Sender<()>>; STEPS]);
 
 /// One of them, until it is dropped.
 pub(super) struct Stranger {
     strangers: Arc<Strangers>,
     address: IpAddr,
     number: u64,
+    step: usize,
 }
 
 impl Strangers {
@@ -50,54 +64,85 @@ impl Strangers {
         let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
-        state.count += 1;
-        let of_address = state.here.entry(address).or_default();
-        of_address.insert(number, go);
-        if state.count > self.room {
-            state.put_one_out();
-        }
+        state.change(address, |crowd| crowd.0[0].insert(number, go));
+        let goes = (state.count > self.room).then(|| state.pick()).flatten();
         drop(state);
+        if let Some(go) = goes {
+            // It may be going already.
+            let _ = go.send(());
+        }
         let strangers = Arc::clone(self);
         let stranger = Stranger {
             strangers,
             address,
             number,
+            step: 0,
         };
         (stranger, told)
     }
 }
 
 impl State {
-    fn put_one_out(&mut self) {
-        // Of addresses that have the same number, the one that was first.
-        let busiest = self.here.iter().max_by_key(|(_, numbers)| {
-            let first = numbers.keys().next().copied();
-            (numbers.len(), Reverse(first))
-        });
-        let oldest = busiest.and_then(|(address, numbers)| {
-            let number = numbers.keys().next()?;
-            Some((*address, *number))
-        });
-        if let Some(go) = oldest.and_then(|(address, number)| self.take(address, number)) {
-            // It may be going already.
-            let _ = go.send(());
+    /// Changes those of one address, and keeps the rest in step.
+    fn change<T>(&mut self, address: IpAddr, change: impl FnOnce(&mut Crowd) -> T) -> T {
+        let crowd = self.here.entry(address).or_default();
+        let before = crowd.place(address);
+        let changed = change(crowd);
+        let after = crowd.place(address);
+        if before != after {
+            self.order.remove(&before);
+            self.order.insert(after);
+            self.count = self.count + after.0 - before.0;
         }
-    }
-
-    fn take(&mut self, address: IpAddr, number: u64) -> Option<oneshot::Sender<()>> {
-        let of_address = self.here.get_mut(&address)?;
-        let taken = of_address.remove(&number)?;
-        if of_address.is_empty() {
+        if after.0 == 0 {
+            self.order.remove(&after);
             self.here.remove(&address);
         }
-        self.count -= 1;
-        Some(taken)
+        changed
+    }
+
+    /// Takes out who has to go.
+    fn pick(&mut self) -> Option<oneshot::Sender<()>> {
+        let (_, _, address) = *self.order.last()?;
+        self.change(address, |crowd| {
+            let largest = crowd.0.iter_mut().rev().max_by_key(|group| group.len());
+            largest?.pop_first().map(|(_, go)| go)
+        })
+    }
+}
+
+impl Crowd {
+    fn place(&self, address: IpAddr) -> (usize, Reverse<u64>, IpAddr) {
+        let count = self.0.iter().map(BTreeMap::len).sum();
+        let firsts = self.0.iter().filter_map(|group| group.keys().next());
+        let first = firsts.min().copied().unwrap_or_default();
+        (count, Reverse(first), address)
+    }
+}
+
+impl Stranger {
+    /// They have come further: the next step of the way begins.
+    pub(super) fn gets_on(&mut self) {
+        let (number, step) = (self.number, self.step);
+        if step + 1 == STEPS {
+            return;
+        }
+        self.step += 1;
+        self.strangers.state.lock().change(self.address, |crowd| {
+            // Who has to go stays gone.
+            if let Some(go) = crowd.0[step].remove(&number) {
+                crowd.0[step + 1].insert(number, go);
+            }
+        });
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        let taken = self.strangers.state.lock().take(self.address, self.number);
+        let (number, step) = (self.number, self.step);
+        let mut state = self.strangers.state.lock();
+        let taken = state.change(self.address, |crowd| crowd.0[step].remove(&number));
+        drop(state);
         drop(taken);
     }
 }
@@ -141,6 +186,58 @@ mod tests {
         assert!(told.try_recv().is_err(), "it is a stranger no longer");
         drop((_second, _third, _fourth));
         let state = strangers.state.lock();
-        assert!(state.here.is_empty() && state.count == 0);
+        assert!(state.here.is_empty() && state.order.is_empty() && state.count == 0);
+    }
+
+    #[test]
+    fn who_has_come_further_is_not_put_out_for_those_who_stall_before() {
+        let strangers = Strangers::new(4);
+        let (mut further, mut told) = strangers.come(address(1));
+        further.gets_on();
+        let mut crowd: Vec<_> = (0..10).map(|_| strangers.come(address(1))).collect();
+        assert!(
+            told.try_recv().is_err(),
+            "the others are where they came in"
+        );
+        let gone = crowd
+            .iter_mut()
+            .filter_map(|(_, told)| told.try_recv().ok());
+        assert_eq!(gone.count(), 7);
+        // Those who all come so far are equals again, and who comes in then is not among them.
+        for (stranger, _) in &mut crowd {
+            stranger.gets_on();
+        }
+        let (_new, mut new) = strangers.come(address(1));
+        assert_eq!(told.try_recv(), Ok(()));
+        assert!(new.try_recv().is_err());
+        drop((further, crowd, _new));
+        let state = strangers.state.lock();
+        assert!(state.here.is_empty() && state.order.is_empty() && state.count == 0);
+    }
+
+    #[test]
+    fn the_order_is_kept_whatever_comes_and_goes() {
+        let strangers = Strangers::new(20);
+        let mut here = Vec::new();
+        let mut seed = 7_u32;
+        for _ in 0..2_000 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let chance = (seed >> 16) as usize;
+            match chance % 4 {
+                0 | 1 => here.push(strangers.come(address((chance / 4 % 5) as u8))),
+                2 if !here.is_empty() => drop(here.swap_remove(chance / 4 % here.len())),
+                _ => {
+                    for (stranger, _) in here.iter_mut().step_by(1 + chance % 3) {
+                        stranger.gets_on();
+                    }
+                }
+            }
+            let state = strangers.state.lock();
+            assert!(state.count <= 20);
+            let order: BTreeSet<_> = state.here.iter().map(|(at, it)| it.place(*at)).collect();
+            assert_eq!(state.order, order);
+            let all: usize = order.iter().map(|(count, ..)| count).sum();
+            assert_eq!(state.count, all);
+        }
     }
 }

@@ -144,6 +144,14 @@ impl Who {
 impl Handler for Guest {
     type Error = russh::Error;
 
+    /// Clients begin with this, once keys are exchanged, to hear what there is.
+    async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
+        if let Some(stranger) = &mut self.stranger {
+            stranger.gets_on();
+        }
+        Ok(Auth::reject())
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         _: &str,

@@ -5,10 +5,12 @@
 //! over a way that the node opens for it ([`super::visits`]): a session channel is passed on to the
 //! node's own SSH server ([`bridge`]); a jump is spliced, and the relay sees ciphertext.
 //!
-//! Connections that have not logged in yet are few and short-lived ([`Strangers`]), so that stalled
-//! ones keep nobody out.
+//! Connections that have not logged in yet are few and short-lived ([`Strangers`]), and cost next to
+//! nothing before they have said with what algorithms ([`flight`]), so that stalled ones keep nobody
+//! out.
 
 mod bridge;
+mod flight;
 mod guest;
 mod severed;
 
@@ -22,12 +24,13 @@ use russh::keys::PrivateKey;
 use russh::server::{Config, run_stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::app::App;
 use super::directory::Found;
 use super::store::Subject;
 use super::strangers::{Stranger, Strangers};
+use flight::Flown;
 use guest::Guest;
 use severed::Severed;
 
@@ -94,11 +97,32 @@ async fn connection(
     config: Arc<Config>,
     stream: Severed<TcpStream>,
     remote: SocketAddr,
+    mut stranger: Stranger,
+) {
+    let end = Instant::now() + LOGIN_LIMIT;
+    let stream = match timeout_at(end, flight::begin(stream, &config.server_id)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%remote, %error, "SSH");
+            return;
+        }
+        Err(_) => return,
+    };
+    stranger.gets_on();
+    // Boxed, so that those who have not come so far need no room for it.
+    Box::pin(session(app, config, stream, (remote, end), stranger)).await;
+}
+
+async fn session(
+    app: Arc<App>,
+    config: Arc<Config>,
+    stream: Flown<Severed<TcpStream>>,
+    (remote, end): (SocketAddr, Instant),
     stranger: Stranger,
 ) {
     let mut stop = app.stop.clone();
     let (guest, login) = Guest::new(app, remote, stranger);
-    let running = match timeout(LOGIN_LIMIT, run_stream(config, stream, guest)).await {
+    let running = match timeout_at(end, run_stream(config, stream, guest)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "SSH");
@@ -111,7 +135,7 @@ async fn connection(
     let why = tokio::select! {
         _ = &mut running => return,
         why = async {
-            if !matches!(timeout(LOGIN_LIMIT, login).await, Ok(Ok(()))) {
+            if !matches!(timeout_at(end, login).await, Ok(Ok(()))) {
                 return "nobody has logged in";
             }
             let _ = stop.wait_for(|stop| *stop).await;

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::rig::config;
 use crate::relay::server::Relay;
 
-/// More than the door keeps waiting.
-const STALLED: usize = 300;
+/// More than the door keeps waiting, and those who have come furthest more than half of that.
+const STALLED: usize = 600;
 
 async fn relay() -> (tempfile::TempDir, Relay) {
     let dir = tempfile::tempdir().unwrap();
