@@ -11,6 +11,7 @@
 //! process number when the test ends, also when it fails, and the logs of relay and nodes are
 //! then printed. A line of level ERROR in a log fails a test that otherwise passed.
 
+pub mod authority;
 pub mod boxes;
 pub mod capture;
 pub mod case;
@@ -23,6 +24,7 @@ pub mod front;
 pub mod gateway;
 pub mod history;
 pub mod home;
+pub mod https;
 pub mod kind;
 pub mod lab;
 pub mod local;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::cw::Cw;
 use crate::home::Home;
 use crate::local::temporary;
@@ -44,6 +45,23 @@ impl Processes {
         });
         processes.relay.set_tls(certificate);
         processes.dirs.push(dir);
+        processes
+    }
+
+    /// The same with a relay that gets its certificate by itself, for these names, the first of
+    /// which it is known by.
+    #[must_use]
+    pub fn with_authority(program: &str, authority: &Authority, names: &[&str]) -> Self {
+        let mut processes = Self::build(program, Way::Relayed, "127.0.0.1:0", |_, cw| {
+            cw.env("CODEWIRE_DIRECT", "0")
+                .env("SSL_CERT_FILE", authority.root())
+        });
+        let (directory, ca) = (authority.directory(), authority.ca().display().to_string());
+        let domains = names.join(",");
+        let words = ["--acme-domain", &domains, "--acme-email", "root@relay.test"];
+        let more = ["--acme-directory", &directory, "--acme-ca", &ca];
+        let url = format!("https://{}", names[0]);
+        processes.relay.set_called(&url, &[words, more].concat());
         processes
     }
 

@@ -22,6 +22,8 @@ pub struct Relay {
     data: PathBuf,
     more: Vec<String>,
     tls: Option<Certificate>,
+    /// The URL it is known by, if that is not where it listens.
+    called: Option<String>,
     state: Mutex<State>,
 }
 
@@ -50,6 +52,7 @@ impl Relay {
             data: data.to_owned(),
             more: Vec::new(),
             tls: None,
+            called: None,
             state: Mutex::new(State {
                 listen: listen.to_owned(),
                 ssh: format!(
@@ -71,8 +74,15 @@ impl Relay {
         self
     }
 
+    /// From its next start on it is known by another URL than the one at which it listens, and has
+    /// more arguments.
+    pub(crate) fn set_called(&mut self, url: &str, arguments: &[&str]) {
+        self.called = Some(url.to_owned());
+        self.more = arguments.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// Where it keeps its files.
-    pub(crate) fn data(&self) -> &Path {
+    pub fn data(&self) -> &Path {
         &self.data
     }
 
@@ -91,6 +101,7 @@ impl Relay {
         let mut state = self.lock();
         assert!(state.running.is_none(), "the relay runs already");
         let url = format!("{}://{}", self.scheme(), state.listen);
+        let url = self.called.clone().unwrap_or(url);
         let host = state
             .listen
             .rsplit_once(':')
@@ -130,7 +141,8 @@ impl Relay {
     /// When it was never started.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme(), self.address())
+        let here = || format!("{}://{}", self.scheme(), self.address());
+        self.called.clone().unwrap_or_else(here)
     }
 
     /// Its `host:port`.

@@ -5,7 +5,6 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use axum::http::Uri;
 use base64::Engine as _;
@@ -15,13 +14,12 @@ use derp::handshake::MeshKey;
 use derp::io::region::Neighbour;
 use derp::io::server::Options;
 use derp::pace::Rate;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::acme::Acme;
 use super::app::{TokenHash, random};
 use super::login::{Mode, Providers};
 use super::store::Address;
+use super::tls::{self, Tls};
 use crate::error::{Error, Result};
 use crate::home::Home;
 
@@ -111,6 +109,10 @@ pub struct Config {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print it as help")]
+    pub acme: Acme,
+
     /// A file with 64 hex digits that the relays of one region share, who then forward packets for
     /// each other's nodes
     #[arg(long, value_name = "FILE")]
@@ -157,7 +159,7 @@ pub(crate) struct Checked {
     pub(crate) token: TokenHash,
     /// Where the token is, if the relay made it.
     pub(crate) token_made: Option<PathBuf>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) derp: Options,
     /// The other relays of the region.
     pub(crate) neighbours: Vec<Neighbour>,
@@ -273,26 +275,21 @@ impl Config {
         Ok(neighbours)
     }
 
-    fn tls(&self) -> Result<Option<Arc<ServerConfig>>> {
-        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else {
-            return Ok(None);
-        };
-        let unreadable = |path: &Path, why: &dyn std::fmt::Display| {
-            invalid(format!("{} is not usable: {why}", path.display()))
-        };
-        let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
-            .and_then(Iterator::collect)
-            .map_err(|error| unreadable(cert, &error))?;
-        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Error::internal)?
-            .with_no_client_auth()
-            .with_single_cert(chain, secret)
-            .map_err(|error| unreadable(cert, &error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Some(Arc::new(config)))
+    fn tls(&self) -> Result<Option<Tls>> {
+        let acme = self.acme.check(self.base_url.trim_end_matches('/'))?;
+        match (&self.tls_cert, &self.tls_key, acme) {
+            (None, None, acme) => Ok(acme.map(|settings| Tls::Acme(Box::new(settings)))),
+            (Some(cert), Some(key), None) => tls::of_files(cert, key).map(Some),
+            (_, _, None) => Err(invalid(
+                "a certificate needs its key, and a key its certificate".to_owned(),
+            )
+            .hint("--tls-cert and --tls-key go together")),
+            (_, _, Some(_)) => {
+                let why = "the certificate is either in a file or asked for with --acme-domain";
+                Err(invalid(why.to_owned())
+                    .hint("leave out --tls-cert and --tls-key, or the others"))
+            }
+        }
     }
 }
 
@@ -465,9 +462,9 @@ fn read_text(path: &Path) -> Result<String> {
         .map_err(|error| invalid(format!("cannot read {}: {error}", path.display())))
 }
 
-/// Writes a secret into a file that must not exist yet: first beside it, so
-/// that a crash leaves no half of one.
-fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+/// Writes a secret into a file: first beside it, so that a crash leaves no half
+/// of one, and what was there stays until all of it is written.
+pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     let partial = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .create(true)

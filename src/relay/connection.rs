@@ -16,13 +16,14 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::acme::is_challenge;
 use super::app::App;
 use super::auth::Remote;
 use super::begun::{Begun, greeting};
@@ -87,7 +88,13 @@ type Sealed = Box<TlsStream<super::begun::Again<TcpStream>>>;
 
 async fn handshake(tls: TlsAcceptor, stream: TcpStream) -> io::Result<Sealed> {
     let stream = greeting(stream).await?;
-    Ok(Box::new(Box::pin(tls.accept(stream)).await?))
+    let mut stream = Box::new(Box::pin(tls.accept(stream)).await?);
+    if is_challenge(stream.get_ref().1.alpn_protocol()) {
+        // The handshake was all that was wanted (RFC 8737).
+        stream.shutdown().await?;
+        return Err(io::Error::other("somebody has asked whose domain this is"));
+    }
+    Ok(stream)
 }
 
 /// Packets go to DERP at once, everything else to HTTP. Boxed each, so that the thousands that

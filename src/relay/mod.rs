@@ -6,6 +6,7 @@
 //! [`store`]. The relay signs who is a member and sees who talks to whom; it
 //! cannot read what they say.
 
+mod acme;
 pub(crate) mod api;
 mod app;
 mod assemble;
@@ -40,8 +41,11 @@ mod strangers;
 mod stun;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod visits;
 
+pub use acme::Acme;
+pub(crate) use acme::{Paper, Standing as CertificateStanding, standing as certificate_standing};
 pub(crate) use api::document as openapi;
 pub(crate) use backup::{backup, check, check_at, restore};
 pub use config::{Config, default_dir};

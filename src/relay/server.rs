@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::acme::Keeper;
 use super::api::router;
 use super::app::App;
 use super::assemble::assemble;
@@ -25,6 +26,7 @@ use super::error::ApiError;
 use super::listen::{bind, bind_udp};
 use super::store::Address;
 use super::strangers::Strangers;
+use super::tls::Tls;
 use super::{cluster, database, ssh, stun};
 use crate::error::Result;
 
@@ -116,6 +118,8 @@ pub(crate) struct Relay {
     /// Another relay has made it.
     token_is_anothers: bool,
     database: Option<Address>,
+    /// How it stands with a certificate that the relay gets by itself.
+    certificate: Option<String>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -148,26 +152,22 @@ impl Relay {
         };
 
         let mut tasks = JoinSet::new();
+        let (tls, keeper) = secure(checked.tls, &checked.data)?;
+        let certificate = keeper.as_ref().map(Keeper::words);
+        if let Some(keeper) = keeper {
+            tasks.spawn(until_stopped(stopped.clone(), keeper.run()));
+        }
         let acceptor = Acceptor {
             ways: Ways {
                 app: Arc::clone(&app),
                 router: router(Arc::clone(&app)),
-                tls: checked.tls.map(TlsAcceptor::from),
+                tls,
                 stop: stopped.clone(),
             },
             _data: checked.data,
         };
         tasks.spawn(acceptor.run(listener));
-        tasks.spawn(until_stopped(stopped.clone(), keep_house(Arc::clone(&app))));
-        tasks.spawn(until_stopped(stopped.clone(), flush_seen(Arc::clone(&app))));
-        tasks.spawn(until_stopped(
-            stopped.clone(),
-            cluster::follow(Arc::clone(&app)),
-        ));
-        tasks.spawn(until_stopped(
-            stopped.clone(),
-            expire_shared(Arc::clone(&app)),
-        ));
+        keep_going(&mut tasks, &app, &stopped);
         for neighbour in checked.neighbours {
             let derp = app.derp.clone();
             let link = async move { derp.keep_link(neighbour).await };
@@ -187,6 +187,7 @@ impl Relay {
             token_made: checked.token_made.filter(|_| !is_another),
             token_is_anothers: is_another,
             database: checked.database,
+            certificate,
             app,
             stop,
             tasks,
@@ -212,6 +213,9 @@ impl Relay {
         }
         if let Some(database) = &self.database {
             say(&format!("[relay] database {database}"));
+        }
+        if let Some(certificate) = &self.certificate {
+            say(&format!("[relay] {certificate}"));
         }
         let (http, base_url) = (self.http, &self.base_url);
         say(&format!(
@@ -261,6 +265,30 @@ impl Relay {
         });
         if written.await.is_err() {
             tracing::warn!("the database was too slow for what was to be written at the end");
+        }
+    }
+}
+
+/// What a relay does beside serving, until it stops.
+fn keep_going(tasks: &mut JoinSet<()>, app: &Arc<App>, stopped: &watch::Receiver<bool>) {
+    let app = || Arc::clone(app);
+    tasks.spawn(until_stopped(stopped.clone(), keep_house(app())));
+    tasks.spawn(until_stopped(stopped.clone(), flush_seen(app())));
+    tasks.spawn(until_stopped(stopped.clone(), cluster::follow(app())));
+    tasks.spawn(until_stopped(stopped.clone(), expire_shared(app())));
+}
+
+/// TLS, and who looks after its certificate if that is not somebody else.
+fn secure(tls: Option<Tls>, data: &DataDir) -> Result<(Option<TlsAcceptor>, Option<Keeper>)> {
+    if !matches!(tls, Some(Tls::Acme(_))) {
+        Keeper::none(data);
+    }
+    match tls {
+        None => Ok((None, None)),
+        Some(Tls::Files(config)) => Ok((Some(config.into()), None)),
+        Some(Tls::Acme(settings)) => {
+            let keeper = Keeper::new(*settings, data);
+            Ok((Some(keeper.tls()?.into()), Some(keeper)))
         }
     }
 }

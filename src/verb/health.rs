@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use reqwest::tls::TlsInfo;
 use reqwest::{Client, Url};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -49,6 +50,13 @@ impl Health {
     }
 }
 
+/// How a relay has answered.
+pub(crate) struct Answer {
+    pub(crate) headers: reqwest::header::HeaderMap,
+    /// Its certificate in DER, if it was asked over TLS.
+    pub(crate) certificate: Option<Vec<u8>>,
+}
+
 /// Asks a relay; the head of its answer. Proxies and redirects are not followed: the answer of
 /// another says nothing.
 ///
@@ -56,12 +64,22 @@ impl Health {
 ///
 /// `relay_unreachable`; `unhealthy` when it answers by an error.
 pub(crate) async fn answer(url: &Url, insecure: bool) -> Result<reqwest::header::HeaderMap> {
+    ask(url, insecure).await.map(|answer| answer.headers)
+}
+
+/// The same, with the certificate.
+///
+/// # Errors
+///
+/// Those of [`answer`].
+pub(crate) async fn ask(url: &Url, insecure: bool) -> Result<Answer> {
     let config = match url.scheme() {
         "https" if !insecure => crate::uplink::tls::client_config()?,
         _ => any_certificate()?,
     };
     let client = Client::builder()
         .tls_backend_preconfigured((*config).clone())
+        .tls_info(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .build()
@@ -75,7 +93,11 @@ pub(crate) async fn answer(url: &Url, insecure: bool) -> Result<reqwest::header:
     };
     let mut answer = client.get(url.clone()).send().await.map_err(unreachable)?;
     if answer.status().is_success() {
-        return Ok(answer.headers().clone());
+        let tls = answer.extensions().get::<TlsInfo>();
+        return Ok(Answer {
+            headers: answer.headers().clone(),
+            certificate: tls.and_then(TlsInfo::peer_certificate).map(<[u8]>::to_vec),
+        });
     }
     // One piece is enough to see what it is; a whole answer may be of any length.
     let start = answer.chunk().await.ok().flatten().unwrap_or_default();

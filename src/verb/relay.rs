@@ -1,6 +1,7 @@
 //! `cw relay serve`: the relay, in the foreground; `backup`, `restore` and `doctor` for whoever
 //! keeps one, `openapi` for who writes a client.
 
+mod certificate;
 mod doctor;
 
 use std::path::PathBuf;

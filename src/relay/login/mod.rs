@@ -35,6 +35,7 @@ pub use settings::Providers;
 
 use github::GitHub;
 use oidc::Oidc;
+pub(super) use web::chain;
 
 /// How long a login is good, seconds: 30 days.
 pub(crate) const LOGIN_TTL: u64 = 30 * 24 * 3600;

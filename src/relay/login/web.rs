@@ -157,7 +157,7 @@ impl Web {
 type Whole = ((http::StatusCode, http::HeaderMap), Vec<u8>);
 
 /// An error with everything that led to it.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::relay) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::coord::report::Report;
 use crate::error::Result;
+use crate::relay::acme::Acme;
 use crate::relay::app::random;
 use crate::relay::clock::unix_now;
 use crate::relay::config::Config;
@@ -319,6 +320,7 @@ pub(super) fn config(data_dir: PathBuf, listen: &str) -> Config {
         providers: Providers::default(),
         auth_token: Some(TOKEN.parse().unwrap()),
         auth_token_file: None,
+        acme: Acme::default(),
         tls_cert: None,
         tls_key: None,
         mesh_psk_file: None,

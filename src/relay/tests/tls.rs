@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::rig::{code, config, limited};
+use crate::relay::acme::{Acme, standing};
+use crate::relay::config::Config;
 use crate::relay::server::Relay;
 use crate::uplink::api::Api;
 use crate::uplink::dial::dial;
@@ -68,6 +70,70 @@ async fn a_key_that_is_none_is_an_error_with_its_name() {
         let error = Relay::start(&config).await.err().unwrap();
         assert_eq!(error.code, "config_invalid");
         assert!(error.message.contains("x.pem"), "{}", error.message);
+    })
+    .await;
+}
+
+/// A configuration of a relay that is to get its certificate by itself, from where nobody is.
+fn by_itself(dir: &std::path::Path) -> Config {
+    let ca = dir.join("ca.pem");
+    std::fs::write(&ca, CERT).unwrap();
+    let mut config = config(dir.join("relay"), "127.0.0.1:0");
+    config.base_url = "https://relay.test".to_owned();
+    config.acme.acme_domain = vec!["relay.test".to_owned()];
+    config.acme.acme_directory = Some("https://127.0.0.1:1/dir".to_owned());
+    config.acme.acme_ca = Some(ca);
+    config
+}
+
+#[tokio::test]
+async fn a_certificate_is_from_a_file_or_asked_for() {
+    limited(async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = by_itself(dir.path());
+        config.tls_cert = Some(dir.path().join("cert.pem"));
+        config.tls_key = Some(dir.path().join("key.pem"));
+        let error = Relay::start(&config).await.err().unwrap();
+        assert_eq!(error.code, "config_invalid");
+        let hint = error.hint.unwrap_or_default();
+        assert!(hint.contains("--tls-cert"), "{hint}");
+        config.tls_key = None;
+        config.acme = Acme::default();
+        let error = Relay::start(&config).await.err().unwrap();
+        assert_eq!(error.code, "config_invalid");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_relay_without_a_certificate_runs_and_refuses_tls() {
+    limited(async {
+        let dir = tempfile::tempdir().unwrap();
+        let config = by_itself(dir.path());
+        let relay = Relay::start(&config).await.unwrap();
+        let url = format!("https://127.0.0.1:{}", relay.http().port());
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(CERT).unwrap())
+            .unwrap();
+        let trusting = config_with(roots).unwrap();
+        assert!(dial(&url.parse().unwrap(), Some(&trusting)).await.is_err());
+        let data = dir.path().join("relay");
+        let stands = loop {
+            let stands = standing(&data).unwrap();
+            if stands.as_ref().is_some_and(|it| it.trouble.is_some()) {
+                break stands.unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        assert!(stands.paper.is_none());
+        relay.stop().await;
+        // Without the flag the doctor has nothing to say of it.
+        let mut plain = config.clone();
+        plain.acme = Acme::default();
+        let relay = Relay::start(&plain).await.unwrap();
+        assert!(standing(&data).unwrap().is_none());
+        relay.stop().await;
     })
     .await;
 }

@@ -15,9 +15,11 @@ use reqwest::Url;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use super::certificate;
 use crate::cli::Cli;
 use crate::error::{Error, Result};
 use crate::relay::{check_at, database_address, database_elsewhere, default_dir};
+use crate::show;
 use crate::verb::doctor::{Check, conclude};
 use crate::verb::health;
 
@@ -93,6 +95,7 @@ async fn files(dir: &Path, url: Option<&Path>) -> Vec<Check> {
     let mut checks = vec![modes(dir)];
     checks.push(Check::of("database", database(dir, url).await));
     checks.push(room(dir));
+    checks.extend(certificate::kept(dir, now()));
     let runs = crate::relay::is_in_use(dir);
     let found = if runs { "a relay" } else { "nobody" };
     checks.push(Check::ok("used by", found));
@@ -169,7 +172,7 @@ async fn answers(url: &Url) -> Vec<Check> {
         let mut url = url.clone();
         url.set_path(path);
         async move {
-            let limit = timeout(LIMIT, health::answer(&url, false)).await;
+            let limit = timeout(LIMIT, health::ask(&url, false)).await;
             limit.unwrap_or_else(|_| {
                 let seconds = LIMIT.as_secs();
                 let message = format!("no answer from {url} within {seconds} s");
@@ -178,7 +181,12 @@ async fn answers(url: &Url) -> Vec<Check> {
         }
     };
     let alive = ask("/healthz").await;
-    let clock = alive.as_ref().ok().and_then(clock);
+    let clock = alive.as_ref().ok().and_then(|alive| clock(&alive.headers));
+    let shown = alive
+        .as_ref()
+        .ok()
+        .and_then(|alive| alive.certificate.as_deref());
+    let shown = shown.map(|der| certificate::shown(der, now()));
     let mut checks = vec![Check::of("relay", alive.map(|_| url.to_string()))];
     if checks.iter().any(|check| !check.is_ok()) {
         return checks;
@@ -191,8 +199,14 @@ async fn answers(url: &Url) -> Vec<Check> {
         "derp",
         ask("/derp/probe").await.map(|_| "it answers".to_owned()),
     ));
+    checks.extend(shown);
     checks.extend(clock);
     checks
+}
+
+/// In seconds since 1970.
+fn now() -> u64 {
+    show::now_ms() / 1000
 }
 
 /// How far the relay's clock is from ours: what it signs has a time.

@@ -1,0 +1,161 @@
+//! Sees to it that the relay has a certificate: the one that is kept, a new one when there is none,
+//! and the next one in time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::time::sleep;
+
+use super::certificate::Certificate;
+use super::files::{Complaint, Files, State};
+use super::order::{Failure, order};
+use super::pace::{Trouble, pause, renewal};
+use super::resolver::{PROTOCOL, Resolver};
+use super::settings::Settings;
+use crate::error::Result;
+use crate::relay::clock::{rfc3339, unix_now};
+use crate::relay::config::DataDir;
+use crate::relay::tls;
+
+/// Between two looks at the clock, which somebody may set, and which goes on while a machine sleeps.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Certificates are no more frequent, whatever an authority gives.
+const BETWEEN: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(crate) struct Keeper {
+    settings: Settings,
+    files: Files,
+    resolver: Arc<Resolver>,
+    /// When the certificate at hand is to be renewed, in seconds since 1970.
+    due: u64,
+    /// Since the last certificate, of each kind: what an authority refuses counts also if it was away
+    /// in between.
+    failures: HashMap<Trouble, u32>,
+}
+
+impl Keeper {
+    /// With the certificate that is kept, if it is of any use.
+    pub(in crate::relay) fn new(settings: Settings, data: &DataDir) -> Self {
+        let mut keeper = Self {
+            settings,
+            files: Files::of(data.path("")),
+            resolver: Arc::default(),
+            due: 0,
+            failures: HashMap::new(),
+        };
+        let Settings {
+            directory, domains, ..
+        } = &keeper.settings;
+        let kept = keeper.files.certificate(directory, domains, unix_now());
+        match kept {
+            Ok(Some(certificate)) => keeper.take(&certificate),
+            Ok(None) => {}
+            Err(why) => tracing::info!(%why, "the certificate that is kept is of no use now"),
+        }
+        keeper
+    }
+
+    /// A relay of this directory does without.
+    pub(in crate::relay) fn none(data: &DataDir) {
+        Files::of(data.path("")).forget_state();
+    }
+
+    /// TLS with whatever certificate there is at the time.
+    ///
+    /// # Errors
+    ///
+    /// `internal`.
+    pub(in crate::relay) fn tls(&self) -> Result<Arc<ServerConfig>> {
+        let resolver = Arc::clone(&self.resolver);
+        let mut config = tls::builder()?.with_cert_resolver(resolver);
+        config.alpn_protocols = vec![tls::HTTP.to_vec(), PROTOCOL.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// How it stands, in words, at the start.
+    pub(in crate::relay) fn words(&self) -> String {
+        let (domains, directory) = (self.settings.domains.join(", "), &self.settings.directory);
+        let has = if self.resolver.has_one() {
+            "is kept"
+        } else {
+            "is asked for: no TLS until then"
+        };
+        format!("the certificate for {domains}, from {directory}, {has}")
+    }
+
+    /// Does so until it is dropped.
+    pub(in crate::relay) async fn run(mut self) {
+        self.note(None).await;
+        loop {
+            until(self.due).await;
+            match self.renew().await {
+                Ok(certificate) => {
+                    self.failures.clear();
+                    // Before it is shown: who sees it may ask how it stands.
+                    self.note(None).await;
+                    self.take(&certificate);
+                    let until = rfc3339(certificate.paper.until);
+                    tracing::info!(%until, domains = %self.settings.domains.join(","), "a new certificate");
+                    sleep(BETWEEN).await;
+                }
+                Err(failure) => self.put_up_with(failure).await,
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<Certificate, Failure> {
+        let given = order(&self.settings, &self.files, &self.resolver).await?;
+        let certificate = Certificate::of(&given.chain, &given.key);
+        let certificate = certificate.and_then(|it| it.check(&self.settings.domains, unix_now()));
+        let certificate = certificate
+            .map_err(|why| Failure::refused(format!("what was given cannot be used: {why}")))?;
+        if let Err(error) = self.files.keep_certificate(given).await {
+            // It is good as long as the relay runs.
+            tracing::error!(%error, "the certificate cannot be kept");
+        }
+        Ok(certificate)
+    }
+
+    fn take(&mut self, certificate: &Certificate) {
+        self.due = renewal(certificate.paper.from, certificate.paper.until);
+        self.resolver.set(Arc::clone(&certificate.key));
+    }
+
+    async fn put_up_with(&mut self, failure: Failure) {
+        let failures = self.failures.entry(failure.trouble).or_default();
+        *failures = failures.saturating_add(1);
+        let pause = pause(failure.trouble, *failures, failure.put_off);
+        let why = failure.why;
+        let directory = &self.settings.directory;
+        tracing::warn!(%directory, %why, again_in_s = pause.as_secs(), "no certificate");
+        let next = unix_now() + pause.as_secs();
+        self.note(Some(Complaint { why, next })).await;
+        sleep(pause).await;
+    }
+
+    /// For the doctor.
+    async fn note(&self, trouble: Option<Complaint>) {
+        let state = State {
+            directory: self.settings.directory.clone(),
+            domains: self.settings.domains.clone(),
+            trouble,
+        };
+        if let Err(error) = self.files.keep_state(&state).await {
+            tracing::warn!(%error, "how it stands with the certificate cannot be noted");
+        }
+    }
+}
+
+async fn until(time: u64) {
+    loop {
+        let left = Duration::from_secs(time.saturating_sub(unix_now()));
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(LOOK)).await;
+    }
+}

@@ -1,0 +1,124 @@
+//! What `cw relay doctor` finds out about certificates: the one that is shown to everybody, and how
+//! it stands with one that the relay gets by itself.
+
+use std::path::Path;
+
+use crate::relay::{CertificateStanding, Paper, certificate_standing};
+use crate::show;
+use crate::verb::doctor::Check;
+
+/// A certificate of which less than this is left, in seconds or as a part of its time, whichever is
+/// less, should have been renewed.
+const LATE: u64 = 14 * DAY;
+const LATE_PART: u64 = 6;
+
+const DAY: u64 = 86_400;
+
+/// How it stands in the directory of a relay; nothing to say where it has its certificate from
+/// somebody else.
+pub(super) fn kept(dir: &Path, now: u64) -> Option<Check> {
+    match certificate_standing(dir) {
+        Ok(stands) => Some(standing(&stands?, now)),
+        Err(error) => Some(Check::of("certificate", Err(error))),
+    }
+}
+
+fn standing(stands: &CertificateStanding, now: u64) -> Check {
+    let domains = stands.domains.join(", ");
+    let has = match &stands.paper {
+        Some(paper) => format!(
+            "for {domains} {}, from {}",
+            ends(paper, now),
+            stands.directory
+        ),
+        None => format!("none yet for {domains} from {}", stands.directory),
+    };
+    match &stands.trouble {
+        Some(trouble) => Check::bad(
+            "certificate",
+            format!("{has}: {}", show::clean(&trouble.why)),
+            format!(
+                "the authority is asked again at {}: the relay has to reach it, and it the relay, by \
+                 port 443 of each domain and with TLS as it comes",
+                time(trouble.next)
+            ),
+        ),
+        None if stands.paper.is_none() => Check::bad(
+            "certificate",
+            has,
+            "it is being asked for, if the relay runs",
+        ),
+        None => Check::ok("certificate", has),
+    }
+}
+
+/// The certificate that a relay has shown.
+pub(super) fn shown(der: &[u8], now: u64) -> Check {
+    match Paper::read(der) {
+        Ok(paper) if is_late(&paper, now) => Check::bad(
+            "TLS",
+            format!("the certificate {}", ends(&paper, now)),
+            "renew it; a relay with --acme-domain does so by itself, and its log says why it could \
+             not",
+        ),
+        Ok(paper) => Check::ok("TLS", format!("the certificate {}", ends(&paper, now))),
+        Err(why) => Check::bad(
+            "TLS",
+            format!("the certificate cannot be read: {}", show::clean(&why)),
+            "get another one",
+        ),
+    }
+}
+
+fn is_late(paper: &Paper, now: u64) -> bool {
+    let all = paper.until.saturating_sub(paper.from);
+    paper.until.saturating_sub(now) < LATE.min(all / LATE_PART)
+}
+
+fn ends(paper: &Paper, now: u64) -> String {
+    let at = time(paper.until);
+    match paper.until.checked_sub(now) {
+        Some(left) if left >= 2 * DAY => format!("ends at {at}, in {} days", left / DAY),
+        Some(left) => format!("ends at {at}, in {} minutes", left / 60),
+        None => format!("has ended at {at}"),
+    }
+}
+
+fn time(unix: u64) -> String {
+    show::rfc3339(unix.saturating_mul(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paper(days: u64) -> Paper {
+        Paper {
+            from: 0,
+            until: days * DAY,
+            names: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_late_when_a_sixth_or_two_weeks_are_left() {
+        for (days, at, late) in [
+            (90, 75, false),
+            (90, 77, true),
+            (365, 350, false),
+            (365, 352, true),
+            (6, 4, false),
+            (6, 6, true),
+        ] {
+            assert_eq!(is_late(&paper(days), at * DAY), late, "{days} {at}");
+        }
+    }
+
+    #[test]
+    fn its_end_is_said_in_words() {
+        assert!(ends(&paper(90), 10 * DAY).ends_with("in 80 days"));
+        assert!(ends(&paper(1), 0).ends_with("in 1440 minutes"));
+        assert!(ends(&paper(1), 2 * DAY).contains("has ended"));
+        assert!(!shown(b"nothing", 0).is_ok());
+    }
+}
