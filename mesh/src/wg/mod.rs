@@ -109,6 +109,9 @@ pub(crate) struct Tunnel {
     /// Receiver indices of sessions that have carried data from the peer.
     confirmed: [Option<u32>; 4],
     established: bool,
+    /// There was a session when it was asked last, and only a tick ends one. To ask is to look at
+    /// the clock, which is too much for each packet.
+    sealable: bool,
     /// When the present session came up, and whether we had begun it.
     session: Option<(Instant, bool)>,
     handshake_since: Option<Instant>,
@@ -144,6 +147,7 @@ impl Tunnel {
             queue: VecDeque::new(),
             confirmed: [None; 4],
             established: false,
+            sealable: false,
             session: None,
             handshake_since: None,
             forced_at: None,
@@ -192,7 +196,8 @@ impl Tunnel {
             self.tick(now, emit);
         }
         self.last_traffic = now;
-        if !self.has_session() {
+        self.sealable = self.sealable || self.has_session();
+        if !self.sealable {
             if self.queue.len() < MAX_QUEUED {
                 self.queue.push_back(packet.to_vec());
             }
@@ -318,6 +323,7 @@ impl Tunnel {
             return;
         }
         self.last_tick = now;
+        self.sealable = false;
         let mut buf = [0; MAX_HANDSHAKE];
         match self.tunn.update_timers(&mut buf) {
             TunnResult::WriteToNetwork(bytes) => {
