@@ -1,6 +1,6 @@
 //! iroh, with the cipher, windows and datagram size of the mesh, and without discovery.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use iroh::endpoint::{Connection, PortmapperConfig, QuicTransportConfig, VarInt, presets};
@@ -25,7 +25,7 @@ impl Near {
         let to = EndpointAddr::new(secret(2).public());
         let to = match relay {
             Some(relay) => to.with_relay_url(relay.parse()?),
-            None => to.with_ip_addr(SocketAddr::from((Ipv4Addr::LOCALHOST, about.parse()?))),
+            None => to.with_ip_addr(SocketAddr::new(super::loopback(), about.parse()?)),
         };
         Ok(Self {
             endpoint,
@@ -60,8 +60,9 @@ pub async fn serve(kind: Kind, relay: Option<&str>) -> Result<String> {
     let port = match kind {
         Kind::IrohRelayed => 0,
         _ => {
-            let v4 = sockets.iter().find(|socket| socket.is_ipv4());
-            v4.context("no IPv4")?.port()
+            let same = |socket: &&SocketAddr| socket.is_ipv6() == super::loopback().is_ipv6();
+            let socket = sockets.iter().find(same);
+            socket.context("no socket")?.port()
         }
     };
     tokio::spawn(async move {

@@ -10,10 +10,20 @@ mod ours;
 mod quinn;
 mod tcp;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
+
+/// The address that all ways use: what the mesh prefers on one machine.
+pub fn loopback() -> IpAddr {
+    let v6 = IpAddr::from(Ipv6Addr::LOCALHOST);
+    match std::net::UdpSocket::bind((v6, 0)) {
+        Ok(_) => v6,
+        Err(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+    }
+}
 
 /// Bytes of a call's question, after the first one.
 const QUESTION: usize = 32;

@@ -70,10 +70,12 @@ pub async fn serve(kind: Kind) -> Result<String> {
 }
 
 fn socket() -> Result<std::net::UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+    let address = SocketAddr::new(super::loopback(), 0);
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
     socket.set_recv_buffer_size(4 << 20)?;
     socket.set_send_buffer_size(4 << 20)?;
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 

@@ -52,7 +52,7 @@ async fn connect(to: &str) -> Result<TcpStream> {
 
 /// Answers until the process ends.
 pub async fn serve() -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = TcpListener::bind((super::loopback(), 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
