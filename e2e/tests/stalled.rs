@@ -1,17 +1,13 @@
 //! Connections to a relay that stall in their handshake: somebody new is served all the same, even
 //! by a relay that may open no more files than there are of them.
 
-use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use e2e::case::{Setting, or_skip};
+use e2e::case::Setting;
 use e2e::relay::Relay;
-use e2e::running::Running;
-use e2e::{Cw, PATIENCE, case};
+use e2e::{Cw, case};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
@@ -111,86 +107,5 @@ fn a5_stalled_handshakes_keep_nobody_out() {
                 );
             }
         }
-    });
-}
-
-/// Those who come again as soon as they are put out, and the most that one of them holds open.
-const STORM: usize = 4;
-const HELD: usize = 160;
-
-/// Keeps as many connections to `door` as it can, until it is told to stop: whoever is put out comes
-/// again at once.
-fn storm(door: &str, words: &[u8], over: &AtomicBool, came: &AtomicUsize) {
-    let mut held: VecDeque<TcpStream> = VecDeque::new();
-    while !over.load(Ordering::Relaxed) {
-        if held.len() == HELD {
-            held.pop_front();
-        }
-        let Ok(mut stream) = TcpStream::connect(door) else {
-            continue;
-        };
-        // It may have to go at once.
-        let _ = stream.write_all(words);
-        came.fetch_add(1, Ordering::Relaxed);
-        held.push_back(stream);
-    }
-}
-
-/// Somebody with OpenSSH, of whom the relay knows no key: they get as far as that.
-fn is_asked_for_a_key(cw: &Cw, door: &str) -> Result<(), String> {
-    let (host, port) = door.rsplit_once(':').expect("host:port");
-    let mut ssh = Command::new("ssh");
-    ssh.args([
-        "-F",
-        "none",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=no",
-    ])
-    .args([
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "IdentityAgent=none",
-    ])
-    .args(["-o", "IdentityFile=/nonexistent", "-p", port])
-    .arg(format!("nobody@{host}"))
-    .env("HOME", cw.home());
-    let done = Running::start(ssh, b"").wait(PATIENCE);
-    let asked = done.stderr.contains("Permission denied");
-    asked.then_some(()).ok_or_else(|| done.to_string())
-}
-
-#[test]
-fn a5_a_storm_before_the_key_exchange_puts_nobody_out_who_is_in_it() {
-    let here = Command::new("ssh").arg("-V").output();
-    if or_skip(here.map_err(|error| format!("ssh: {error}"))).is_none() {
-        return;
-    }
-    let dir = tempfile::tempdir().expect("a directory of our own");
-    let cw = Cw::new(CW.as_ref(), dir.path());
-    let relay = Relay::new(cw.clone(), &dir.path().join("data"), "127.0.0.1:0");
-    case(&Alone { relay, _dir: dir }, |alone| {
-        alone.relay.start();
-        let door = alone.relay.ssh();
-        let (over, came) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let words = [
-            &b""[..],
-            b"SSH-2.0-x\r\n",
-            b"SSH-",
-            b"SSH-2.0-x\r\n\0\0\x02",
-        ];
-        std::thread::scope(|threads| {
-            for words in words {
-                let (door, over, came) = (&door, &over, &came);
-                threads.spawn(move || storm(door, words, over, came));
-            }
-            let served: Vec<_> = (0..5).map(|_| is_asked_for_a_key(&cw, &door)).collect();
-            over.store(true, Ordering::Relaxed);
-            let count = came.load(Ordering::Relaxed);
-            assert!(served.iter().all(Result::is_ok), "{served:?} among {count}");
-            assert!(count > STORM * HELD, "{count} is no storm");
-        });
     });
 }

@@ -85,6 +85,39 @@ async fn stalled_connections_keep_nobody_out() {
     timeout(Duration::from_secs(20), heard).await.unwrap();
 }
 
+#[tokio::test]
+async fn who_is_in_the_key_exchange_is_not_put_out_by_those_who_say_nothing() {
+    let (_dir, relay) = relay().await;
+    let door = relay.ssh().unwrap();
+    // Somebody who has come first, and from the same address as all the others.
+    let mut first = TcpStream::connect(door).await.unwrap();
+    let hello = [BANNER, &packet(&kexinit("curve25519-sha256"))].concat();
+    first.write_all(&hello).await.unwrap();
+    let mut answer = BytesMut::new();
+    // Its hello was read: ours is the answer.
+    while !kinds(&answer).contains(&KEXINIT) {
+        assert!(first.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    let mut stalled = Vec::new();
+    for n in 0..STALLED {
+        let mut stream = TcpStream::connect(door).await.unwrap();
+        stream.write_all(&BANNER[..n % 5]).await.unwrap();
+        stalled.push(stream);
+        assert_eq!(greeting(door).await, "SSH-2.0-c");
+    }
+    until_the_end(&mut stalled[0]).await;
+    first.write_all(&packet(&public(9))).await.unwrap();
+    let heard = async {
+        while !kinds(&answer).contains(&ECDH_REPLY) {
+            assert!(
+                first.read_buf(&mut answer).await.unwrap() > 0,
+                "it was let go"
+            );
+        }
+    };
+    timeout(Duration::from_secs(20), heard).await.unwrap();
+}
+
 const BANNER: &[u8] = b"SSH-2.0-x\r\n";
 
 /// Kinds of messages (RFC 4253, 12; RFC 5656, 7.1).
