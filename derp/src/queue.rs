@@ -41,7 +41,8 @@ pub struct Queue {
     waiting: usize,
     /// Bytes of the bulk chunk that the writer took last.
     writing: usize,
-    /// The memory of a chunk that has been written, for the next one; none at rest.
+    /// The memory of a chunk that has been written, for the next one; none when
+    /// nothing waits.
     spare: Vec<u8>,
 }
 
@@ -129,23 +130,22 @@ impl Queue {
             return Some(std::mem::take(&mut self.urgent));
         }
         let chunk = self.bulk.pop_front();
+        if chunk.is_none() {
+            self.spare = Vec::new();
+        }
         self.writing = chunk.as_ref().map_or(0, Vec::len);
         self.waiting -= self.writing;
         chunk
     }
 
-    /// Takes the memory of a chunk that has been written: under load the system
-    /// would be asked for it again and again.
+    /// Takes the memory of a chunk that has been written, as long as more is to
+    /// be: under load the system would be asked for it again and again.
     pub fn reuse(&mut self, mut chunk: Vec<u8>) {
-        if chunk.capacity() >= CHUNK && self.spare.capacity() == 0 {
+        let fits = (CHUNK..=2 * CHUNK).contains(&chunk.capacity());
+        if fits && self.waiting > 0 && self.spare.capacity() == 0 {
             chunk.clear();
             self.spare = chunk;
         }
-    }
-
-    /// Gives memory back that is not in use.
-    pub fn rest(&mut self) {
-        self.spare = Vec::new();
     }
 
     /// Where the next frame of `len` bytes goes: the last chunk, or a new one.
@@ -246,19 +246,28 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_and_given_back_at_rest() {
+    fn memory_is_used_again_while_something_waits() {
         let mut queue = Queue::new(BULK_LIMIT);
-        queue.reuse(Vec::with_capacity(10));
-        assert_eq!(queue.spare.capacity(), 0, "not worth it");
-        let used = vec![7; CHUNK];
+        let used = Vec::with_capacity(CHUNK);
         let place = used.as_ptr();
+        let large = packet(&[7; CHUNK / 2]);
+        queue.push(&large).unwrap();
+        queue.reuse(Vec::with_capacity(10));
+        queue.reuse(Vec::with_capacity(3 * CHUNK));
+        assert_eq!(queue.spare.capacity(), 0, "too small, too large");
         queue.reuse(used);
-        queue.push(&packet(b"one")).unwrap();
-        let chunk = queue.poll_chunk().unwrap();
-        assert_eq!(chunk.as_ptr(), place);
-        assert_eq!(frames(&chunk), [Frame::RecvPacket(packet(b"one"))]);
-        queue.reuse(chunk);
-        queue.rest();
+        queue.push(&large).unwrap();
+        assert_eq!(frames(&queue.poll_chunk().unwrap()).len(), 1);
+        let second = queue.poll_chunk().unwrap();
+        assert_eq!(second.as_ptr(), place);
+        assert_eq!(frames(&second).len(), 1);
+        // Nothing waits any more, and nothing is kept.
+        queue.reuse(second);
+        assert_eq!(queue.spare.capacity(), 0);
+        queue.push(&large).unwrap();
+        queue.reuse(Vec::with_capacity(CHUNK));
+        queue.poll_chunk().unwrap();
+        assert!(queue.poll_chunk().is_none());
         assert_eq!(queue.spare.capacity(), 0);
     }
 

@@ -327,7 +327,6 @@ impl<H: Clone> Router<H> {
         if let Some(conn) = self.conns.get_mut(&id)
             && conn.due_at() <= now
         {
-            conn.queue.rest();
             conn.handle_timeout(&self.limits, now, &mut self.counters);
             self.wake_idle(id);
         }

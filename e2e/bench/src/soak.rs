@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::commands::Rig;
 use crate::report::{Samples, load};
@@ -42,6 +42,7 @@ pub fn run(program: &str, words: &[String]) -> Result<()> {
         [] => TIME,
         [word, ..] => word.parse().context("how many seconds?")?,
     };
+    ensure!(seconds >= 300, "at least 300 seconds");
     let time = Duration::from_secs(seconds);
     println!("load before: {}; {seconds} s", load());
     let rig = Rig::start(&std::path::absolute(program)?)?;
@@ -121,6 +122,11 @@ fn round(rig: &Rig, number: u64) -> Result<()> {
 
 /// Somebody new, who is spoken to and leaves; and fresh sessions to write to.
 fn season(rig: &Rig) -> Result<()> {
+    // What one that went wrong has left.
+    if rig.home("dev-3").exists() {
+        rig.stop("dev-3");
+        std::fs::remove_dir_all(rig.home("dev-3"))?;
+    }
     let invite = rig.out("dev-1", &["network", "invite", "--mine"])?;
     rig.out("dev-3", &["network", "join", invite.trim()])?;
     rig.out("dev-3", &["launch", "guest", "--", "cat"])?;

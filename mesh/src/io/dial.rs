@@ -43,8 +43,12 @@ impl Inside {
                 let connection = self.connection(entry).await?;
                 match connection.open_bi().await {
                     Ok(streams) => return Ok(streams),
-                    // It died under our hands; a dead one is not live.
-                    Err(_) => entry.links.lock().forget(&connection),
+                    // It died under our hands; a dead one is not live. A peer that ends each
+                    // at once is not dialled as fast as it does.
+                    Err(_) => {
+                        entry.links.lock().forget(&connection);
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
         });
