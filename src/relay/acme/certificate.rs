@@ -47,6 +47,11 @@ impl Paper {
             names: names.collect(),
         })
     }
+
+    /// Whether it is for all of these hosts.
+    pub(super) fn is_for(&self, domains: &[String]) -> bool {
+        domains.iter().all(|name| self.names.contains(name))
+    }
 }
 
 /// A certificate to serve TLS with.

@@ -88,10 +88,13 @@ pub(crate) fn standing(dir: &Path) -> Result<Option<Standing>> {
         let path = files.path(CERTIFICATE);
         Error::new("io", format!("{} is not usable: {why}", path.display()))
     })?;
+    // The domains may be others since.
+    let paper = certificate.map(|certificate| certificate.paper);
+    let paper = paper.filter(|paper| paper.is_for(&state.domains));
     Ok(Some(Standing {
         directory: state.directory,
         domains: state.domains,
-        paper: certificate.map(|certificate| certificate.paper),
+        paper,
         trouble: state.trouble,
     }))
 }
@@ -124,8 +127,8 @@ impl Files {
         certificate.check(domains, now).map(Some)
     }
 
-    pub(super) async fn keep_certificate(&self, given: Given) -> Result<()> {
-        self.write(CERTIFICATE, &given).await
+    pub(super) async fn keep_certificate(&self, given: &Given) -> Result<()> {
+        self.write(CERTIFICATE, given).await
     }
 
     /// The account at an authority; one that cannot be read is none.
@@ -213,7 +216,7 @@ mod tests {
         let files = Files::of(dir.path().to_owned());
         let names = ["localhost".to_owned()];
         assert!(files.certificate(DIRECTORY, &names, 0).unwrap().is_none());
-        files.keep_certificate(given()).await.unwrap();
+        files.keep_certificate(&given()).await.unwrap();
         let paper = Certificate::of(CERT, KEY).unwrap().paper;
         let kept = files.certificate(DIRECTORY, &names, paper.from).unwrap();
         assert_eq!(kept.unwrap().paper, paper);
@@ -237,7 +240,7 @@ mod tests {
     async fn the_doctor_sees_how_it_stands() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::of(dir.path().to_owned());
-        files.keep_certificate(given()).await.unwrap();
+        files.keep_certificate(&given()).await.unwrap();
         assert!(standing(dir.path()).unwrap().is_none(), "it is not in use");
         let trouble = Complaint {
             why: "away".to_owned(),
@@ -258,6 +261,11 @@ mod tests {
             .unwrap();
         let stands = standing(dir.path()).unwrap().unwrap();
         assert!(stands.paper.is_none(), "it is from somebody else");
+        let mut other = state(DIRECTORY);
+        other.domains.push("new.example".to_owned());
+        files.keep_state(&other).await.unwrap();
+        let stands = standing(dir.path()).unwrap().unwrap();
+        assert!(stands.paper.is_none(), "it is for other domains");
         files.forget_state();
         assert!(standing(dir.path()).unwrap().is_none());
     }

@@ -2,16 +2,18 @@
 //! and the next one in time.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use rustls::ServerConfig;
 use tokio::time::sleep;
 
 use super::certificate::Certificate;
-use super::files::{Complaint, Files, State};
+use super::files::{Complaint, Files, Given, State};
 use super::order::{Failure, order};
-use super::pace::{Trouble, pause, renewal};
+use super::pace::{Trouble, again, pause, renewal};
 use super::resolver::{PROTOCOL, Resolver};
 use super::settings::Settings;
 use crate::error::Result;
@@ -35,6 +37,8 @@ pub(crate) struct Keeper {
     /// Since the last certificate, of each kind: what an authority refuses counts also if it was away
     /// in between.
     failures: HashMap<Trouble, u32>,
+    /// A certificate that could not be written yet.
+    unkept: Option<Given>,
 }
 
 impl Keeper {
@@ -46,6 +50,7 @@ impl Keeper {
             resolver: Arc::default(),
             due: 0,
             failures: HashMap::new(),
+            unkept: None,
         };
         let Settings {
             directory, domains, ..
@@ -91,13 +96,23 @@ impl Keeper {
     pub(in crate::relay) async fn run(mut self) {
         self.note(None).await;
         loop {
-            until(self.due).await;
-            match self.renew().await {
-                Ok(certificate) => {
+            self.until(self.due).await;
+            // Nothing that an authority says may end this.
+            let renewed = AssertUnwindSafe(self.renew()).catch_unwind().await;
+            let renewed = renewed.unwrap_or_else(|_| {
+                Err(Failure::refused(
+                    "asking for it ended in a panic: a defect, please report it",
+                ))
+            });
+            match renewed {
+                Ok((certificate, given)) => {
+                    self.unkept = Some(given);
+                    self.keep().await;
                     self.failures.clear();
                     // Before it is shown: who sees it may ask how it stands.
                     self.note(None).await;
                     self.take(&certificate);
+                    self.due = self.due.max(again(certificate.paper.until, unix_now()));
                     let until = rfc3339(certificate.paper.until);
                     tracing::info!(%until, domains = %self.settings.domains.join(","), "a new certificate");
                     sleep(BETWEEN).await;
@@ -107,17 +122,35 @@ impl Keeper {
         }
     }
 
-    async fn renew(&self) -> Result<Certificate, Failure> {
+    async fn renew(&self) -> Result<(Certificate, Given), Failure> {
         let given = order(&self.settings, &self.files, &self.resolver).await?;
         let certificate = Certificate::of(&given.chain, &given.key);
         let certificate = certificate.and_then(|it| it.check(&self.settings.domains, unix_now()));
         let certificate = certificate
             .map_err(|why| Failure::refused(format!("what was given cannot be used: {why}")))?;
-        if let Err(error) = self.files.keep_certificate(given).await {
-            // It is good as long as the relay runs.
-            tracing::error!(%error, "the certificate cannot be kept");
+        Ok((certificate, given))
+    }
+
+    /// Writes what could not be written yet. It is good as long as the relay runs; who starts again
+    /// without it asks for another.
+    async fn keep(&mut self) {
+        if let Some(given) = self.unkept.take()
+            && let Err(error) = self.files.keep_certificate(&given).await
+        {
+            tracing::error!(%error, "the certificate cannot be kept; this is tried again");
+            self.unkept = Some(given);
         }
-        Ok(certificate)
+    }
+
+    async fn until(&mut self, time: u64) {
+        loop {
+            let left = Duration::from_secs(time.saturating_sub(unix_now()));
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(LOOK)).await;
+            self.keep().await;
+        }
     }
 
     fn take(&mut self, certificate: &Certificate) {
@@ -134,7 +167,7 @@ impl Keeper {
         tracing::warn!(%directory, %why, again_in_s = pause.as_secs(), "no certificate");
         let next = unix_now() + pause.as_secs();
         self.note(Some(Complaint { why, next })).await;
-        sleep(pause).await;
+        self.until(next).await;
     }
 
     /// For the doctor.
@@ -147,15 +180,5 @@ impl Keeper {
         if let Err(error) = self.files.keep_state(&state).await {
             tracing::warn!(%error, "how it stands with the certificate cannot be noted");
         }
-    }
-}
-
-async fn until(time: u64) {
-    loop {
-        let left = Duration::from_secs(time.saturating_sub(unix_now()));
-        if left.is_zero() {
-            return;
-        }
-        sleep(left.min(LOOK)).await;
     }
 }

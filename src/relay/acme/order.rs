@@ -16,6 +16,7 @@ use super::resolver::Resolver;
 use super::settings::Settings;
 use super::web::Web;
 use crate::relay::login::chain;
+use crate::show;
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -44,11 +45,16 @@ pub(super) struct Failure {
     pub(super) put_off: Option<Duration>,
 }
 
+/// Characters that are kept of what somebody says who gives no certificate.
+const MAX_WHY: usize = 1000;
+
 impl Failure {
     pub(super) fn refused(why: impl ToString) -> Self {
+        // It goes into the log: a line, and nothing that could pass for another.
+        let why = show::cut(&why.to_string(), MAX_WHY).into_owned();
         Self {
             trouble: Trouble::Refused,
-            why: why.to_string(),
+            why,
             put_off: None,
         }
     }
@@ -166,8 +172,10 @@ async fn account(
             (account, kept)
         }
     };
-    let written = files.keep_account(&kept).await;
-    written.map_err(|error| Failure::refused(error.message))?;
+    if let Err(error) = files.keep_account(&kept).await {
+        // A certificate is worth more than to be known the next time.
+        tracing::error!(%error, "the ACME account cannot be kept");
+    }
     Ok(account)
 }
 
@@ -226,4 +234,17 @@ async fn why(order: &mut Order) -> String {
 
 fn kind_of(problem: &Problem) -> Option<&str> {
     problem.r#type.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_authority_says_is_one_line() {
+        let said = format!("no\nINFO all is well\x1b[2J{}", "x".repeat(1 << 20));
+        let why = Failure::refused(said).why;
+        assert!(why.chars().count() <= MAX_WHY);
+        assert!(!why.chars().any(char::is_control), "{why:?}");
+    }
 }

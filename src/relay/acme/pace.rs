@@ -39,6 +39,13 @@ pub(super) const fn renewal(from: u64, until: u64) -> u64 {
     until - until.saturating_sub(from) / 3
 }
 
+/// When, at the earliest, the next one is asked for after one that was given `now` and is good
+/// `until`: a clock that is wrong, or an authority that gives what has almost ended, would have it
+/// asked for again and again.
+pub(super) const fn again(until: u64, now: u64) -> u64 {
+    now + until.saturating_sub(now) / 3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +78,11 @@ mod tests {
     fn a_third_is_left_at_the_renewal() {
         assert_eq!(renewal(1_000, 1_090), 1_060);
         assert_eq!(renewal(0, 0), 0);
+        // By a clock that is two months ahead a new one would be due.
+        let (now, until) = (61 * 86_400, 90 * 86_400);
+        assert!(renewal(0, until) < now);
+        assert!(again(until, now) > now + 9 * 86_400);
+        assert_eq!(again(10, 20), 20);
         // One that ends before it begins is due at once.
         assert_eq!(renewal(20, 10), 10);
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::Uri;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -48,7 +49,7 @@ pub struct Acme {
 
     /// A file with certificates (PEM) that the directory may have, instead of those this system
     /// trusts
-    #[arg(long, value_name = "FILE", env = "CW_ACME_CA")]
+    #[arg(long, value_name = "FILE", env = "CW_ACME_CA", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub acme_ca: Option<PathBuf>,
 }
 
@@ -71,6 +72,8 @@ impl Acme {
     pub(crate) fn check(&self, base_url: &str) -> Result<Option<Settings>> {
         // The service's environment file may have them empty.
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let authority = self.acme_ca.as_ref();
+        let authority = authority.filter(|file| !file.as_os_str().is_empty());
         let (email, directory) = (given(&self.acme_email), given(&self.acme_directory));
         let named = self.acme_domain.iter().filter(|domain| !domain.is_empty());
         let mut domains = named.map(|text| domain(text)).collect::<Result<Vec<_>>>()?;
@@ -78,7 +81,7 @@ impl Acme {
             let alone = [
                 (email.is_some(), "--acme-email"),
                 (directory.is_some(), "--acme-directory"),
-                (self.acme_ca.is_some(), "--acme-ca"),
+                (authority.is_some(), "--acme-ca"),
             ];
             let alone = alone.iter().find(|(is_given, _)| *is_given);
             return match alone {
@@ -100,7 +103,7 @@ impl Acme {
         Ok(Some(Settings {
             email,
             directory: check_directory(directory.as_deref().unwrap_or(DIRECTORY))?,
-            trust: match &self.acme_ca {
+            trust: match authority {
                 Some(file) => trust_only(file)?,
                 None => tls::client_config()?,
             },

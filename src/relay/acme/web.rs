@@ -78,6 +78,7 @@ impl Web {
         let mut whole = http::Response::new(());
         *whole.status_mut() = status;
         *whole.headers_mut() = headers.clone();
+        bound_retry_after(whole.headers_mut());
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > MAX_ANSWER {
@@ -110,6 +111,21 @@ fn is_problem(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.starts_with(b"application/problem+json"))
 }
 
+/// The longest time that an authority is told to have asked for: added to the present, some larger
+/// ones are no times any more, for which `instant_acme` is not prepared.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
+
+/// Makes of what is said about when to come back a number of seconds that can be waited, or nothing.
+fn bound_retry_after(headers: &mut HeaderMap) {
+    match retry_after(headers) {
+        Some(time) => {
+            let seconds = time.min(MAX_RETRY_AFTER).as_secs();
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        None => drop(headers.remove(RETRY_AFTER)),
+    }
+}
+
 /// In seconds, or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -123,6 +139,23 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_beyond_all_times() {
+        let told = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            bound_retry_after(&mut headers);
+            let told = headers.get(RETRY_AFTER)?.to_str().unwrap();
+            Some(told.parse::<u64>().unwrap())
+        };
+        assert_eq!(told("5"), Some(5));
+        let day = Some(MAX_RETRY_AFTER.as_secs());
+        assert_eq!(told("18446744073709551615"), day);
+        assert_eq!(told("Fri, 31 Dec 9999 23:59:59 GMT"), day);
+        assert_eq!(told("soon"), None);
+        assert_eq!(told("99999999999999999999999"), None);
+    }
 
     #[test]
     fn an_authority_says_when_to_come_back() {

@@ -48,6 +48,11 @@ fn standing(stands: &CertificateStanding, now: u64) -> Check {
             has,
             "it is being asked for, if the relay runs",
         ),
+        None if stands.paper.as_ref().is_some_and(|it| is_late(it, now)) => Check::bad(
+            "certificate",
+            has,
+            "it should have been renewed: see whether the relay runs, and what its log says",
+        ),
         None => Check::ok("certificate", has),
     }
 }
@@ -112,6 +117,20 @@ mod tests {
         ] {
             assert_eq!(is_late(&paper(days), at * DAY), late, "{days} {at}");
         }
+    }
+
+    #[test]
+    fn a_relay_that_does_not_renew_is_not_well() {
+        let stands = |paper| CertificateStanding {
+            directory: "https://ca.example/dir".to_owned(),
+            domains: vec!["relay.example".to_owned()],
+            paper,
+            trouble: None,
+        };
+        assert!(standing(&stands(Some(paper(90))), 10 * DAY).is_ok());
+        assert!(!standing(&stands(Some(paper(90))), 80 * DAY).is_ok());
+        assert!(!standing(&stands(Some(paper(90))), 100 * DAY).is_ok());
+        assert!(!standing(&stands(None), 0).is_ok());
     }
 
     #[test]
