@@ -98,11 +98,11 @@ enum Stage {
 
 fn stage(bytes: &[u8]) -> io::Result<Stage> {
     let line = bytes.iter().take(MAX_NAME).position(|byte| *byte == b'\n');
+    let is_name = bytes.iter().zip(b"SSH-").all(|(one, other)| one == other);
+    if !is_name || (line.is_none() && bytes.len() >= MAX_NAME) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no SSH"));
+    }
     let Some(end) = line else {
-        let is_name = bytes.iter().zip(b"SSH-").all(|(one, other)| one == other);
-        if !is_name || bytes.len() >= MAX_NAME {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no SSH"));
-        }
         return Ok(Stage::Nobody);
     };
     let Some((length, packet)) = bytes[end + 1..].split_first_chunk::<4>() else {
@@ -182,6 +182,7 @@ mod tests {
         for stranger in [
             &b"G"[..],
             b"GET / HTTP/1.1\r",
+            b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n",
             b"ssh-",
             b"\x16\x03\x01",
             &endless,
