@@ -54,9 +54,17 @@ pub fn run(program: &str, arguments: &[String]) -> Result<()> {
     let has_ssh = Command::new("ssh").arg("-V").output().is_ok();
     let points: [(&str, Door, &[u8]); 8] = [
         ("http: nothing", Door::Http, b""),
-        ("http: half a head", Door::Http, b"GET / HTTP/1.1\r\nHost: x\r\n"),
+        (
+            "http: half a head",
+            Door::Http,
+            b"GET / HTTP/1.1\r\nHost: x\r\n",
+        ),
         ("https: nothing", Door::Https, b""),
-        ("https: half a hello", Door::Https, &hello[..hello.len() / 2]),
+        (
+            "https: half a hello",
+            Door::Https,
+            &hello[..hello.len() / 2],
+        ),
         ("https: a hello", Door::Https, &hello),
         ("ssh: nothing", Door::Ssh, b""),
         ("ssh: a banner", Door::Ssh, b"SSH-2.0-stalled\r\n"),
@@ -229,6 +237,9 @@ fn knock(at: SocketAddr) -> Result<()> {
     ];
     let mut command = Command::new("ssh");
     command.args(["-F", "none", "-p", &at.port().to_string()]);
+    // Another address than theirs: of those at one address who have come equally far, none can be
+    // told from the others.
+    command.args(["-b", "127.0.0.9"]);
     for option in options {
         command.args(["-o", option]);
     }
