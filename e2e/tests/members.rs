@@ -57,6 +57,24 @@ fn b03_u01_s24_a_guest_may_write_and_not_touch() {
 }
 
 #[test]
+fn who_has_joined_knows_who_is_there() {
+    case(
+        &Processes::new(CW, Way::Relayed) as &dyn Substrate,
+        |substrate| {
+            steps::network(substrate);
+            for host in [Host::Dev1, Host::Dev2] {
+                let invite = steps::invite(substrate, &["--mine"]);
+                let _ = steps::join(substrate, host, &invite).ok();
+            }
+            // At once: nothing is waited for.
+            let guest = substrate.cw(Host::Dev2);
+            let listed = guest.ok(&["node", "list"]);
+            assert!(listed.contains("dev-1"), "{listed}");
+        },
+    );
+}
+
+#[test]
 fn b15_s06_a_guest_replies_to_what_it_was_asked() {
     case(
         &Processes::new(CW, Way::Relayed) as &dyn Substrate,

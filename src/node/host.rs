@@ -175,6 +175,9 @@ impl Host {
             before.close().await;
         }
         network::start(self, membership.clone()).await?;
+        if let Ok(network) = self.network() {
+            network.introduced().await;
+        }
         Ok(membership)
     }
 

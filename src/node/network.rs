@@ -19,6 +19,8 @@ use crate::uplink::{Files, Membership, NetworkView, PeerView, Uplink};
 const ABSENT: Duration = Duration::from_secs(5);
 /// And how long nothing must have been heard of it; its connection is kept alive more often.
 const SILENT: Duration = Duration::from_secs(12);
+/// How long who has joined waits to hear who else is in the network.
+const INTRODUCED: Duration = Duration::from_secs(5);
 
 /// A network that the node is in.
 pub struct Network {
@@ -107,6 +109,16 @@ impl Network {
             .values()
             .find(|peer| peer.record.key == *key)
             .cloned()
+    }
+
+    /// Resolves when the relay has said who is in the network, or seems not to say so now: what is
+    /// asked next finds them.
+    pub(super) async fn introduced(&self) {
+        let mut view = self.view.clone();
+        let told =
+            view.wait_for(|view| view.connected || view.deleted || view.last_error.is_some());
+        // Who is still not told is told later.
+        let _ = tokio::time::timeout(INTRODUCED, told).await;
     }
 
     /// Resolves when a node has gone: the relay says so, it stays so, and the node is not heard on
