@@ -18,7 +18,18 @@ use tokio::sync::oneshot;
 
 use super::limiter::network_of;
 
-/// How many steps of the way are told apart.
+/// How far somebody has come on the way to a login. Where doors do not say so, all have come equally
+/// far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// Connected.
+    Here,
+    /// Has said what the handshake begins with, whole.
+    Hello,
+    /// Has exchanged keys.
+    Keys,
+}
+
 const STEPS: usize = 3;
 
 /// See the module.
@@ -46,7 +57,7 @@ pub(super) struct Stranger {
     strangers: Arc<Strangers>,
     address: IpAddr,
     number: u64,
-    step: usize,
+    step: Step,
 }
 
 impl Strangers {
@@ -76,7 +87,7 @@ impl Strangers {
             strangers,
             address,
             number,
-            step: 0,
+            step: Step::Here,
         };
         (stranger, told)
     }
@@ -121,17 +132,16 @@ impl Crowd {
 }
 
 impl Stranger {
-    /// They have come further: the next step of the way begins.
-    pub(super) fn gets_on(&mut self) {
-        let (number, step) = (self.number, self.step);
-        if step + 1 == STEPS {
+    /// They have come so far, or were there already.
+    pub(super) fn reaches(&mut self, step: Step) {
+        if step <= self.step {
             return;
         }
-        self.step += 1;
+        let (number, before) = (self.number, std::mem::replace(&mut self.step, step));
         self.strangers.state.lock().change(self.address, |crowd| {
             // Who has to go stays gone.
-            if let Some(go) = crowd.0[step].remove(&number) {
-                crowd.0[step + 1].insert(number, go);
+            if let Some(go) = crowd.0[before as usize].remove(&number) {
+                crowd.0[step as usize].insert(number, go);
             }
         });
     }
@@ -141,7 +151,7 @@ impl Drop for Stranger {
     fn drop(&mut self) {
         let (number, step) = (self.number, self.step);
         let mut state = self.strangers.state.lock();
-        let taken = state.change(self.address, |crowd| crowd.0[step].remove(&number));
+        let taken = state.change(self.address, |crowd| crowd.0[step as usize].remove(&number));
         drop(state);
         drop(taken);
     }
@@ -193,7 +203,7 @@ mod tests {
     fn who_has_come_further_is_not_put_out_for_those_who_stall_before() {
         let strangers = Strangers::new(4);
         let (mut further, mut told) = strangers.come(address(1));
-        further.gets_on();
+        further.reaches(Step::Hello);
         let mut crowd: Vec<_> = (0..10).map(|_| strangers.come(address(1))).collect();
         assert!(
             told.try_recv().is_err(),
@@ -205,7 +215,7 @@ mod tests {
         assert_eq!(gone.count(), 7);
         // Those who all come so far are equals again, and who comes in then is not among them.
         for (stranger, _) in &mut crowd {
-            stranger.gets_on();
+            stranger.reaches(Step::Hello);
         }
         let (_new, mut new) = strangers.come(address(1));
         assert_eq!(told.try_recv(), Ok(()));
@@ -227,8 +237,9 @@ mod tests {
                 0 | 1 => here.push(strangers.come(address((chance / 4 % 5) as u8))),
                 2 if !here.is_empty() => drop(here.swap_remove(chance / 4 % here.len())),
                 _ => {
+                    let step = [Step::Hello, Step::Keys][chance / 4 % 2];
                     for (stranger, _) in here.iter_mut().step_by(1 + chance % 3) {
-                        stranger.gets_on();
+                        stranger.reaches(step);
                     }
                 }
             }

@@ -6,7 +6,7 @@
 //! says our name, too; here that is swallowed.
 //!
 //! A client may wait for the other side's algorithms before it says its own. Few do; they are served
-//! a little later.
+//! a little later, and are among the first to go until keys are exchanged ([`Flown::is_whole`]).
 
 use std::io;
 use std::pin::Pin;
@@ -36,6 +36,8 @@ pub(super) struct Flown<S> {
     name: Vec<u8>,
     /// How much of that it has said.
     said: usize,
+    /// Whether the client has said all that is waited for.
+    pub(super) is_whole: bool,
 }
 
 /// Says our name, and reads what the client says first.
@@ -69,13 +71,15 @@ where
         }
         io::Result::Ok(())
     });
-    if let Ok(ended) = rest.await {
-        ended?;
-    }
+    let is_whole = match rest.await {
+        Ok(ended) => ended.map(|()| true)?,
+        Err(_) => false,
+    };
     Ok(Flown {
         stream: Again::new(bytes, stream),
         name,
         said: 0,
+        is_whole,
     })
 }
 
@@ -203,6 +207,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let mut begun = begun.await.unwrap().unwrap();
+        assert!(begun.is_whole);
         let mut read = vec![0; PACKET.len()];
         begun.read_exact(&mut read).await.unwrap();
         assert_eq!(read, PACKET);
@@ -221,6 +226,7 @@ mod tests {
         far.write_all(b"SSH-2.0-x\r\n").await.unwrap();
         let waits = Duration::from_millis(1);
         let mut begun = begin_within(waits, near, &name()).await.unwrap();
+        assert!(!begun.is_whole);
         assert!(begun.write_all(b"SSH-1").await.is_err(), "another name");
         // Without a name nothing is begun, however long it takes.
         let (near, far) = duplex(64);

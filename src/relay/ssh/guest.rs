@@ -16,7 +16,7 @@ use super::{Found, Wanted};
 use crate::relay::app::App;
 use crate::relay::clock::unix_now;
 use crate::relay::store::Subject;
-use crate::relay::strangers::Stranger;
+use crate::relay::strangers::{Step, Stranger};
 use crate::ssh::{Asked, Door, answer_requests, password_hash};
 
 /// Channels of one connection at a time.
@@ -113,6 +113,13 @@ impl Guest {
         })
     }
 
+    /// Else nobody tries to log in.
+    fn keys_are_exchanged(&mut self) {
+        if let Some(stranger) = &mut self.stranger {
+            stranger.reaches(Step::Keys);
+        }
+    }
+
     fn welcome(&mut self, who: Who) -> Auth {
         tracing::info!(subject = who.subject.as_str(), address = %self.ip, "SSH login");
         self.who = Some(who);
@@ -144,11 +151,9 @@ impl Who {
 impl Handler for Guest {
     type Error = russh::Error;
 
-    /// Clients begin with this, once keys are exchanged, to hear what there is.
+    /// Most clients begin with this, to hear what there is.
     async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
-        if let Some(stranger) = &mut self.stranger {
-            stranger.gets_on();
-        }
+        self.keys_are_exchanged();
         Ok(Auth::reject())
     }
 
@@ -157,6 +162,7 @@ impl Handler for Guest {
         _: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
+        self.keys_are_exchanged();
         Ok(match self.whose(offer.public_key).await {
             Some(_) => Auth::Accept,
             None => Auth::reject(),
@@ -168,6 +174,7 @@ impl Handler for Guest {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
+        self.keys_are_exchanged();
         let Some(subject) = self.whose(key.public_key).await else {
             return Ok(Auth::reject());
         };
@@ -179,6 +186,7 @@ impl Handler for Guest {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        self.keys_are_exchanged();
         if self.app.guards.may_show_token(self.ip).is_err() {
             return Ok(Auth::reject());
         }

@@ -5,9 +5,8 @@
 //! over a way that the node opens for it ([`super::visits`]): a session channel is passed on to the
 //! node's own SSH server ([`bridge`]); a jump is spliced, and the relay sees ciphertext.
 //!
-//! Connections that have not logged in yet are few and short-lived ([`Strangers`]), and cost next to
-//! nothing before they have said with what algorithms ([`flight`]), so that stalled ones keep nobody
-//! out.
+//! Connections that have not logged in yet are few and short-lived ([`Strangers`]), and begin with
+//! little ([`flight`]), so that stalled ones keep nobody out.
 
 mod bridge;
 mod flight;
@@ -29,7 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::app::App;
 use super::directory::Found;
 use super::store::Subject;
-use super::strangers::{Stranger, Strangers};
+use super::strangers::{Step, Stranger, Strangers};
 use flight::Flown;
 use guest::Guest;
 use severed::Severed;
@@ -108,7 +107,9 @@ async fn connection(
         }
         Err(_) => return,
     };
-    stranger.gets_on();
+    if stream.is_whole {
+        stranger.reaches(Step::Hello);
+    }
     // Boxed, so that those who have not come so far need no room for it.
     Box::pin(session(app, config, stream, (remote, end), stranger)).await;
 }
