@@ -45,7 +45,9 @@ mod tls;
 mod visits;
 
 pub use acme::Acme;
-pub(crate) use acme::{Paper, Standing as CertificateStanding, standing as certificate_standing};
+pub(crate) use acme::{
+    CertificateInfo, Standing as CertificateStanding, standing as certificate_standing,
+};
 pub(crate) use api::document as openapi;
 pub(crate) use backup::{backup, check, check_at, restore};
 pub use config::{Config, default_dir};

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::acme::Keeper;
+use super::acme::Renewer;
 use super::api::router;
 use super::app::App;
 use super::assemble::assemble;
@@ -152,10 +152,10 @@ impl Relay {
         };
 
         let mut tasks = JoinSet::new();
-        let (tls, keeper) = secure(checked.tls, &checked.data)?;
-        let certificate = keeper.as_ref().map(Keeper::words);
-        if let Some(keeper) = keeper {
-            tasks.spawn(until_stopped(stopped.clone(), keeper.run()));
+        let (tls, renewer) = secure(checked.tls, &checked.data)?;
+        let certificate = renewer.as_ref().map(Renewer::words);
+        if let Some(renewer) = renewer {
+            tasks.spawn(until_stopped(stopped.clone(), renewer.run()));
         }
         let acceptor = Acceptor {
             ways: Ways {
@@ -279,16 +279,16 @@ fn keep_going(tasks: &mut JoinSet<()>, app: &Arc<App>, stopped: &watch::Receiver
 }
 
 /// TLS, and who looks after its certificate if that is not somebody else.
-fn secure(tls: Option<Tls>, data: &DataDir) -> Result<(Option<TlsAcceptor>, Option<Keeper>)> {
+fn secure(tls: Option<Tls>, data: &DataDir) -> Result<(Option<TlsAcceptor>, Option<Renewer>)> {
     if !matches!(tls, Some(Tls::Acme(_))) {
-        Keeper::none(data);
+        Renewer::none(data);
     }
     match tls {
         None => Ok((None, None)),
         Some(Tls::Files(config)) => Ok((Some(config.into()), None)),
         Some(Tls::Acme(settings)) => {
-            let keeper = Keeper::new(*settings, data);
-            Ok((Some(keeper.tls()?.into()), Some(keeper)))
+            let renewer = Renewer::new(*settings, data);
+            Ok((Some(renewer.tls()?.into()), Some(renewer)))
         }
     }
 }

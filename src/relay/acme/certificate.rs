@@ -14,7 +14,7 @@ const MAX_CHAIN: usize = 256 << 10;
 
 /// What a certificate says of itself. It is not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Paper {
+pub(crate) struct CertificateInfo {
     /// Seconds since 1970.
     pub(crate) from: u64,
     /// Seconds since 1970.
@@ -23,7 +23,7 @@ pub(crate) struct Paper {
     pub(crate) names: Vec<String>,
 }
 
-impl Paper {
+impl CertificateInfo {
     /// Reads a certificate in DER.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Paper {
 /// A certificate to serve TLS with.
 pub(crate) struct Certificate {
     pub(in crate::relay) key: Arc<CertifiedKey>,
-    pub(in crate::relay) paper: Paper,
+    pub(in crate::relay) info: CertificateInfo,
 }
 
 impl Certificate {
@@ -76,13 +76,13 @@ impl Certificate {
         let first = chain
             .first()
             .ok_or("there is no certificate in the chain")?;
-        let paper = Paper::read(first)?;
+        let info = CertificateInfo::read(first)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
         let key = key.map_err(|error| error.to_string())?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
         Ok(Self {
             key: Arc::new(key.map_err(|error| error.to_string())?),
-            paper,
+            info,
         })
     }
 
@@ -92,11 +92,11 @@ impl Certificate {
     ///
     /// Why it is not.
     pub(super) fn check(self, domains: &[String], now: u64) -> Result<Self, String> {
-        let missing = domains.iter().find(|name| !self.paper.names.contains(name));
+        let missing = domains.iter().find(|name| !self.info.names.contains(name));
         if let Some(name) = missing {
             return Err(format!("it is not for {name}"));
         }
-        if self.paper.until <= now {
+        if self.info.until <= now {
             return Err("it has ended".to_owned());
         }
         Ok(self)
@@ -113,14 +113,14 @@ mod tests {
     #[test]
     fn a_certificate_says_for_whom_and_until_when() {
         let certificate = Certificate::of(CERT, KEY).unwrap();
-        let paper = certificate.paper.clone();
-        assert!(paper.names.contains(&"localhost".to_owned()), "{paper:?}");
-        assert!(paper.from < paper.until, "{paper:?}");
+        let info = certificate.info.clone();
+        assert!(info.names.contains(&"localhost".to_owned()), "{info:?}");
+        assert!(info.from < info.until, "{info:?}");
         let names = ["localhost".to_owned()];
-        let checked = certificate.check(&names, paper.until - 1);
-        assert!(checked.unwrap().check(&names, paper.until).is_err());
+        let checked = certificate.check(&names, info.until - 1);
+        assert!(checked.unwrap().check(&names, info.until).is_err());
         let other = Certificate::of(CERT, KEY).unwrap();
-        assert!(other.check(&["other".to_owned()], paper.from).is_err());
+        assert!(other.check(&["other".to_owned()], info.from).is_err());
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn bytes_of_strangers_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = Paper::read(&bytes);
+            let _ = CertificateInfo::read(&bytes);
         }
     }
 }

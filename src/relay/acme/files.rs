@@ -10,12 +10,12 @@ use instant_acme::AccountCredentials;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Certificate, Paper};
+use super::certificate::{Certificate, CertificateInfo};
 use crate::error::{Error, Result};
 use crate::relay::config::write_new;
 
 const CERTIFICATE: &str = "acme-certificate.json";
-const ACCOUNT: &str = "acme-account.json";
+pub(super) const ACCOUNT: &str = "acme-account.json";
 const STATE: &str = "acme-state.json";
 
 /// The longest of them, bytes.
@@ -29,7 +29,7 @@ pub(super) struct Files {
 
 /// A certificate in PEM, and by whom it was given.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Given {
+pub(super) struct IssuedCertificate {
     pub(super) directory: String,
     pub(super) chain: String,
     pub(super) key: String,
@@ -49,12 +49,12 @@ pub(super) struct State {
     pub(super) directory: String,
     pub(super) domains: Vec<String>,
     /// Since the last certificate.
-    pub(super) trouble: Option<Complaint>,
+    pub(super) last_failure: Option<LastFailure>,
 }
 
 /// Why there is no newer certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Complaint {
+pub(crate) struct LastFailure {
     pub(crate) why: String,
     /// When the authority is asked again, in seconds since 1970.
     pub(crate) next: u64,
@@ -65,9 +65,9 @@ pub(crate) struct Standing {
     pub(crate) directory: String,
     pub(crate) domains: Vec<String>,
     /// Of the certificate, if there is one.
-    pub(crate) paper: Option<Paper>,
+    pub(crate) info: Option<CertificateInfo>,
     /// What went wrong since.
-    pub(crate) trouble: Option<Complaint>,
+    pub(crate) last_failure: Option<LastFailure>,
 }
 
 /// How it stands in the directory of a relay; `None` if that relay does not get its certificate by
@@ -81,7 +81,7 @@ pub(crate) fn standing(dir: &Path) -> Result<Option<Standing>> {
     let Some(state) = files.read::<State>(STATE)? else {
         return Ok(None);
     };
-    let given = files.read::<Given>(CERTIFICATE)?;
+    let given = files.read::<IssuedCertificate>(CERTIFICATE)?;
     let given = given.filter(|given| given.directory == state.directory);
     let certificate = given.map(|given| Certificate::of(&given.chain, &given.key));
     let certificate = certificate.transpose().map_err(|why| {
@@ -89,13 +89,13 @@ pub(crate) fn standing(dir: &Path) -> Result<Option<Standing>> {
         Error::new("io", format!("{} is not usable: {why}", path.display()))
     })?;
     // The domains may be others since.
-    let paper = certificate.map(|certificate| certificate.paper);
-    let paper = paper.filter(|paper| paper.is_for(&state.domains));
+    let info = certificate.map(|certificate| certificate.info);
+    let info = info.filter(|info| info.is_for(&state.domains));
     Ok(Some(Standing {
         directory: state.directory,
         domains: state.domains,
-        paper,
-        trouble: state.trouble,
+        info,
+        last_failure: state.last_failure,
     }))
 }
 
@@ -116,7 +116,7 @@ impl Files {
         domains: &[String],
         now: u64,
     ) -> Result<Option<Certificate>, String> {
-        let given = self.read::<Given>(CERTIFICATE);
+        let given = self.read::<IssuedCertificate>(CERTIFICATE);
         let Some(given) = given.map_err(|error| error.message)? else {
             return Ok(None);
         };
@@ -127,7 +127,7 @@ impl Files {
         certificate.check(domains, now).map(Some)
     }
 
-    pub(super) async fn keep_certificate(&self, given: &Given) -> Result<()> {
+    pub(super) async fn keep_certificate(&self, given: &IssuedCertificate) -> Result<()> {
         self.write(CERTIFICATE, given).await
     }
 
@@ -202,8 +202,8 @@ mod tests {
     const KEY: &str = include_str!("../tests/localhost.key.pem");
     const DIRECTORY: &str = "https://ca.example/dir";
 
-    fn given() -> Given {
-        Given {
+    fn given() -> IssuedCertificate {
+        IssuedCertificate {
             directory: DIRECTORY.to_owned(),
             chain: CERT.to_owned(),
             key: KEY.to_owned(),
@@ -217,22 +217,22 @@ mod tests {
         let names = ["localhost".to_owned()];
         assert!(files.certificate(DIRECTORY, &names, 0).unwrap().is_none());
         files.keep_certificate(&given()).await.unwrap();
-        let paper = Certificate::of(CERT, KEY).unwrap().paper;
-        let kept = files.certificate(DIRECTORY, &names, paper.from).unwrap();
-        assert_eq!(kept.unwrap().paper, paper);
+        let info = Certificate::of(CERT, KEY).unwrap().info;
+        let kept = files.certificate(DIRECTORY, &names, info.from).unwrap();
+        assert_eq!(kept.unwrap().info, info);
         let mode = dir.path().join(CERTIFICATE).metadata().unwrap();
         assert_eq!(mode.permissions().mode() & 0o777, 0o600);
         for (directory, name, now) in [
-            ("https://other.example/dir", "localhost", paper.from),
-            (DIRECTORY, "another", paper.from),
-            (DIRECTORY, "localhost", paper.until),
+            ("https://other.example/dir", "localhost", info.from),
+            (DIRECTORY, "another", info.from),
+            (DIRECTORY, "localhost", info.until),
         ] {
             let names = [name.to_owned()];
             assert!(files.certificate(directory, &names, now).is_err());
         }
         for content in [&b""[..], b"{}", b"[1", &[0xff; 9], &[b' '; 2 << 20]] {
             fs::write(dir.path().join(CERTIFICATE), content).unwrap();
-            assert!(files.certificate(DIRECTORY, &names, paper.from).is_err());
+            assert!(files.certificate(DIRECTORY, &names, info.from).is_err());
         }
     }
 
@@ -242,30 +242,30 @@ mod tests {
         let files = Files::of(dir.path().to_owned());
         files.keep_certificate(&given()).await.unwrap();
         assert!(standing(dir.path()).unwrap().is_none(), "it is not in use");
-        let trouble = Complaint {
+        let last_failure = LastFailure {
             why: "away".to_owned(),
             next: 9,
         };
         let state = |directory: &str| State {
             directory: directory.to_owned(),
             domains: vec!["localhost".to_owned()],
-            trouble: Some(trouble.clone()),
+            last_failure: Some(last_failure.clone()),
         };
         files.keep_state(&state(DIRECTORY)).await.unwrap();
         let stands = standing(dir.path()).unwrap().unwrap();
-        assert!(stands.paper.is_some());
-        assert_eq!(stands.trouble, Some(trouble.clone()));
+        assert!(stands.info.is_some());
+        assert_eq!(stands.last_failure, Some(last_failure.clone()));
         files
             .keep_state(&state("https://other.example"))
             .await
             .unwrap();
         let stands = standing(dir.path()).unwrap().unwrap();
-        assert!(stands.paper.is_none(), "it is from somebody else");
+        assert!(stands.info.is_none(), "it is from somebody else");
         let mut other = state(DIRECTORY);
         other.domains.push("new.example".to_owned());
         files.keep_state(&other).await.unwrap();
         let stands = standing(dir.path()).unwrap().unwrap();
-        assert!(stands.paper.is_none(), "it is for other domains");
+        assert!(stands.info.is_none(), "it is for other domains");
         files.forget_state();
         assert!(standing(dir.path()).unwrap().is_none());
     }

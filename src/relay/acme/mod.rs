@@ -7,7 +7,7 @@
 //!
 //! A certificate and its key, and the account at the authority, are kept in the relay's directory
 //! ([`files`]): a relay that starts again asks for nothing. After two thirds of its time a
-//! certificate is renewed ([`keeper`]), without a word to those who are connected. An authority that
+//! certificate is renewed ([`renewer`]), without a word to those who are connected. An authority that
 //! is away, or that refuses, is asked again, later and later ([`pace`]); the relay runs meanwhile,
 //! with the certificate it has.
 //!
@@ -16,16 +16,16 @@
 
 mod certificate;
 mod files;
-mod keeper;
 mod order;
 mod pace;
+mod renewer;
 mod resolver;
 mod settings;
 mod web;
 
-pub(crate) use certificate::Paper;
+pub(crate) use certificate::CertificateInfo;
 pub(crate) use files::{Standing, standing};
-pub(super) use keeper::Keeper;
+pub(super) use renewer::Renewer;
 pub(super) use resolver::is_challenge;
 pub use settings::Acme;
 pub(super) use settings::Settings;

@@ -1,7 +1,7 @@
 //! One certificate, asked for: who we are, for which domains, proof that they are ours, and what is
 //! given for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use instant_acme::{
     AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order, OrderStatus,
@@ -10,8 +10,8 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use tokio::time::timeout;
 
-use super::files::{Account, Files, Given};
-use super::pace::Trouble;
+use super::files::{ACCOUNT, Account, Files, IssuedCertificate};
+use super::pace::FailureKind;
 use super::resolver::Resolver;
 use super::settings::Settings;
 use super::web::Web;
@@ -30,6 +30,9 @@ const POLLS: RetryPolicy = RetryPolicy::new()
 /// What an authority says that does not know an account.
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
+/// What it says also of an account that was ended there.
+const UNAUTHORIZED: &str = "urn:ietf:params:acme:error:unauthorized";
+
 /// What it says when something is wrong on its side, or in between.
 const AWAY: [&str; 2] = [
     "urn:ietf:params:acme:error:badNonce",
@@ -39,10 +42,12 @@ const AWAY: [&str; 2] = [
 /// Why there is no certificate.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) trouble: Trouble,
+    pub(super) kind: FailureKind,
     pub(super) why: String,
     /// How long the authority wants to be left alone.
-    pub(super) put_off: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
+    /// It is the account that is of no use.
+    is_account: bool,
 }
 
 /// Characters that are kept of what somebody says who gives no certificate.
@@ -53,9 +58,10 @@ impl Failure {
         // It goes into the log: a line, and nothing that could pass for another.
         let why = show::cut(&why.to_string(), MAX_WHY).into_owned();
         Self {
-            trouble: Trouble::Refused,
+            kind: FailureKind::Refused,
             why,
-            put_off: None,
+            retry_after: None,
+            is_account: false,
         }
     }
 }
@@ -64,11 +70,26 @@ impl From<instant_acme::Error> for Failure {
     fn from(error: instant_acme::Error) -> Self {
         use instant_acme::Error as E;
         let away = |why: String| Self {
-            trouble: Trouble::Away,
+            kind: FailureKind::Away,
             ..Self::refused(why)
         };
         match error {
             E::Other(error) => away(chain(&*error)),
+            E::Api(problem) if kind_of(&problem) == Some(NO_ACCOUNT) => Self {
+                is_account: true,
+                ..Self::refused(problem)
+            },
+            E::Api(problem) if kind_of(&problem) == Some(UNAUTHORIZED) => Self::refused(format!(
+                "{problem}; if the relay's account was ended there, remove {ACCOUNT} in its directory"
+            )),
+            // It works on the order still.
+            E::Timeout(next) => {
+                let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+                Self {
+                    retry_after: left,
+                    ..Self::refused("it has not come to an end with the order")
+                }
+            }
             E::Json(error) => away(format!("what it answers is not ACME: {error}")),
             E::Api(problem) if kind_of(&problem).is_some_and(|kind| AWAY.contains(&kind)) => {
                 away(problem.to_string())
@@ -87,7 +108,7 @@ pub(super) async fn order(
     settings: &Settings,
     files: &Files,
     resolver: &Resolver,
-) -> Result<Given, Failure> {
+) -> Result<IssuedCertificate, Failure> {
     let web = Web::new(&settings.trust).map_err(|error| Failure::refused(error.message))?;
     let asked = timeout(LIMIT, ask(settings, files, resolver, &web)).await;
     resolver.forget();
@@ -96,7 +117,7 @@ pub(super) async fn order(
         Err(Failure::refused(format!("it took longer than {seconds} s")))
     });
     asked.map_err(|failure| Failure {
-        put_off: web.put_off(),
+        retry_after: web.retry_after().or(failure.retry_after),
         ..failure
     })
 }
@@ -106,18 +127,20 @@ async fn ask(
     files: &Files,
     resolver: &Resolver,
     web: &Web,
-) -> Result<Given, Failure> {
+) -> Result<IssuedCertificate, Failure> {
     let domains = &settings.domains;
     let named = domains.iter().map(|name| Identifier::Dns(name.clone()));
     let named: Vec<_> = named.collect();
     let wanted = NewOrder::new(&named);
-    let known = account(settings, files, web).await?;
-    let mut order = match known.new_order(&wanted).await {
-        Err(instant_acme::Error::Api(problem)) if kind_of(&problem) == Some(NO_ACCOUNT) => {
-            tracing::warn!("the ACME account is not known any more: another is made");
+    let begin = async || {
+        let account = account(settings, files, web).await?;
+        account.new_order(&wanted).await.map_err(Failure::from)
+    };
+    let mut order = match begin().await {
+        Err(failure) if failure.is_account => {
+            tracing::warn!(why = %failure.why, "the ACME account is of no use: another is made");
             files.forget_account();
-            let new = account(settings, files, web).await?;
-            new.new_order(&wanted).await?
+            begin().await?
         }
         order => order?,
     };
@@ -127,7 +150,7 @@ async fn ask(
     }
     let (request, key) = request(domains.clone()).map_err(Failure::refused)?;
     order.finalize_csr(&request).await?;
-    Ok(Given {
+    Ok(IssuedCertificate {
         directory: settings.directory.clone(),
         chain: order.poll_certificate(&POLLS).await?,
         key,
@@ -146,11 +169,13 @@ async fn account(
     let builder = instant_acme::Account::builder_with_http(Box::new(web.clone()));
     let (account, kept) = match files.account(&settings.directory) {
         Some(kept) if kept.email == settings.email => {
-            return Ok(builder.from_credentials(kept.credentials).await?);
+            let known = builder.from_credentials(kept.credentials).await;
+            return known.map_err(unusable);
         }
         Some(mut kept) => {
             let copy = serde_json::to_vec(&kept.credentials).map_err(Failure::refused)?;
-            let account = builder.from_credentials(kept.credentials).await?;
+            let account = builder.from_credentials(kept.credentials).await;
+            let account = account.map_err(unusable)?;
             account.update_contacts(&contact).await?;
             kept.credentials = serde_json::from_slice(&copy).map_err(Failure::refused)?;
             kept.email.clone_from(&settings.email);
@@ -177,6 +202,18 @@ async fn account(
         tracing::error!(%error, "the ACME account cannot be kept");
     }
     Ok(account)
+}
+
+/// Why there is no account by what is kept of one: its key may be none.
+fn unusable(error: instant_acme::Error) -> Failure {
+    use instant_acme::Error as E;
+    let is_key = matches!(error, E::KeyRejected | E::Crypto);
+    let failure = Failure::from(error);
+    let is_account = is_key || failure.is_account;
+    Failure {
+        is_account,
+        ..failure
+    }
 }
 
 /// Sees to it that each question is answered, and says that it may be asked.

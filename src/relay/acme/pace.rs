@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// Why there is no certificate, as far as it matters for when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Trouble {
+pub(super) enum FailureKind {
     /// The authority was not reached, or could not answer. That costs it nothing.
     Away,
     /// It has refused. Let's Encrypt lets a domain fail five times an hour.
     Refused,
 }
 
-impl Trouble {
+impl FailureKind {
     /// The first pause, and the longest.
     const fn pauses(self) -> (Duration, Duration) {
         match self {
@@ -26,8 +26,8 @@ const MAX_PUT_OFF: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long to wait after this many failures in a row, at least one. An authority that has said
 /// when is asked no earlier.
-pub(super) fn pause(trouble: Trouble, failures: u32, told: Option<Duration>) -> Duration {
-    let (first, longest) = trouble.pauses();
+pub(super) fn pause(kind: FailureKind, failures: u32, told: Option<Duration>) -> Duration {
+    let (first, longest) = kind.pauses();
     let factor = 1 << failures.saturating_sub(1).min(16);
     let pause = first.saturating_mul(factor).min(longest);
     pause.max(told.unwrap_or_default().min(MAX_PUT_OFF))
@@ -52,25 +52,26 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let seconds = |trouble, failures| pause(trouble, failures, None).as_secs();
+        let seconds = |kind, failures| pause(kind, failures, None).as_secs();
         let away: Vec<_> = [1, 2, 3, 10, 11, u32::MAX]
-            .map(|failures| seconds(Trouble::Away, failures))
+            .map(|failures| seconds(FailureKind::Away, failures))
             .into();
         assert_eq!(away, [1, 2, 4, 512, 600, 600]);
         // No more than five in the first hour.
         let mut at = 0;
         let mut tries = 1;
-        while at + seconds(Trouble::Refused, tries) < 3_600 {
-            at += seconds(Trouble::Refused, tries);
+        while at + seconds(FailureKind::Refused, tries) < 3_600 {
+            at += seconds(FailureKind::Refused, tries);
             tries += 1;
         }
         assert_eq!(tries, 5);
-        assert_eq!(seconds(Trouble::Refused, u32::MAX), 6 * 3_600);
+        assert_eq!(seconds(FailureKind::Refused, u32::MAX), 6 * 3_600);
     }
 
     #[test]
     fn who_is_put_off_waits() {
-        let told = |seconds| pause(Trouble::Away, 3, Some(Duration::from_secs(seconds))).as_secs();
+        let told =
+            |seconds| pause(FailureKind::Away, 3, Some(Duration::from_secs(seconds))).as_secs();
         assert_eq!([told(0), told(60), told(u64::MAX)], [4, 60, 24 * 3_600]);
     }
 

@@ -25,7 +25,7 @@ const MAX_ANSWER: usize = 1 << 20;
 #[derive(Clone)]
 pub(super) struct Web {
     client: Client,
-    put_off: Arc<Mutex<Option<Duration>>>,
+    retry_after: Arc<Mutex<Option<Duration>>>,
 }
 
 /// Why there is no answer.
@@ -50,13 +50,16 @@ impl Web {
             .timeout(LIMIT)
             .build()
             .map_err(Error::internal)?;
-        let put_off = Arc::default();
-        Ok(Self { client, put_off })
+        let retry_after = Arc::default();
+        Ok(Self {
+            client,
+            retry_after,
+        })
     }
 
     /// For how long the last answer that was a refusal has put us off.
-    pub(super) fn put_off(&self) -> Option<Duration> {
-        self.put_off.lock().take()
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after.lock().take()
     }
 
     async fn whole(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Failed> {
@@ -70,7 +73,7 @@ impl Web {
         let mut answer = request.send().await?;
         let (status, headers) = (answer.status(), answer.headers());
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-            *self.put_off.lock() = retry_after(headers);
+            *self.retry_after.lock() = retry_after(headers);
         }
         if status.is_server_error() && !is_problem(headers) {
             return Err(Failed::Status(status));

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::relay::{CertificateStanding, Paper, certificate_standing};
+use crate::relay::{CertificateInfo, CertificateStanding, certificate_standing};
 use crate::show;
 use crate::verb::doctor::Check;
 
@@ -25,30 +25,30 @@ pub(super) fn kept(dir: &Path, now: u64) -> Option<Check> {
 
 fn standing(stands: &CertificateStanding, now: u64) -> Check {
     let domains = stands.domains.join(", ");
-    let has = match &stands.paper {
-        Some(paper) => format!(
+    let has = match &stands.info {
+        Some(info) => format!(
             "for {domains} {}, from {}",
-            ends(paper, now),
+            ends(info, now),
             stands.directory
         ),
         None => format!("none yet for {domains} from {}", stands.directory),
     };
-    match &stands.trouble {
-        Some(trouble) => Check::bad(
+    match &stands.last_failure {
+        Some(last_failure) => Check::bad(
             "certificate",
-            format!("{has}: {}", show::clean(&trouble.why)),
+            format!("{has}: {}", show::clean(&last_failure.why)),
             format!(
                 "the authority is asked again at {}: the relay has to reach it, and it the relay, by \
                  port 443 of each domain and with TLS as it comes",
-                time(trouble.next)
+                time(last_failure.next)
             ),
         ),
-        None if stands.paper.is_none() => Check::bad(
+        None if stands.info.is_none() => Check::bad(
             "certificate",
             has,
             "it is being asked for, if the relay runs",
         ),
-        None if stands.paper.as_ref().is_some_and(|it| is_late(it, now)) => Check::bad(
+        None if stands.info.as_ref().is_some_and(|it| is_late(it, now)) => Check::bad(
             "certificate",
             has,
             "it should have been renewed: see whether the relay runs, and what its log says",
@@ -59,14 +59,14 @@ fn standing(stands: &CertificateStanding, now: u64) -> Check {
 
 /// The certificate that a relay has shown.
 pub(super) fn shown(der: &[u8], now: u64) -> Check {
-    match Paper::read(der) {
-        Ok(paper) if is_late(&paper, now) => Check::bad(
+    match CertificateInfo::read(der) {
+        Ok(info) if is_late(&info, now) => Check::bad(
             "TLS",
-            format!("the certificate {}", ends(&paper, now)),
+            format!("the certificate {}", ends(&info, now)),
             "renew it; a relay with --acme-domain does so by itself, and its log says why it could \
              not",
         ),
-        Ok(paper) => Check::ok("TLS", format!("the certificate {}", ends(&paper, now))),
+        Ok(info) => Check::ok("TLS", format!("the certificate {}", ends(&info, now))),
         Err(why) => Check::bad(
             "TLS",
             format!("the certificate cannot be read: {}", show::clean(&why)),
@@ -75,14 +75,14 @@ pub(super) fn shown(der: &[u8], now: u64) -> Check {
     }
 }
 
-fn is_late(paper: &Paper, now: u64) -> bool {
-    let all = paper.until.saturating_sub(paper.from);
-    paper.until.saturating_sub(now) < LATE.min(all / LATE_PART)
+fn is_late(info: &CertificateInfo, now: u64) -> bool {
+    let all = info.until.saturating_sub(info.from);
+    info.until.saturating_sub(now) < LATE.min(all / LATE_PART)
 }
 
-fn ends(paper: &Paper, now: u64) -> String {
-    let at = time(paper.until);
-    match paper.until.checked_sub(now) {
+fn ends(info: &CertificateInfo, now: u64) -> String {
+    let at = time(info.until);
+    match info.until.checked_sub(now) {
         Some(left) if left >= 2 * DAY => format!("ends at {at}, in {} days", left / DAY),
         Some(left) => format!("ends at {at}, in {} minutes", left / 60),
         None => format!("has ended at {at}"),
@@ -97,8 +97,8 @@ fn time(unix: u64) -> String {
 mod tests {
     use super::*;
 
-    fn paper(days: u64) -> Paper {
-        Paper {
+    fn info(days: u64) -> CertificateInfo {
+        CertificateInfo {
             from: 0,
             until: days * DAY,
             names: Vec::new(),
@@ -115,29 +115,29 @@ mod tests {
             (6, 4, false),
             (6, 6, true),
         ] {
-            assert_eq!(is_late(&paper(days), at * DAY), late, "{days} {at}");
+            assert_eq!(is_late(&info(days), at * DAY), late, "{days} {at}");
         }
     }
 
     #[test]
     fn a_relay_that_does_not_renew_is_not_well() {
-        let stands = |paper| CertificateStanding {
+        let stands = |info| CertificateStanding {
             directory: "https://ca.example/dir".to_owned(),
             domains: vec!["relay.example".to_owned()],
-            paper,
-            trouble: None,
+            info,
+            last_failure: None,
         };
-        assert!(standing(&stands(Some(paper(90))), 10 * DAY).is_ok());
-        assert!(!standing(&stands(Some(paper(90))), 80 * DAY).is_ok());
-        assert!(!standing(&stands(Some(paper(90))), 100 * DAY).is_ok());
+        assert!(standing(&stands(Some(info(90))), 10 * DAY).is_ok());
+        assert!(!standing(&stands(Some(info(90))), 80 * DAY).is_ok());
+        assert!(!standing(&stands(Some(info(90))), 100 * DAY).is_ok());
         assert!(!standing(&stands(None), 0).is_ok());
     }
 
     #[test]
     fn its_end_is_said_in_words() {
-        assert!(ends(&paper(90), 10 * DAY).ends_with("in 80 days"));
-        assert!(ends(&paper(1), 0).ends_with("in 1440 minutes"));
-        assert!(ends(&paper(1), 2 * DAY).contains("has ended"));
+        assert!(ends(&info(90), 10 * DAY).ends_with("in 80 days"));
+        assert!(ends(&info(1), 0).ends_with("in 1440 minutes"));
+        assert!(ends(&info(1), 2 * DAY).contains("has ended"));
         assert!(!shown(b"nothing", 0).is_ok());
     }
 }

@@ -11,9 +11,9 @@ use rustls::ServerConfig;
 use tokio::time::sleep;
 
 use super::certificate::Certificate;
-use super::files::{Complaint, Files, Given, State};
+use super::files::{Files, IssuedCertificate, LastFailure, State};
 use super::order::{Failure, order};
-use super::pace::{Trouble, again, pause, renewal};
+use super::pace::{FailureKind, again, pause, renewal};
 use super::resolver::{PROTOCOL, Resolver};
 use super::settings::Settings;
 use crate::error::Result;
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(60);
 const BETWEEN: Duration = Duration::from_secs(5);
 
 /// See the module.
-pub(crate) struct Keeper {
+pub(crate) struct Renewer {
     settings: Settings,
     files: Files,
     resolver: Arc<Resolver>,
@@ -36,15 +36,15 @@ pub(crate) struct Keeper {
     due: u64,
     /// Since the last certificate, of each kind: what an authority refuses counts also if it was away
     /// in between.
-    failures: HashMap<Trouble, u32>,
+    failures: HashMap<FailureKind, u32>,
     /// A certificate that could not be written yet.
-    unkept: Option<Given>,
+    unkept: Option<IssuedCertificate>,
 }
 
-impl Keeper {
+impl Renewer {
     /// With the certificate that is kept, if it is of any use.
     pub(in crate::relay) fn new(settings: Settings, data: &DataDir) -> Self {
-        let mut keeper = Self {
+        let mut renewer = Self {
             settings,
             files: Files::of(data.path("")),
             resolver: Arc::default(),
@@ -54,14 +54,14 @@ impl Keeper {
         };
         let Settings {
             directory, domains, ..
-        } = &keeper.settings;
-        let kept = keeper.files.certificate(directory, domains, unix_now());
+        } = &renewer.settings;
+        let kept = renewer.files.certificate(directory, domains, unix_now());
         match kept {
-            Ok(Some(certificate)) => keeper.take(&certificate),
+            Ok(Some(certificate)) => renewer.take(&certificate),
             Ok(None) => {}
             Err(why) => tracing::info!(%why, "the certificate that is kept is of no use now"),
         }
-        keeper
+        renewer
     }
 
     /// A relay of this directory does without.
@@ -112,8 +112,8 @@ impl Keeper {
                     // Before it is shown: who sees it may ask how it stands.
                     self.note(None).await;
                     self.take(&certificate);
-                    self.due = self.due.max(again(certificate.paper.until, unix_now()));
-                    let until = rfc3339(certificate.paper.until);
+                    self.due = self.due.max(again(certificate.info.until, unix_now()));
+                    let until = rfc3339(certificate.info.until);
                     tracing::info!(%until, domains = %self.settings.domains.join(","), "a new certificate");
                     sleep(BETWEEN).await;
                 }
@@ -122,7 +122,7 @@ impl Keeper {
         }
     }
 
-    async fn renew(&self) -> Result<(Certificate, Given), Failure> {
+    async fn renew(&self) -> Result<(Certificate, IssuedCertificate), Failure> {
         let given = order(&self.settings, &self.files, &self.resolver).await?;
         let certificate = Certificate::of(&given.chain, &given.key);
         let certificate = certificate.and_then(|it| it.check(&self.settings.domains, unix_now()));
@@ -154,28 +154,28 @@ impl Keeper {
     }
 
     fn take(&mut self, certificate: &Certificate) {
-        self.due = renewal(certificate.paper.from, certificate.paper.until);
+        self.due = renewal(certificate.info.from, certificate.info.until);
         self.resolver.set(Arc::clone(&certificate.key));
     }
 
     async fn put_up_with(&mut self, failure: Failure) {
-        let failures = self.failures.entry(failure.trouble).or_default();
+        let failures = self.failures.entry(failure.kind).or_default();
         *failures = failures.saturating_add(1);
-        let pause = pause(failure.trouble, *failures, failure.put_off);
+        let pause = pause(failure.kind, *failures, failure.retry_after);
         let why = failure.why;
         let directory = &self.settings.directory;
         tracing::warn!(%directory, %why, again_in_s = pause.as_secs(), "no certificate");
         let next = unix_now() + pause.as_secs();
-        self.note(Some(Complaint { why, next })).await;
+        self.note(Some(LastFailure { why, next })).await;
         self.until(next).await;
     }
 
     /// For the doctor.
-    async fn note(&self, trouble: Option<Complaint>) {
+    async fn note(&self, last_failure: Option<LastFailure>) {
         let state = State {
             directory: self.settings.directory.clone(),
             domains: self.settings.domains.clone(),
-            trouble,
+            last_failure,
         };
         if let Err(error) = self.files.keep_state(&state).await {
             tracing::warn!(%error, "how it stands with the certificate cannot be noted");
