@@ -1,5 +1,7 @@
 //! The DERP client of tailscale-rs against our relay, over plain TCP.
 
+mod common;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use ts_keys::{ExportableKey, NodeKeyPair, NodePublicKey};
 
+use common::{packet, talk};
+
 type Foreign = ts_derp::Client<TcpStream>;
 
 /// Packets that each side sends.
 const COUNT: u32 = 1500;
-
-/// How far a sender is ahead of its receiver at most, so that nothing has to
-/// be dropped however slow the machine is.
-const WINDOW: usize = 100;
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(60);
@@ -92,13 +92,6 @@ fn ours(key: &NodePublicKey) -> NodeKey {
     NodeKey::from_bytes(*key.export().as_bytes())
 }
 
-fn packet(number: u32) -> Vec<u8> {
-    let len = 20 + number as usize % 1300;
-    let mut data = vec![0xab; len];
-    data[..4].copy_from_slice(&number.to_be_bytes());
-    data
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_foreign_clients_relay_both_ways() {
     within(async {
@@ -106,27 +99,9 @@ async fn two_foreign_clients_relay_both_ways() {
         let (one, two) = (NodeKeyPair::random(), NodeKeyPair::random());
         let (a, b) = (relay.foreign(&one).await, relay.foreign(&two).await);
         let mut tasks = JoinSet::new();
-        for (from, to, source, target) in [
-            (a.clone(), b.clone(), one.public, two.public),
-            (b.clone(), a.clone(), two.public, one.public),
-        ] {
-            let window = Arc::new(tokio::sync::Semaphore::new(WINDOW));
-            let arrived = window.clone();
-            tasks.spawn(async move {
-                for number in 0..COUNT {
-                    window.acquire().await.unwrap().forget();
-                    from.send_one(target, &packet(number)).await.unwrap();
-                }
-            });
-            tasks.spawn(async move {
-                for number in 0..COUNT {
-                    let (key, data) = to.recv_one().await.unwrap();
-                    assert_eq!(ours(&key), ours(&source));
-                    assert_eq!(data.as_ref(), packet(number));
-                    arrived.add_permits(1);
-                }
-            });
-        }
+        let (a, b) = ((a, one.public), (b, two.public));
+        talk(&mut tasks, COUNT, a.clone(), b.clone());
+        talk(&mut tasks, COUNT, b, a);
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }

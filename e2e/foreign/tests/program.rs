@@ -4,6 +4,8 @@
 //! The variable `CW` names the program. The foreign clients have the keys of two nodes that have
 //! joined a network and are gone: who is no member is not admitted.
 
+mod common;
+
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,11 +17,12 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use ts_keys::{NodeKeyPair, NodePublicKey};
+use ts_keys::NodeKeyPair;
+
+use common::talk;
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -31,10 +34,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Packets that each side sends.
 const COUNT: u32 = 1000;
-
-/// How far a sender is ahead of its receiver at most, so that nothing has to be dropped however
-/// slow the machine is.
-const WINDOW: usize = 100;
 
 const TOKEN: &str = "of-the-administrator";
 
@@ -85,7 +84,10 @@ impl Place {
 
     /// The key of a node that joins and goes.
     fn member(&self, node: &str, url: &str) -> NodeKeyPair {
-        let invite = self.cw("dev-1", &["network", "invite", "--mine", "--relay-url", url]);
+        let invite = self.cw(
+            "dev-1",
+            &["network", "invite", "--mine", "--relay-url", url],
+        );
         self.cw(node, &["network", "join", "--relay-url", url, &invite]);
         self.cw(node, &["stop", "--grace", "0"]);
         let seed = std::fs::read(self.path(node).join("seed")).unwrap();
@@ -226,37 +228,6 @@ async fn websocket(io: Box<dyn Io>) -> Box<dyn Io> {
     Box::new(near)
 }
 
-fn packet(number: u32) -> Vec<u8> {
-    let len = 20 + number as usize % 1300;
-    let mut data = vec![0xab; len];
-    data[..4].copy_from_slice(&number.to_be_bytes());
-    data
-}
-
-/// Numbered packets from one to the other, in order and whole.
-fn talk(
-    tasks: &mut JoinSet<()>,
-    (from, source): (Arc<Foreign>, NodePublicKey),
-    (to, target): (Arc<Foreign>, NodePublicKey),
-) {
-    let window = Arc::new(Semaphore::new(WINDOW));
-    let arrived = Arc::clone(&window);
-    tasks.spawn(async move {
-        for number in 0..COUNT {
-            window.acquire().await.unwrap().forget();
-            from.send_one(target, &packet(number)).await.unwrap();
-        }
-    });
-    tasks.spawn(async move {
-        for number in 0..COUNT {
-            let (key, data) = to.recv_one().await.unwrap();
-            assert_eq!(key, source);
-            assert_eq!(data.as_ref(), packet(number));
-            arrived.add_permits(1);
-        }
-    });
-}
-
 async fn each_way(relay: &Relay, one: &NodeKeyPair, two: &NodeKeyPair) {
     // Both the same way, and each another.
     for (first, second) in [
@@ -267,8 +238,8 @@ async fn each_way(relay: &Relay, one: &NodeKeyPair, two: &NodeKeyPair) {
         let a = (relay.foreign(first, one).await.unwrap(), one.public);
         let b = (relay.foreign(second, two).await.unwrap(), two.public);
         let mut tasks = JoinSet::new();
-        talk(&mut tasks, a.clone(), b.clone());
-        talk(&mut tasks, b, a);
+        talk(&mut tasks, COUNT, a.clone(), b.clone());
+        talk(&mut tasks, COUNT, b, a);
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
