@@ -29,37 +29,24 @@ pub fn direct() -> Result<()> {
         let Some(ours) = ours else {
             continue;
         };
-        let half = |it: &'static str, of: &Option<Figures>, goal| {
-            (it, of.as_ref().map(|it| it.half.clone()), goal)
+        let table = |what: &str, samples: fn(&Figures) -> &Samples, goals: [&'static str; 2]| {
+            let row = |it: &'static str, of: &Option<Figures>, goal| {
+                (it, of.as_ref().map(|it| samples(it).clone()), goal)
+            };
+            let rows = [
+                row("quinn", quinn, goals[0]),
+                row("iroh", iroh, goals[1]),
+                row("TCP, kept", tcp, "reported"),
+            ];
+            lines(&format!("call, {what}, {name}"), "us", samples(ours), &rows);
         };
-        lines(
-            &format!("call, p50, {name}"),
-            "us",
-            &ours.half,
-            &[
-                half("quinn", quinn, "<= 1.10 x"),
-                half("iroh", iroh, "<= 0.65 x"),
-                half("TCP, kept", tcp, "reported"),
-            ],
-        );
+        table("p50", |it| &it.half, ["<= 1.10 x", "<= 0.65 x"]);
         if let Some(quinn) = quinn {
             let more = ours.half.minus(&quinn.half);
             let title = format!("  more than quinn's, {name}");
             lines(&title, "us", &more, &[("-", None, "<= 8 us")]);
         }
-        let tail = |it: &'static str, of: &Option<Figures>, goal| {
-            (it, of.as_ref().map(|it| it.tail.clone()), goal)
-        };
-        lines(
-            &format!("call, p99, {name}"),
-            "us",
-            &ours.tail,
-            &[
-                tail("quinn", quinn, "<= 1.15 x"),
-                tail("iroh", iroh, "reported"),
-                tail("TCP, kept", tcp, "reported"),
-            ],
-        );
+        table("p99", |it| &it.tail, ["<= 1.15 x", "reported"]);
     }
     Ok(())
 }

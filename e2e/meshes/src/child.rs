@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::way::Kind;
 
@@ -65,7 +65,7 @@ impl Child {
 
     fn hear(&mut self) -> Result<String> {
         let mut line = String::new();
-        self.says.read_line(&mut line)?;
+        ensure!(self.says.read_line(&mut line)? > 0, "the process has ended");
         Ok(line.trim_end().to_owned())
     }
 

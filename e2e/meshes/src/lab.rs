@@ -20,9 +20,14 @@ pub struct Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for name in &self.names {
-            let _ = run(&format!("ip netns del {name}"));
-        }
+        remove(&self.names);
+    }
+}
+
+fn remove(names: &[String]) {
+    for name in names {
+        // It may never have been there.
+        let _ = run(&format!("ip netns del {name}"));
     }
 }
 
@@ -35,7 +40,7 @@ impl Lab {
             run(&format!("ip netns add {name}"))?;
         }
         let lab = Self {
-            shim: Shim::start(&names)?,
+            shim: Shim::start(&names).inspect_err(|_| remove(&names))?,
             names,
         };
         for (number, name) in (1..).zip(&lab.names) {

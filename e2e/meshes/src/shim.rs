@@ -1,7 +1,7 @@
 //! A network with a delay: hosts are network namespaces with a TUN device each, and what they send
 //! is carried from one to the other here, in a thread for each direction.
 //!
-//! The kernels that this is measured on have no `netem`. Packets between the nodes take half a round
+//! This needs no `netem`, which not every kernel has. Packets between the nodes take half a round
 //! trip; between a node and the relay half of that, so that the way by the relay is as long as the
 //! straight one. Nothing is lost or reordered, unless the straight way is cut.
 

@@ -174,7 +174,7 @@ impl Tunnel {
         let start = Instant::now();
         let before = self.cpu()?;
         let said = loop {
-            match run(&client) {
+            match run(&client).and_then(|said| report(&said)) {
                 Ok(said) => break said,
                 // The server needs a moment.
                 Err(_) if start.elapsed() < SOON => std::thread::sleep(Duration::from_millis(50)),
@@ -186,7 +186,6 @@ impl Tunnel {
         };
         let tunnels = self.cpu()? - before;
         stop(&mut server);
-        let said: serde_json::Value = serde_json::from_str(&said)?;
         let number = |at: &str| said.pointer(at).and_then(serde_json::Value::as_f64);
         let number = |at: &str| number(at).with_context(|| format!("iperf3 says no {at}"));
         let seconds = number("/end/sum_sent/seconds")?;
@@ -202,6 +201,15 @@ impl Tunnel {
     fn cpu(&self) -> Result<f64> {
         let times = self.ends.iter().map(|end| cpu_of(end.id()));
         times.sum()
+    }
+}
+
+/// What iperf3 says; of some errors it tells by nothing else.
+fn report(said: &str) -> Result<serde_json::Value> {
+    let said: serde_json::Value = serde_json::from_str(said)?;
+    match said.get("error") {
+        Some(error) => bail!("iperf3: {error}"),
+        None => Ok(said),
     }
 }
 
