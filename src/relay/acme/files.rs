@@ -86,7 +86,7 @@ pub(crate) fn standing(dir: &Path) -> Result<Option<Standing>> {
     let certificate = given.map(|given| Certificate::of(&given.chain, &given.key));
     let certificate = certificate.transpose().map_err(|why| {
         let path = files.path(CERTIFICATE);
-        Error::new("io", format!("{} is not usable: {why}", path.display()))
+        unusable(&path, &why)
     })?;
     // The domains may be others since.
     let info = certificate.map(|certificate| certificate.info);
@@ -97,6 +97,11 @@ pub(crate) fn standing(dir: &Path) -> Result<Option<Standing>> {
         info,
         last_failure: state.last_failure,
     }))
+}
+
+fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::new("io", format!("{} is not usable: {why}", path.display()))
+        .hint("remove it: a relay that starts without it makes it anew")
 }
 
 impl Files {
@@ -169,9 +174,7 @@ impl Files {
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let path = self.path(name);
-        let unusable = |why: &dyn std::fmt::Display| {
-            Error::new("io", format!("{} is not usable: {why}", path.display()))
-        };
+        let unusable = |why: &dyn std::fmt::Display| unusable(&path, why);
         match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unusable(&error)),

@@ -186,6 +186,7 @@ fn check_directory(text: &str) -> Result<String> {
 fn trust_only(file: &Path) -> Result<Arc<ClientConfig>> {
     let unusable = |why: &dyn std::fmt::Display| {
         invalid(format!("--acme-ca {} is not usable: {why}", file.display()))
+            .hint("a file with one certificate or more in PEM")
     };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
