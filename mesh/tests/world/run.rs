@@ -51,6 +51,15 @@ enum What {
     Relay,
 }
 
+/// A path that is trusted alone, and does not carry full packets.
+#[derive(Clone, Copy)]
+struct InVain {
+    addr: SocketAddr,
+    since: Instant,
+    /// Since when it carries nothing at all.
+    dead: Option<Instant>,
+}
+
 struct Happening {
     at: Instant,
     order: u64,
@@ -91,7 +100,7 @@ pub(super) struct World {
     /// disturbed since.
     pub(super) proven: Vec<(usize, usize)>,
     /// Since when a path that is trusted has not carried full packets.
-    in_vain: HashMap<(usize, usize), (SocketAddr, Instant)>,
+    in_vain: HashMap<(usize, usize), InVain>,
     ways: HashMap<(usize, usize), Vec<Via>>,
     initiations: BTreeMap<(usize, usize), Initiations>,
     pub(super) sent: Vec<u64>,
@@ -684,15 +693,22 @@ impl World {
             self.in_vain.remove(&(node, peer));
             return Ok(());
         }
-        let since = *self.in_vain.entry((node, peer)).or_insert((addr, self.now));
-        let patience = if self.arrives(node, peer, addr, 200) {
-            TRUSTED_FOR_SMALL
-        } else {
-            TRUSTED_IN_VAIN
+        let now = self.now;
+        let small = self.arrives(node, peer, addr, 200);
+        let fresh = InVain {
+            addr,
+            since: now,
+            dead: None,
         };
-        if since.0 != addr {
-            self.in_vain.insert((node, peer), (addr, self.now));
-        } else if self.now.duration_since(since.1) > patience {
+        let in_vain = self.in_vain.entry((node, peer)).or_insert(fresh);
+        if in_vain.addr != addr {
+            *in_vain = fresh;
+        }
+        in_vain.dead = (!small).then(|| in_vain.dead.unwrap_or(now));
+        let dead = in_vain.dead.map(|at| now.duration_since(at));
+        if now.duration_since(in_vain.since) > TRUSTED_FOR_SMALL
+            || dead.is_some_and(|time| time > TRUSTED_IN_VAIN)
+        {
             let why = format!("{node} trusts {addr} to reach {peer}, which it does not");
             return Err(self.fail(&why));
         }
