@@ -194,9 +194,9 @@ fn where_only_port_443_is_open_everything_goes_by_the_relay() {
 /// A mebibyte arrives whatever the MTU: directly where a full packet fits, else by the relay.
 fn mebibyte(ip: Ip, mtu: u32) {
     let places = behind([Nat::Open, Nat::Open]).map(|place| Place { mtu, ..place });
-    let full = match ip {
-        Ip::V4 => 1340,
-        Ip::V6 => 1360,
+    let (full, larger) = match ip {
+        Ip::V4 => (1340, 1480),
+        Ip::V6 => (1360, 1500),
     };
     let way = if mtu >= full {
         Way::Direct
@@ -216,6 +216,14 @@ fn mebibyte(ip: Ip, mtu: u32) {
             peer["path"] == way.word() && (way == Way::Direct || why == Some("no_answer"))
         });
         carries(lab, 1 << 20);
+        if way == Way::Direct {
+            let size = if mtu >= larger { larger } else { full };
+            wait_for(
+                &lab.cw(Host::Dev1),
+                &format!("packets of {size} bytes"),
+                |now| now["peers"][0]["mtu"] == size,
+            );
+        }
     });
 }
 

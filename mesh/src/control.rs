@@ -21,7 +21,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::packet::QUIC_MTU;
+use crate::packet::{QUIC_MTU, WIDE_MTU};
 use crate::reflect::{Mapping, Outside};
 
 /// How many addresses one "call me maybe" holds. A machine with more
@@ -40,8 +40,9 @@ pub(crate) enum Message {
     HelloSeen { boot: u64 },
     /// "Here is where I may be reached; I am probing your addresses now."
     CallMeMaybe { endpoints: Vec<SocketAddr> },
-    /// A full-size packet to find out whether an address works.
-    Probe { id: u64 },
+    /// A full-size packet to find out whether an address works, or one of the
+    /// larger size to find out whether those do.
+    Probe { id: u64, wide: bool },
     /// The answer, sent back the way the probe came.
     Pong { id: u64, observed: SocketAddr },
     /// A small packet to find out whether the peer is there at all.
@@ -60,7 +61,8 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// The bytes of the message. A probe has the size of a full QUIC datagram.
+    /// The bytes of the message. A probe has the size of a full QUIC datagram,
+    /// of the smaller or the larger kind.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         match self {
@@ -74,9 +76,9 @@ impl Message {
                     put_address(&mut out, endpoint);
                 }
             }
-            Self::Probe { id } => {
+            Self::Probe { id, wide } => {
                 put(&mut out, 4, *id);
-                out.resize(QUIC_MTU, 0);
+                out.resize(if *wide { WIDE_MTU } else { QUIC_MTU }, 0);
             }
             Self::Pong { id, observed } => {
                 put(&mut out, 5, *id);
@@ -123,7 +125,10 @@ impl Message {
                     endpoints: endpoints.filter_map(address).collect(),
                 }
             }
-            4 if bytes.len() >= QUIC_MTU => Self::Probe { id: number(rest)? },
+            4 if bytes.len() >= QUIC_MTU => Self::Probe {
+                id: number(rest)?,
+                wide: bytes.len() >= WIDE_MTU,
+            },
             5 => Self::Pong {
                 id: number(rest)?,
                 observed: address(rest.get(8..)?)?,
@@ -191,7 +196,8 @@ mod tests {
                 endpoints: vec![v4, v6],
             },
             Message::CallMeMaybe { endpoints: vec![] },
-            Message::Probe { id: 3 },
+            Message::Probe { id: 3, wide: false },
+            Message::Probe { id: 3, wide: true },
             Message::Pong {
                 id: 4,
                 observed: v4,
@@ -263,9 +269,11 @@ mod tests {
 
     #[test]
     fn a_probe_has_the_full_size() {
-        let bytes = Message::Probe { id: 1 }.encode();
+        let bytes = Message::Probe { id: 1, wide: false }.encode();
         assert_eq!(bytes.len(), QUIC_MTU);
         assert_eq!(Message::decode(&bytes[..QUIC_MTU - 1]), None);
+        let wide = Message::Probe { id: 1, wide: true };
+        assert_eq!(wide.encode().len(), WIDE_MTU);
     }
 
     #[test]

@@ -100,9 +100,11 @@ pub fn peer(data: &[u8]) {
             port => Via::Direct(endpoint(port.into())),
         };
         let mut payload = payload.to_vec();
-        if how & 4 != 0 {
-            // The size of a probe.
-            payload.resize(crate::packet::QUIC_MTU, 0);
+        match how & (4 | 32) {
+            // The sizes of a probe.
+            4 => payload.resize(crate::packet::QUIC_MTU, 0),
+            36 => payload.resize(crate::packet::WIDE_MTU, 0),
+            _ => {}
         }
         let port = if how & 8 == 0 {
             Port::Control
@@ -113,6 +115,7 @@ pub fn peer(data: &[u8]) {
             local: pair().remote,
             remote: pair().local,
         };
+        let payload_len = payload.len();
         let mut packet = vec![0; HEADER_LEN + payload.len()];
         there.build(port, &payload, &mut packet);
         if how & 16 != 0 {
@@ -126,7 +129,7 @@ pub fn peer(data: &[u8]) {
         if core.poll_timeout().is_some_and(|at| at <= now) {
             core.handle_timeout(now);
         }
-        let _ = core.route(now);
+        let _ = core.route_for(payload_len, now);
         assert!(drained(&mut core) <= 64, "one packet asks for few");
     }
     let mut seconds = 0;

@@ -18,6 +18,11 @@ pub(crate) const SEAL_LEN: usize = 32;
 pub(crate) const QUIC_MTU: usize = 1232;
 /// A whole WireGuard datagram of a full-size QUIC datagram.
 pub(crate) const FULL_DATAGRAM: usize = QUIC_MTU + HEADER_LEN + SEAL_LEN;
+/// The larger QUIC datagram size, for paths that have carried it: with all
+/// headers, those of an outer IPv6 included, a packet of 1500 bytes.
+pub(crate) const WIDE_MTU: usize = 1372;
+/// A whole WireGuard datagram of one of those.
+pub(crate) const WIDE_DATAGRAM: usize = WIDE_MTU + HEADER_LEN + SEAL_LEN;
 
 const NEXT_HEADER_UDP: u8 = 17;
 const HOP_LIMIT: u8 = 64;
@@ -224,5 +229,7 @@ mod tests {
     fn a_full_datagram_fits_the_smallest_ipv6_link() {
         assert_eq!(QUIC_MTU + HEADER_LEN, 1280);
         assert_eq!(FULL_DATAGRAM, 1312);
+        let outer_headers = 40 + 8;
+        assert_eq!(WIDE_DATAGRAM + outer_headers, 1500);
     }
 }

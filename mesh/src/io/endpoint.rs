@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
-use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime};
-use quinn::{TransportConfig, VarInt};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig};
+use quinn::{ServerConfig, TokioRuntime, TransportConfig, VarInt};
 
 use super::node::Node;
 use super::socket::Socket;
 use super::tls::Tls;
-use crate::packet::QUIC_MTU;
+use crate::packet::{QUIC_MTU, WIDE_MTU};
 use crate::{Error, SignKey};
 
 /// Streams a peer may have open at once. More wait.
@@ -21,6 +21,11 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The first flight is repeated after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 const INITIAL_CONGESTION_WINDOW: u64 = 64 << 10;
+/// While it may not be used, the larger datagram is tried so often, where there is traffic: by one
+/// datagram, which costs nothing before the path is known to carry it.
+const WIDER_AFTER: Duration = Duration::from_secs(1);
+/// After longer datagrams have ceased to arrive, they are not tried for so long.
+const NARROW_FOR: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Bytes of datagrams that are kept, of a byte each; a frame may be as long, its head of up to nine
 /// bytes included.
@@ -51,6 +56,13 @@ pub(super) fn client(tls: &Tls, peer: &SignKey) -> Result<ClientConfig, Error> {
 fn transport() -> Arc<TransportConfig> {
     let mut congestion = CubicConfig::default();
     congestion.initial_window(INITIAL_CONGESTION_WINDOW);
+    let mut wider = MtuDiscoveryConfig::default();
+    wider
+        .upper_bound(WIDE_MTU as u16)
+        // There are two sizes, and nothing between them.
+        .minimum_change((WIDE_MTU - QUIC_MTU) as u16)
+        .interval(WIDER_AFTER)
+        .black_hole_cooldown(NARROW_FOR);
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(MAX_STREAMS.into())
@@ -59,11 +71,11 @@ fn transport() -> Arc<TransportConfig> {
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(u64::from(CONNECTION_WINDOW))
         .initial_rtt(INITIAL_RTT)
-        // The path agent guarantees this size, on every path. A larger one per
-        // peer would need its probes to be larger first.
+        // The path agent guarantees this size, on every path. It lets larger datagrams through
+        // where they arrive.
         .initial_mtu(QUIC_MTU as u16)
         .min_mtu(QUIC_MTU as u16)
-        .mtu_discovery_config(None)
+        .mtu_discovery_config(Some(wider))
         // Nobody reads them; see `Links::hurry`. The oldest are dropped.
         .datagram_receive_buffer_size(Some(UNREAD_DATAGRAMS))
         .keep_alive_interval(Some(KEEP_ALIVE))

@@ -312,6 +312,23 @@ impl Mesh {
         }
     }
 
+    /// For tests: datagrams of more bytes do not arrive.
+    #[doc(hidden)]
+    pub fn test_limit_udp(&self, longest: usize) {
+        if let Some(udp) = &self.inside().node.udp {
+            udp.longest
+                .store(longest, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// For tests: how long the QUIC datagrams to a peer may be, if there is a connection.
+    #[doc(hidden)]
+    pub fn test_datagram_size(&self, key: &NodeKey) -> Option<u16> {
+        let entry = self.inside().node.by_key(key)?;
+        let links = entry.links.lock();
+        Some(links.live()?.stats().path.current_mtu)
+    }
+
     /// For measurements: each datagram is sent by itself, as where the system does not segment.
     #[doc(hidden)]
     pub fn test_send_singly(&self) {

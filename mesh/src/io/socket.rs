@@ -2,7 +2,9 @@
 //!
 //! quinn sends to the inner address of a peer. [`Socket::try_send`] encrypts on
 //! the spot, in the task of the connection, and passes on at once what is not
-//! worth collecting (`super::outbox`). One peer's trouble never becomes an
+//! worth collecting (`super::outbox`). A datagram that is longer than the way to
+//! the peer is known to carry is lost here: quinn tries one now and then, and
+//! uses the larger size once it is acknowledged. One peer's trouble never becomes an
 //! error: quinn would take the whole endpoint for broken.
 
 use std::fmt;
@@ -101,13 +103,18 @@ impl Node {
         let mut outbox = entry.outbox.lock();
         let now = Instant::now();
         let mut state = entry.state.lock();
-        let mut route = state.core.route(now);
+        let Some(mut route) = state.core.route_for(size, now) else {
+            return Ok(());
+        };
         if outbox.is_held_up() {
             self.schedule(entry, &mut state);
             drop(state);
             self.flush_now(entry, &mut outbox)?;
             state = entry.state.lock();
-            route = state.core.route(now);
+            match state.core.route_for(size, now) {
+                Some(anew) => route = anew,
+                None => return Ok(()),
+            }
         }
         let only_relay = route.direct.is_none();
         if (only_relay && outbox.waiting() > 0)

@@ -8,7 +8,7 @@ use derp::NodeKey;
 
 use super::udp::Family;
 use super::{Mesh, Path};
-use crate::packet::FULL_DATAGRAM;
+use crate::packet::{FULL_DATAGRAM, WIDE_DATAGRAM};
 use crate::path::Obstacle;
 use crate::portmap::Mapped;
 use crate::reflect::Mapping;
@@ -88,9 +88,13 @@ impl Mesh {
             None if node.link.is_connected() => Path::Relayed,
             None => Path::None,
         };
+        let datagram = match core.is_wide(now) {
+            true => WIDE_DATAGRAM,
+            false => FULL_DATAGRAM,
+        };
         let mtu = |addr: SocketAddr| match addr {
-            SocketAddr::V4(_) => FULL_DATAGRAM + HEADERS_V4,
-            SocketAddr::V6(_) => FULL_DATAGRAM + HEADERS_V6,
+            SocketAddr::V4(_) => datagram + HEADERS_V4,
+            SocketAddr::V6(_) => datagram + HEADERS_V6,
         };
         Some(PeerStatus {
             rtt: core.rtt().or_else(|| quic.map(|quic| quic.rtt)),

@@ -61,6 +61,8 @@ pub(super) struct Udp {
     pub(super) dead: AtomicBool,
     /// For tests: the system segments nothing for us.
     pub(super) unsegmented: AtomicBool,
+    /// For tests: longer datagrams do not arrive.
+    pub(super) longest: AtomicUsize,
     /// Ports that are open for a guess.
     pub(super) fan: Fan,
     lanes: RwLock<Vec<(SocketAddr, Arc<Socket>)>>,
@@ -112,6 +114,7 @@ impl Udp {
             translates: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             unsegmented: AtomicBool::new(false),
+            longest: AtomicUsize::new(usize::MAX),
             fan: Fan::default(),
             lanes: RwLock::default(),
             has_lanes: AtomicBool::new(false),
@@ -172,7 +175,8 @@ impl Udp {
         ecn: Option<EcnCodepoint>,
     ) -> io::Result<()> {
         let to = self.translator().map_or(to, |prefix| prefix.outward(to));
-        if bytes.is_empty() || self.dead.load(Relaxed) {
+        let lost = self.dead.load(Relaxed) || stride > self.longest.load(Relaxed);
+        if bytes.is_empty() || lost {
             return Ok(());
         }
         let whole = !self.unsegmented.load(Relaxed);

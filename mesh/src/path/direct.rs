@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::width::Width;
+
 /// A path in use is probed this often.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Nothing heard for that long, or two round trips, after something was sent:
@@ -23,6 +25,8 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 pub(super) struct Direct {
     pub(super) addr: SocketAddr,
     pub(super) rtt: Duration,
+    /// Whether it carries datagrams of the larger size.
+    pub(super) width: Width,
     /// When the last probe was answered.
     confirmed: Instant,
     /// When the oldest probe went out that nothing has answered since.
@@ -55,6 +59,7 @@ impl Direct {
         Self {
             addr,
             rtt,
+            width: Width::new(now),
             confirmed: now,
             waiting_since: None,
             silent_since: None,
@@ -72,6 +77,7 @@ impl Direct {
         *self = Self {
             silent_since: self.silent_after(sent),
             last_sent: self.last_sent,
+            width: self.width,
             ..Self::new(self.addr, rtt, now)
         };
     }
@@ -81,6 +87,7 @@ impl Direct {
     pub(super) const fn handle_suspicion(&mut self, now: Instant) {
         self.suspect = true;
         self.next_probe = now;
+        self.width = Width::new(now);
     }
 
     /// Something is being sent.

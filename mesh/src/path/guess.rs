@@ -348,7 +348,7 @@ impl Agent {
             return;
         }
         self.rouse(now, super::ALERT);
-        let keep = self.direct.map(|direct| direct.addr);
+        let keep = self.direct.as_ref().map(|direct| direct.addr);
         self.candidates.add(source, keep);
         self.candidates.restart(source, now);
         self.send_due_probes(now);
@@ -518,7 +518,7 @@ mod tests {
         let hole = SocketAddr::new(HARD.addr.ip(), 5000);
         easy.handle_probe(1, Via::Direct(hole), now);
         let probe = |(via, message)| match message {
-            Message::Probe { id } if via == Via::Direct(hole) => Some(id),
+            Message::Probe { id, .. } if via == Via::Direct(hole) => Some(id),
             _ => None,
         };
         let id = std::iter::from_fn(|| easy.poll_transmit()).find_map(probe);

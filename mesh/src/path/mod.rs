@@ -5,7 +5,10 @@
 //! and send full-size probes to the addresses they were told; a probe that is
 //! answered from the address it went to makes that address the direct path. So
 //! the first byte never waits for probing, probing can only improve, and a path
-//! that lets small packets through but not large ones is never taken.
+//! that lets small packets through but not large ones is never taken. Whether it
+//! carries more than the least that every link carries is asked after that
+//! (`width`); QUIC finds the larger size by itself, since datagrams of that size
+//! are let through where they arrive, and nowhere else ([`Agent::route_for`]).
 //!
 //! While the direct path is in use it is probed every 2 s, and at once when
 //! 250 ms after sending something nothing has come back. From then on, or when a
@@ -28,6 +31,7 @@ mod guess;
 mod obstacle;
 #[cfg(test)]
 mod tests;
+mod width;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -39,8 +43,10 @@ use direct::{Check, Direct};
 pub(crate) use guess::Around;
 use guess::Guess;
 pub use obstacle::Obstacle;
+use width::Carries;
 
 use crate::control::Message;
+use crate::packet::QUIC_MTU;
 
 /// The path counts as in use for that long after something was sent.
 const IN_USE: Duration = Duration::from_secs(6);
@@ -92,7 +98,10 @@ pub(crate) struct Agent {
     /// Shared by all agents of a node.
     endpoints: Arc<[SocketAddr]>,
     candidates: Candidates,
-    direct: Option<Direct>,
+    /// By itself: most peers have none.
+    direct: Option<Box<Direct>>,
+    /// A direct path has carried the larger size: connections may be using it.
+    wide: bool,
     /// Whether timers run: from the first use until nothing was sent for a while.
     awake: bool,
     last_used: Option<Instant>,
@@ -121,6 +130,7 @@ impl Agent {
             endpoints: Arc::default(),
             candidates: Candidates::default(),
             direct: None,
+            wide: false,
             awake: false,
             last_used: None,
             alert_until: None,
@@ -168,6 +178,36 @@ impl Agent {
         self.current(now)
     }
 
+    /// Where to send a QUIC datagram of this length now. There is no way for one
+    /// of the larger size where it would not arrive: QUIC finds out by sending it
+    /// whether it does. Counts as use of the path.
+    pub(crate) fn route_for(&mut self, len: usize, now: Instant) -> Option<Route> {
+        if len <= QUIC_MTU || !self.enabled {
+            return Some(self.route(now));
+        }
+        let carries = self.direct.as_ref().map(|direct| direct.width.carries(now));
+        if carries == Some(Carries::No) {
+            self.wide = false;
+        }
+        let route = match carries {
+            Some(Carries::Yes) => self.route(now),
+            _ if !self.wide => return None,
+            // The relay carries whatever a connection is used to.
+            _ => Route {
+                relay: true,
+                ..self.route(now)
+            },
+        };
+        Some(route)
+    }
+
+    /// Whether the direct path carries datagrams of the larger size.
+    pub(crate) fn is_wide(&self, now: Instant) -> bool {
+        self.direct
+            .as_ref()
+            .is_some_and(|direct| direct.width.carries(now) == Carries::Yes)
+    }
+
     /// Where packets would go, without using the path.
     pub(crate) fn current(&self, now: Instant) -> Route {
         match &self.direct {
@@ -186,7 +226,7 @@ impl Agent {
 
     /// The round-trip time of the direct path.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.direct.map(|direct| direct.rtt)
+        self.direct.as_ref().map(|direct| direct.rtt)
     }
 
     /// Something authentic came from the peer.
@@ -222,12 +262,14 @@ impl Agent {
     /// well be the same.
     pub(crate) fn handle_restart(&mut self, now: Instant) {
         self.direct = None;
+        self.wide = false;
         self.handle_session(now);
     }
 
     /// The peer has gone: whatever was known about paths to it is void.
     pub(crate) fn handle_departure(&mut self) {
         self.direct = None;
+        self.wide = false;
         self.candidates = Candidates::default();
         self.next_round = None;
         self.round_at = None;
@@ -258,7 +300,7 @@ impl Agent {
             return;
         }
         self.rouse(now, ALERT);
-        let keep = self.direct.map(|direct| direct.addr);
+        let keep = self.direct.as_ref().map(|direct| direct.addr);
         for endpoint in endpoints.iter().filter(|addr| is_plausible(addr)) {
             self.candidates.add(*endpoint, keep);
         }
@@ -289,7 +331,7 @@ impl Agent {
         };
         self.out.push_back((via, pong));
         if is_plausible(&source) && self.candidates.get(source).is_none() {
-            let keep = self.direct.map(|direct| direct.addr);
+            let keep = self.direct.as_ref().map(|direct| direct.addr);
             self.candidates.add(source, keep);
         }
         if self.is_used(now) && !self.is_certain(now) {
@@ -307,12 +349,17 @@ impl Agent {
         let Some(sent) = self.candidates.answered(source, id) else {
             return;
         };
+        if let Some(direct) = &mut self.direct
+            && direct.addr == source
+        {
+            self.wide |= direct.width.answered(id, sent);
+        }
         let rtt = now.saturating_duration_since(sent);
-        let better = |direct: Direct| direct.addr == source || direct.is_beaten_by(rtt, now);
-        if self.direct.is_none_or(better) {
+        let better = |direct: &Direct| direct.addr == source || direct.is_beaten_by(rtt, now);
+        if self.direct.as_deref().is_none_or(better) {
             match &mut self.direct {
                 Some(direct) if direct.addr == source => direct.confirm(sent, now),
-                other => *other = Some(Direct::new(source, rtt, now)),
+                other => *other = Some(Box::new(Direct::new(source, rtt, now))),
             }
             self.next_round = Some(now + UPGRADE);
             self.round = 0;
@@ -346,7 +393,10 @@ impl Agent {
         if !self.awake {
             return None;
         }
-        let direct = self.direct.map(|direct| direct.probe_at());
+        let direct = self
+            .direct
+            .as_ref()
+            .map(|direct| direct.probe_at().min(direct.width.due()));
         let all = [
             self.idle_at(),
             self.next_round,
@@ -374,7 +424,9 @@ impl Agent {
 
     /// Whether there is a direct path beyond doubt.
     fn is_certain(&self, now: Instant) -> bool {
-        self.direct.is_some_and(|direct| !direct.in_doubt(now))
+        self.direct
+            .as_ref()
+            .is_some_and(|direct| !direct.in_doubt(now))
     }
 
     /// The peer wants something: timers run for that long.
@@ -406,9 +458,14 @@ impl Agent {
             return;
         };
         let addr = direct.addr;
-        match direct.check(now) {
+        let wide = direct.width.check(self.next_id, direct.rtt, now);
+        let check = direct.check(now);
+        if wide {
+            self.probe(addr, true, now);
+        }
+        match check {
             Check::Fine => {}
-            Check::Probe => self.probe(addr, now),
+            Check::Probe => self.probe(addr, false, now),
             Check::GiveUp => {
                 self.direct = None;
                 self.round = 0;
@@ -448,18 +505,18 @@ impl Agent {
 
     fn send_due_probes(&mut self, now: Instant) {
         while let Some(addr) = self.candidates.pop_due(now) {
-            self.probe(addr, now);
+            self.probe(addr, false, now);
         }
     }
 
-    fn probe(&mut self, addr: SocketAddr, now: Instant) {
+    fn probe(&mut self, addr: SocketAddr, wide: bool, now: Instant) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let keep = Some(addr);
         self.candidates.add(addr, keep);
         self.candidates.sent(addr, id, now);
         self.out
-            .push_back((Via::Direct(addr), Message::Probe { id }));
+            .push_back((Via::Direct(addr), Message::Probe { id, wide }));
     }
 }
 

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(agent.peer_mapping(), mapping);
         assert_eq!(agent.obstacle(now), Some(Obstacle::BothVary));
         let probe = |(via, message)| match message {
-            Message::Probe { id } if via == Via::Direct(addr) => Some(id),
+            Message::Probe { id, .. } if via == Via::Direct(addr) => Some(id),
             _ => None,
         };
         let id = std::iter::from_fn(|| agent.poll_transmit()).find_map(probe);

@@ -14,6 +14,8 @@ struct World {
     /// Whether a datagram from this agent arrives by UDP.
     udp: [bool; 2],
     relay: bool,
+    /// Whether datagrams of the larger size arrive by UDP.
+    wide: bool,
     delay: Duration,
     flying: Vec<(Instant, usize, Via, Message)>,
     probes: usize,
@@ -34,6 +36,7 @@ impl World {
             addrs,
             udp: [true; 2],
             relay: true,
+            wide: true,
             delay: 10 * MS,
             flying: vec![],
             probes: 0,
@@ -57,7 +60,10 @@ impl World {
                     Via::Direct(addr) => {
                         self.probes += usize::from(matches!(message, Message::Probe { .. }));
                         let right = addr == self.addrs[to];
-                        (self.udp[from] && right, Via::Direct(self.addrs[from]))
+                        let fits =
+                            self.wide || !matches!(message, Message::Probe { wide: true, .. });
+                        let arrives = self.udp[from] && right && fits;
+                        (arrives, Via::Direct(self.addrs[from]))
                     }
                 };
                 if arrives {
@@ -86,7 +92,7 @@ impl World {
                 Message::CallMeMaybe { endpoints } => {
                     agent.handle_call_me_maybe(&endpoints, self.now);
                 }
-                Message::Probe { id } => agent.handle_probe(id, via, self.now),
+                Message::Probe { id, .. } => agent.handle_probe(id, via, self.now),
                 Message::Pong { id, .. } => agent.handle_pong(id, via, self.now),
                 other => panic!("unexpected {other:?}"),
             }
@@ -250,6 +256,62 @@ fn an_idle_path_is_silent_and_doubted_at_first_use() {
 }
 
 #[test]
+fn the_larger_size_goes_where_it_has_arrived() {
+    let mut world = World::connected();
+    let wide = |world: &mut World| world.agents[0].route_for(QUIC_MTU + 1, world.now);
+    assert_eq!(wide(&mut world), None, "not by the relay, as a first try");
+    world.run(35 * MS);
+    assert!(world.route().direct.is_some());
+    assert_eq!(wide(&mut world), None, "not before its own answer");
+    world.run(20 * MS);
+    assert_eq!(wide(&mut world), Some(direct(&world)));
+    let small = world.agents[0].route_for(QUIC_MTU, world.now);
+    assert_eq!(small, Some(direct(&world)));
+
+    // Whoever is used to it gets it through, whatever becomes of the path.
+    world.udp = [false; 2];
+    world.run_with_traffic(Duration::from_secs(7));
+    assert_eq!(wide(&mut world), Some(Route::RELAY));
+    world.udp = [true; 2];
+    world.wide = false;
+    while world.route().direct.is_none() {
+        world.run_with_traffic(100 * MS);
+    }
+    let both = Route {
+        relay: true,
+        ..direct(&world)
+    };
+    assert_eq!(wide(&mut world), Some(both), "nobody knows yet");
+    world.run_with_traffic(1000 * MS);
+    assert_eq!(wide(&mut world), None, "QUIC is to notice");
+    assert_eq!(world.route(), direct(&world));
+    // Until it arrives.
+    world.wide = true;
+    world.run_with_traffic(Duration::from_secs(61));
+    assert_eq!(wide(&mut world), Some(direct(&world)));
+}
+
+#[test]
+fn who_has_moved_asks_for_the_larger_size_again() {
+    let mut world = World::connected();
+    world.run_with_traffic(Duration::from_secs(1));
+    assert!(world.agents[0].is_wide(world.now));
+    world.wide = false;
+    world.agents[0].handle_move(world.now);
+    assert!(!world.agents[0].is_wide(world.now));
+    world.run_with_traffic(1000 * MS);
+    assert_eq!(world.agents[0].route_for(QUIC_MTU + 1, world.now), None);
+    assert_eq!(world.route(), direct(&world));
+}
+
+#[test]
+fn a_node_without_udp_may_use_any_size() {
+    let now = Instant::now();
+    let mut agent = Agent::new(false, 1);
+    assert_eq!(agent.route_for(QUIC_MTU + 1, now), Some(Route::RELAY));
+}
+
+#[test]
 fn the_source_of_a_probe_is_probed_although_nobody_named_it() {
     let mut world = World::new();
     // Agent 1 does not know its address as seen from outside.
@@ -339,7 +401,7 @@ fn a_better_address_takes_over_and_a_departure_forgets_all() {
     agent.handle_timeout(later);
     let ids: Vec<_> = std::iter::from_fn(|| agent.poll_transmit())
         .filter_map(|(via, message)| match message {
-            Message::Probe { id } if via == Via::Direct(fast) => Some(id),
+            Message::Probe { id, .. } if via == Via::Direct(fast) => Some(id),
             _ => None,
         })
         .collect();

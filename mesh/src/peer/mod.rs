@@ -41,7 +41,7 @@ use crate::reflect::Mapping;
 use crate::wg::{Opened, Sealed, Tunnel};
 
 /// The largest QUIC datagram that is passed on in either direction. Larger ones
-/// are dropped; ours are never larger than [`crate::packet::QUIC_MTU`].
+/// are dropped; ours are never larger than [`crate::packet::WIDE_MTU`].
 pub(crate) const MAX_QUIC_DATAGRAM: usize = 1472;
 /// Room for an inner packet with the largest payload.
 pub(crate) const MAX_INNER: usize = MAX_QUIC_DATAGRAM + HEADER_LEN;
@@ -182,9 +182,15 @@ impl Core {
         }
     }
 
-    /// Where data goes now. Counts as use of the path.
-    pub(crate) fn route(&mut self, now: Instant) -> Route {
-        self.agent.route(now)
+    /// Where a QUIC datagram of this length goes now, if it may be that long. Counts as use of
+    /// the path.
+    pub(crate) fn route_for(&mut self, len: usize, now: Instant) -> Option<Route> {
+        self.agent.route_for(len, now)
+    }
+
+    /// Whether the direct path carries datagrams of [`crate::packet::WIDE_MTU`].
+    pub(crate) fn is_wide(&self, now: Instant) -> bool {
+        self.agent.is_wide(now)
     }
 
     /// Where data would go, without using the path.

@@ -24,7 +24,7 @@ impl Core {
             Message::CallMeMaybe { endpoints } => {
                 self.agent.handle_call_me_maybe(&endpoints, now);
             }
-            Message::Probe { id } => self.agent.handle_probe(id, via, now),
+            Message::Probe { id, .. } => self.agent.handle_probe(id, via, now),
             Message::Pong { id, observed } => {
                 self.agent.handle_pong(id, via, now);
                 self.events.push_back(Event::Seen(observed));

@@ -47,7 +47,7 @@ impl World {
     fn send(&mut self, from: usize, payload: &[u8]) {
         let (mut scratch, mut out) = ([0; 2048], [0; 2048]);
         let core = &mut self.cores[from];
-        let route = core.route(self.now);
+        let route = core.route_for(0, self.now).unwrap();
         if let Some(len) = core.seal(payload, &mut scratch, &mut out, self.now) {
             let direct = route.direct.map(Via::Direct);
             let relay = route.relay.then_some(Via::Relay);
@@ -110,7 +110,7 @@ fn the_first_packet_brings_up_everything() {
     assert_eq!(world.got[1], [b"hello"]);
     assert_eq!(world.events(0), [Event::Revived, Event::Hello { boot: 22 }]);
     assert_eq!(world.events(1), [Event::Revived, Event::Hello { boot: 11 }]);
-    let route = world.cores[0].route(world.now);
+    let route = world.cores[0].route_for(0, world.now).unwrap();
     assert_eq!((route.direct, route.relay), (Some(world.addrs[1]), false));
     world.send(1, b"back");
     assert_eq!(world.got[0], [b"back"]);

@@ -1,7 +1,7 @@
 //! Packets get through: over the relay, straight, and when either of them dies.
 
 use crate::support::*;
-use mesh::io::Path;
+use mesh::io::{Mesh, Path};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_work_over_the_relay_both_ways() {
@@ -213,6 +213,100 @@ async fn a_large_transfer_over_a_full_relay_queue_arrives_whole() {
         let [one, two] = calls;
         let (one, two) = tokio::join!(one, two);
         one.and(two).unwrap();
+    })
+    .await;
+}
+
+/// What a WireGuard datagram around a full QUIC datagram has, of either size.
+const FULL: usize = 1312;
+const WIDE: usize = 1452;
+
+/// Calls until the datagrams to the other node have that size.
+async fn until_size(mesh: &Mesh, to: u8, size: u16) {
+    while mesh.test_datagram_size(&identity(to).key()) != Some(size) {
+        call(mesh, to, 100_000).await.unwrap();
+    }
+}
+
+fn mtu(mesh: &Mesh, to: u8) -> Option<usize> {
+    mesh.status(&identity(to).key())?.mtu
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_larger_size_is_used_where_it_arrives() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, true).await;
+        let _echoes = (echo(&a), echo(&b));
+        until_direct(&a, 2).await;
+        until_size(&a, 2, 1372).await;
+        let headers = [WIDE + 28, WIDE + 48];
+        assert!(headers.contains(&mtu(&a, 2).unwrap()));
+        call(&a, 2, 1 << 20).await.unwrap();
+        call(&b, 1, 1 << 20).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_carries_the_smaller_size_alone_gets_that() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, true).await;
+        let _echo = echo(&b);
+        a.test_limit_udp(WIDE - 1);
+        until_direct(&a, 2).await;
+        // Long enough for the larger size to be tried several times.
+        let start = std::time::Instant::now();
+        while start.elapsed() < 4 * std::time::Duration::from_secs(1) {
+            call(&a, 2, 100_000).await.unwrap();
+            assert_eq!(a.test_datagram_size(&identity(2).key()), Some(1232));
+        }
+        assert!(matches!(path(&a, 2), Path::Direct(_)));
+        let headers = [FULL + 28, FULL + 48];
+        assert!(headers.contains(&mtu(&a, 2).unwrap()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_becomes_narrow_is_noticed_and_no_call_fails() {
+    for relayed_too in [true, false] {
+        limited(async {
+            let relay = TestRelay::start().await;
+            let (a, b) = pair(&relay, true).await;
+            let _echo = echo(&b);
+            until_direct(&a, 2).await;
+            until_size(&a, 2, 1372).await;
+            if !relayed_too {
+                relay.kill().await;
+                until(|| !a.relay_connected() && !b.relay_connected()).await;
+            }
+            a.test_limit_udp(FULL);
+            call(&a, 2, 1 << 20).await.unwrap();
+            until_size(&a, 2, 1232).await;
+            assert!(matches!(path(&a, 2), Path::Direct(_)));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_relay_the_size_stays_that_a_connection_is_used_to() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, true).await;
+        let _echo = echo(&b);
+        until_direct(&a, 2).await;
+        until_size(&a, 2, 1372).await;
+        for mesh in [&a, &b] {
+            mesh.test_break_udp(true);
+        }
+        while path(&a, 2) != Path::Relayed {
+            call(&a, 2, 1000).await.unwrap();
+        }
+        call(&a, 2, 1 << 20).await.unwrap();
+        assert_eq!(a.test_datagram_size(&identity(2).key()), Some(1372));
     })
     .await;
 }

@@ -16,6 +16,8 @@
 //! - what is sent on a direct path alone arrives: within little more than a
 //!   second after a path has ceased to carry full-size packets it is not
 //!   trusted any more;
+//! - datagrams of the larger size go straight, and nowhere else, only where one
+//!   has arrived lately;
 //! - nothing grows: queues, tables, and the packets of a node at rest.
 //!
 //! `MESH_WORLD_SEEDS=from..to` runs other seeds than the first 200, and a

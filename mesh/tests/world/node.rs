@@ -11,6 +11,7 @@ use derp::client::Client;
 use derp::{NodeKey, NodeSecret};
 
 use crate::home::Home;
+use crate::packet::QUIC_MTU;
 use crate::path::{Around, Via};
 use crate::peer::{Core, Event, Setup, Transmit};
 use crate::reflect::Reflector;
@@ -30,6 +31,8 @@ pub(super) struct Call {
     pub(super) id: u64,
     pub(super) to: usize,
     pub(super) size: usize,
+    /// How often it was sent.
+    pub(super) tries: usize,
     /// In the world's time.
     pub(super) started: Instant,
     pub(super) next: Instant,
@@ -41,6 +44,14 @@ pub(super) enum Got {
     Nothing,
     /// A payload from this node.
     Payload(usize, Vec<u8>),
+}
+
+/// What became of a payload.
+pub(super) struct Sealed {
+    pub(super) ways: Vec<Via>,
+    /// It has the larger size.
+    pub(super) wide: bool,
+    pub(super) bytes: Option<Vec<u8>>,
 }
 
 /// One node.
@@ -177,16 +188,16 @@ impl Node {
     }
 
     /// Encrypts for a peer; `None` while it waits for a session. Also says
-    /// which ways it is to go.
-    pub(super) fn seal(
-        &mut self,
-        peer: usize,
-        payload: &[u8],
-        now: Instant,
-    ) -> (Vec<Via>, Option<Vec<u8>>) {
+    /// which ways it is to go. What is longer than may be at present is sent in
+    /// the size that always may, as QUIC would.
+    pub(super) fn seal(&mut self, peer: usize, payload: &[u8], now: Instant) -> Sealed {
         let (mut scratch, mut out) = ([0; 2048], vec![0; 2048]);
         let core = self.core_mut(peer);
-        let route = core.route(now);
+        let (route, payload) = match core.route_for(payload.len(), now) {
+            Some(route) => (route, payload),
+            None => (core.route_for(QUIC_MTU, now).unwrap(), &payload[..QUIC_MTU]),
+        };
+        let wide = payload.len() > QUIC_MTU;
         let sealed = core.seal(payload, &mut scratch, &mut out, now);
         let mut ways: Vec<_> = route.direct.into_iter().map(Via::Direct).collect();
         ways.extend(route.relay.then_some(Via::Relay));
@@ -194,7 +205,7 @@ impl Node {
             out.truncate(len);
             out
         });
-        (ways, bytes)
+        Sealed { ways, wide, bytes }
     }
 
     /// Takes a datagram, as `io::receive` does.

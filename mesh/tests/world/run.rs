@@ -11,11 +11,11 @@ use bytes::Bytes;
 use derp::client::{Client, Event, Heard};
 
 use super::net::{Host, Net};
-use super::node::{Call, Got, Node, secret};
+use super::node::{Call, Got, Node, Sealed, secret};
 use super::relay::{Relay, State, TCP_RTO, WINDOW};
 use super::rng::Rng;
 use crate::home::Action;
-use crate::packet::FULL_DATAGRAM;
+use crate::packet::{FULL_DATAGRAM, QUIC_MTU, WIDE_DATAGRAM};
 use crate::path::Via;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -30,6 +30,10 @@ const TRUSTED_IN_VAIN: Duration = Duration::from_millis(1500);
 /// The same for a path that still carries small ones: two heartbeats' time and
 /// some.
 const TRUSTED_FOR_SMALL: Duration = Duration::from_millis(2700);
+/// The larger size is used alone where it has arrived in that time: a path is asked every minute.
+const WIDE_FRESH: Duration = Duration::from_secs(63);
+/// QUIC goes back to the size that always arrives after so many in vain.
+const WIDE_TRIES: usize = 2;
 /// Distinct initiations of a pair within a minute of peace.
 const MAX_INITIATIONS: usize = 6;
 /// Steps in one moment: more is a loop.
@@ -101,6 +105,8 @@ pub(super) struct World {
     pub(super) proven: Vec<(usize, usize)>,
     /// Since when a path that is trusted has not carried full packets.
     in_vain: HashMap<(usize, usize), InVain>,
+    /// When a datagram of the larger size last got from a node to an address.
+    wide_arrived: HashMap<(usize, SocketAddr), Instant>,
     ways: HashMap<(usize, usize), Vec<Via>>,
     initiations: BTreeMap<(usize, usize), Initiations>,
     pub(super) sent: Vec<u64>,
@@ -128,6 +134,7 @@ impl World {
             relay_mute: false,
             proven: vec![],
             in_vain: HashMap::new(),
+            wide_arrived: HashMap::new(),
             ways: HashMap::new(),
             initiations: BTreeMap::new(),
             sent: vec![],
@@ -581,6 +588,9 @@ impl World {
         let Some(there) = self.net.carry(from, to, size, now, &mut self.rng) else {
             return;
         };
+        if size == WIDE_DATAGRAM {
+            self.wide_arrived.insert((from.0, to), now);
+        }
         let [a, b] = [from.0, there.host].map(|host| &self.net.hosts[host]);
         let near = a.segment == b.segment && a.segment != Some(0);
         let delay = if near { MS } else { a.delay + b.delay };
@@ -639,6 +649,7 @@ impl World {
             id,
             to,
             size,
+            tries: 0,
             started: self.now,
             next: self.now,
             pause: 100 * MS,
@@ -654,6 +665,10 @@ impl World {
             if call.next <= now {
                 call.next = now + call.pause;
                 call.pause = (call.pause * 2).min(2 * SECOND);
+                if call.tries >= WIDE_TRIES {
+                    call.size = call.size.min(QUIC_MTU);
+                }
+                call.tries += 1;
                 due.push((call.to, call.id, call.size));
             }
         }
@@ -669,13 +684,16 @@ impl World {
     /// Sends a payload to a peer, and looks at the way it takes.
     pub(super) fn send(&mut self, node: usize, peer: usize, payload: &[u8]) -> Result<(), String> {
         let now = self.local(node);
-        let (ways, bytes) = self.nodes[node].seal(peer, payload, now);
+        let Sealed { ways, wide, bytes } = self.nodes[node].seal(peer, payload, now);
         if self.ways.get(&(node, peer)) != Some(&ways) {
             self.note(|| format!("{node} sends to {peer}: {ways:?}"));
             self.ways.insert((node, peer), ways.clone());
         }
         if let [Via::Direct(addr)] = ways[..] {
             self.check_path(node, peer, addr)?;
+            if wide {
+                self.check_wide(node, addr)?;
+            }
         } else {
             self.in_vain.remove(&(node, peer));
         }
@@ -713,6 +731,16 @@ impl World {
             return Err(self.fail(&why));
         }
         Ok(())
+    }
+
+    /// The larger size is used alone where it has arrived lately.
+    fn check_wide(&self, node: usize, addr: SocketAddr) -> Result<(), String> {
+        let arrived = self.wide_arrived.get(&(node, addr));
+        if arrived.is_some_and(|at| self.now.duration_since(*at) <= WIDE_FRESH) {
+            return Ok(());
+        }
+        let why = format!("{node} sends more at once than has arrived at {addr}");
+        Err(self.fail(&why))
     }
 
     /// Whether a datagram of this size gets from one node to another, were none

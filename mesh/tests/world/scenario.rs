@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::net::{Host, KINDS};
 use super::relay::State;
 use super::run::{MS, SECOND, World};
+use crate::packet::WIDE_MTU;
 
 /// How long a call may take after the last disturbance.
 const BOUND: Duration = Duration::from_secs(8);
@@ -139,7 +140,7 @@ impl Busy {
         if !world.is_awake(from) || world.nodes[from].calls.len() >= 20 {
             return Ok(0);
         }
-        let size = world.rng.pick(&[9, 100, 1200]);
+        let size = world.rng.pick(&[9, 100, 1200, WIDE_MTU]);
         world.call(from, to, size)?;
         Ok(1)
     }
@@ -343,7 +344,7 @@ fn rest(world: &mut World, count: usize) -> Result<(), String> {
         }
     }
     // And then one more call, after a pause in which NATs forget.
-    let size = world.rng.pick(&[9, 1200]);
+    let size = world.rng.pick(&[9, 1200, WIDE_MTU]);
     world.call(0, 1, size)?;
     world.run_for(world.bound + 100 * MS)?;
     Ok(())
