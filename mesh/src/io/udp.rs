@@ -31,6 +31,8 @@ const BUFFER_LEN: usize = 4 << 20;
 
 /// Addresses that are reached by a port of their own; then the oldest goes.
 const MAX_LANES: usize = 16;
+/// Times that a socket is read in vain before other tasks have their turn.
+const FRUITLESS: usize = 16;
 
 /// An address family, and with it a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +277,7 @@ impl Udp {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<usize> {
-        loop {
+        for _ in 0..FRUITLESS {
             if ready!(socket.io.poll_recv_ready(cx)).is_err() {
                 return Poll::Pending;
             }
@@ -300,6 +302,9 @@ impl Udp {
                 Err(_) => {}
             }
         }
+        // An error that does not go away must not keep the others from their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     const fn socket(&self, family: Family) -> Option<&Socket> {
