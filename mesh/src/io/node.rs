@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use derp::NodeKey;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
@@ -201,6 +201,19 @@ impl Node {
     pub(super) fn service(&self, entry: &Arc<Entry>) {
         let mut state = entry.state.lock();
         self.schedule(entry, &mut state);
+        self.carry_out(entry, state);
+    }
+
+    /// The same after nothing but data has come in: that alone puts no deadline forward.
+    pub(super) fn service_data(&self, entry: &Arc<Entry>) {
+        let mut state = entry.state.lock();
+        if state.scheduled.is_none() || state.core.has_output() {
+            self.schedule(entry, &mut state);
+        }
+        self.carry_out(entry, state);
+    }
+
+    fn carry_out(&self, entry: &Arc<Entry>, mut state: MutexGuard<'_, State>) {
         let direct = state.core.has_direct();
         if std::mem::replace(&mut state.was_direct, direct) != direct {
             self.rerouted.notify_waiters();

@@ -43,6 +43,8 @@ pub(super) struct Inbox {
     turn: usize,
     /// The peer whose datagram was the last one.
     last: Option<Arc<Entry>>,
+    /// All that came from it in a row was data.
+    only_data: bool,
 }
 
 /// A datagram with what is known about it.
@@ -66,6 +68,7 @@ impl Inbox {
             plain: vec![0; LONGEST],
             turn: 0,
             last: None,
+            only_data: true,
         }
     }
 
@@ -211,19 +214,23 @@ impl Inbox {
         let core = &mut state.core;
         let quic = core.handle(datagram.via, source, datagram.bytes, &mut self.plain, now);
         drop(state);
-        if let Some(range) = quic {
-            packer.push(entry.inner_address(), datagram.ecn, &self.plain[range]);
-        }
         if self.last.as_ref().is_none_or(|last| last.key != entry.key) {
             self.leave(node);
-            self.last = Some(entry);
+            self.last = Some(Arc::clone(&entry));
+        }
+        match quic {
+            Some(range) => packer.push(entry.inner_address(), datagram.ecn, &self.plain[range]),
+            None => self.only_data = false,
         }
     }
 
     /// Done with a peer for the moment: send its answers, set its timer.
     fn leave(&mut self, node: &Node) {
-        if let Some(entry) = self.last.take() {
-            node.service(&entry);
+        let only_data = std::mem::replace(&mut self.only_data, true);
+        match self.last.take() {
+            Some(entry) if only_data => node.service_data(&entry),
+            Some(entry) => node.service(&entry),
+            None => {}
         }
     }
 

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
@@ -30,6 +30,10 @@ use crate::packet::{HEADER_LEN, SEAL_LEN};
 
 /// quinn takes this many equal datagrams at once from us; sizes its buffers.
 const RECEIVE_SEGMENTS: usize = 32;
+
+/// What was sent on a path in use is looked after by a timer that goes off within that time,
+/// whatever it was set for. The earliest that asks for an answer is the path's, after 250 ms.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Implements quinn's socket on a node.
 pub(super) struct Socket {
@@ -103,6 +107,7 @@ impl Node {
         let mut outbox = entry.outbox.lock();
         let now = Instant::now();
         let mut state = entry.state.lock();
+        let used = state.core.is_used(now);
         let Some(mut route) = state.core.route_for(size, now) else {
             return Ok(());
         };
@@ -132,7 +137,11 @@ impl Node {
                 outbox.push(len);
             }
         }
-        self.schedule(entry, &mut state);
+        // Nothing that follows from data on a path in use is due earlier.
+        let soon = now + SOON;
+        if !(used && state.scheduled.is_some_and(|at| at <= soon)) {
+            self.schedule(entry, &mut state);
+        }
         let busy = state.core.has_output();
         drop(state);
         outbox.address(route.direct, transmit.ecn);

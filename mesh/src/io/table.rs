@@ -5,15 +5,17 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use derp::NodeKey;
+use foldhash::fast::RandomState;
 
 use super::entry::Entry;
 
-/// All peers. A lookup is done for every packet; changes are rare.
+/// All peers. A lookup is done for every packet; changes are rare. Who is in here was let in: a
+/// hash that withstands an attacker's choice of keys would cost each packet more than it is worth.
 #[derive(Default)]
 pub(super) struct Table {
-    by_key: HashMap<NodeKey, Arc<Entry>>,
-    by_address: HashMap<Ipv6Addr, Arc<Entry>>,
-    by_index: HashMap<u32, Arc<Entry>>,
+    by_key: HashMap<NodeKey, Arc<Entry>, RandomState>,
+    by_address: HashMap<Ipv6Addr, Arc<Entry>, RandomState>,
+    by_index: HashMap<u32, Arc<Entry>, RandomState>,
 }
 
 impl Table {

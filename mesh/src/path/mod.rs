@@ -418,7 +418,7 @@ impl Agent {
     }
 
     /// Whether something was sent lately.
-    fn is_used(&self, now: Instant) -> bool {
+    pub(crate) fn is_used(&self, now: Instant) -> bool {
         self.last_used.is_some_and(|at| now < at + IN_USE)
     }
 

@@ -188,6 +188,11 @@ impl Core {
         self.agent.route_for(len, now)
     }
 
+    /// Whether something was sent lately.
+    pub(crate) fn is_used(&self, now: Instant) -> bool {
+        self.agent.is_used(now)
+    }
+
     /// Whether the direct path carries datagrams of [`crate::packet::WIDE_MTU`].
     pub(crate) fn is_wide(&self, now: Instant) -> bool {
         self.agent.is_wide(now)
@@ -430,7 +435,7 @@ impl Core {
     fn tunnel(&mut self, now: Instant) -> &mut Tunnel {
         if self
             .tunnel
-            .as_ref()
+            .as_mut()
             .is_some_and(|tunnel| tunnel.is_spent(now))
         {
             self.drop_tunnel();

@@ -120,6 +120,8 @@ pub(crate) struct Tunnel {
     last_tick: Instant,
     last_traffic: Instant,
     expired: bool,
+    /// It need not be looked at before then.
+    sound_until: Instant,
 }
 
 impl Tunnel {
@@ -155,6 +157,7 @@ impl Tunnel {
             last_tick: now,
             last_traffic: now,
             expired: false,
+            sound_until: now,
         }
     }
 
@@ -163,8 +166,12 @@ impl Tunnel {
         self.tunn.time_since_last_handshake().is_some()
     }
 
-    /// Whether the tunnel is of no use any more.
-    pub(crate) fn is_spent(&self, now: Instant) -> bool {
+    /// Whether the tunnel is of no use any more. Looked at for each packet, found out once a second.
+    pub(crate) fn is_spent(&mut self, now: Instant) -> bool {
+        if now < self.sound_until && !self.expired {
+            return false;
+        }
+        self.sound_until = now + TICK;
         let gave_up = |since: Instant| now.saturating_duration_since(since) >= GIVE_UP;
         let old = |(at, _)| now.saturating_duration_since(at) >= REJECT_AFTER;
         self.expired
