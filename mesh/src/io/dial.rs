@@ -4,16 +4,21 @@
 //! task a peer dials, as long as somebody waits. An attempt is given up, and the
 //! next one begun, after a few seconds or as soon as the peer turns out to have
 //! been restarted: its old run cannot answer any more.
+//!
+//! An attempt that has a ticket of an earlier connection need not be waited for by
+//! a call that may be made twice: its stream goes out with the first packet. The
+//! peer may not know the ticket any more; it then takes the connection and refuses
+//! the stream, and the call is made again by whoever made it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{Connecting, Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time::timeout;
 
 use super::entry::Entry;
 use super::inside::Inside;
-use super::links::Side;
+use super::links::{Side, Unconfirmed};
 use super::tls::server_name;
 use super::{Instant, endpoint};
 use crate::Error;
@@ -32,15 +37,25 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 /// After a failed attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// On which connections a stream may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum On {
+    /// Those whose handshake has come to its end.
+    Confirmed,
+    /// Those, too, that resume an earlier one.
+    Early,
+}
+
 impl Inside {
     /// Opens a stream to a peer.
     pub(super) async fn open(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
+        on: On,
     ) -> Result<(SendStream, RecvStream), Error> {
         let opened = timeout(OPEN_WITHIN, async {
             loop {
-                let connection = self.connection(entry).await?;
+                let connection = self.connection(entry, on).await?;
                 match connection.open_bi().await {
                     Ok(streams) => return Ok(streams),
                     // It died under our hands; a dead one is not live. A peer that ends each
@@ -76,7 +91,7 @@ impl Inside {
     }
 
     /// A connection that works, ours or the peer's.
-    async fn connection(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Connection, Error> {
+    async fn connection(self: &Arc<Self>, entry: &Arc<Entry>, on: On) -> Result<Connection, Error> {
         let _waiting = Waiting::new(entry);
         loop {
             let mut changed = std::pin::pin!(entry.changed.notified());
@@ -84,7 +99,11 @@ impl Inside {
             changed.as_mut().enable();
             {
                 let mut links = entry.links.lock();
-                if let Some(connection) = links.live() {
+                let usable = match on {
+                    On::Confirmed => links.live(),
+                    On::Early => links.live_or_early(),
+                };
+                if let Some(connection) = usable {
                     return Ok(connection.clone());
                 }
                 if links.removed {
@@ -146,14 +165,14 @@ impl Inside {
         entry.state.lock().core.connect(Instant::now());
         self.node.service(entry);
         let other = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
-        let config = endpoint::client(&self.tls, &entry.sign_key).map_err(|e| other(&e))?;
+        let config = endpoint::client(&self.tls, entry).map_err(|e| other(&e))?;
         let name = server_name(self.node.boot);
         let connecting = self
             .endpoint
             .connect_with(config, entry.inner_address(), &name)
             .map_err(|e| other(&e))?;
         tokio::select! {
-            connected = connecting => connected.map_err(|error| match error {
+            connected = connected(entry, connecting) => connected.map_err(|error| match error {
                 ConnectionError::TransportError(error) if is_about_identity(error.code) => {
                     Failure::Refused(error.to_string())
                 }
@@ -175,6 +194,20 @@ impl Inside {
             Error::RelayUnreachable
         }
     }
+}
+
+/// Waits for the end of the handshake. Where a ticket is at hand, calls need not.
+async fn connected(entry: &Entry, connecting: Connecting) -> Result<Connection, ConnectionError> {
+    let (connection, handshake) = match connecting.into_0rtt() {
+        Ok(early) => early,
+        Err(connecting) => return connecting.await,
+    };
+    let unconfirmed = Unconfirmed::new(entry, connection);
+    unconfirmed.offer();
+    // Whether what was early was taken is known to its streams; the connection is
+    // a good one in either case.
+    handshake.await;
+    unconfirmed.confirm()
 }
 
 enum Failure {

@@ -7,11 +7,12 @@ use quinn::congestion::CubicConfig;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig};
 use quinn::{ServerConfig, TokioRuntime, TransportConfig, VarInt};
 
+use super::entry::Entry;
 use super::node::Node;
 use super::socket::Socket;
 use super::tls::Tls;
+use crate::Error;
 use crate::packet::{QUIC_MTU, WIDE_MTU};
-use crate::{Error, SignKey};
 
 /// Streams a peer may have open at once. More wait.
 const MAX_STREAMS: u32 = 1024;
@@ -46,9 +47,9 @@ pub(super) fn open(node: &Arc<Node>, tls: &Tls) -> Result<Endpoint, Error> {
     Ok(endpoint)
 }
 
-/// How to dial the peer with this key.
-pub(super) fn client(tls: &Tls, peer: &SignKey) -> Result<ClientConfig, Error> {
-    let mut config = ClientConfig::new(Arc::new(tls.client(peer)?));
+/// How to dial a peer.
+pub(super) fn client(tls: &Tls, entry: &Entry) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::new(entry.tls(tls)?);
     config.transport_config(transport());
     Ok(config)
 }

@@ -7,18 +7,21 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use derp::NodeKey;
 use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicClientConfig;
 use tokio::sync::{Notify, oneshot};
 
 use super::links::Links;
 use super::outbox::Outbox;
-use crate::SignKey;
+use super::tls::Tls;
 use crate::packet::Port;
 use crate::path::Via;
 use crate::peer::Core;
+use crate::{Error, SignKey};
 
 /// A peer of this node.
 pub(super) struct Entry {
@@ -32,6 +35,8 @@ pub(super) struct Entry {
     pub(super) links: Mutex<Links>,
     /// Something about `links` is different now.
     pub(super) changed: Notify,
+    /// How the peer is dialled, once it has been, and by which tickets.
+    tls: OnceLock<Arc<QuicClientConfig>>,
     /// Who waits for which echo.
     pub(super) echoes: Mutex<HashMap<u64, oneshot::Sender<Via>>>,
 }
@@ -59,8 +64,18 @@ impl Entry {
             outbox: Mutex::default(),
             links: Mutex::default(),
             changed: Notify::new(),
+            tls: OnceLock::new(),
             echoes: Mutex::default(),
         }
+    }
+
+    /// How the peer is dialled.
+    pub(super) fn tls(&self, tls: &Tls) -> Result<Arc<QuicClientConfig>, Error> {
+        if let Some(config) = self.tls.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(tls.client(&self.sign_key)?);
+        Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
 
     /// Where quinn finds the peer: an address that never changes.
@@ -88,6 +103,6 @@ mod tests {
     fn a_peer_that_is_not_talked_to_costs_little() {
         // Besides this there are three map entries.
         let size = size_of::<Entry>();
-        assert!(size <= 1152, "{size} bytes");
+        assert!(size <= 1184, "{size} bytes");
     }
 }

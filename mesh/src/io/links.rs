@@ -5,9 +5,13 @@
 //! A connection belongs to one run of the peer's program. When WireGuard brings
 //! word of another run, or of the peer's departure, connections of the old run
 //! are closed at once instead of waiting for silence to be noticed.
+//!
+//! One that resumes an earlier one carries streams before its handshake has come
+//! to its end (0-RTT), but only those of calls that ask for it: it is among the
+//! connections proper once it is confirmed.
 
 use bytes::Bytes;
-use quinn::{Connection, VarInt};
+use quinn::{Connection, ConnectionError, VarInt};
 
 use super::entry::Entry;
 
@@ -25,6 +29,8 @@ pub(super) mod code {
     pub(crate) const REPLACED: VarInt = VarInt::from_u32(3);
     /// The run of the peer's program that it belonged to is over.
     pub(crate) const RESTARTED: VarInt = VarInt::from_u32(4);
+    /// Its handshake was given up.
+    pub(crate) const UNCONFIRMED: VarInt = VarInt::from_u32(5);
 }
 
 /// A connection and the run of the peer that it belongs to, if known.
@@ -37,7 +43,8 @@ struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Dialled,
-    Accepted,
+    /// With its place in the order in which connections came.
+    Accepted(u64),
 }
 
 /// The connections with one peer.
@@ -45,6 +52,10 @@ pub(super) enum Side {
 pub(super) struct Links {
     dialled: Option<Held>,
     accepted: Option<Held>,
+    /// The place of `accepted` in the order in which connections came.
+    came: u64,
+    /// Being dialled by a ticket: takes streams, and may still refuse them.
+    early: Option<Connection>,
     /// A task is dialling.
     pub(super) dialling: bool,
     /// Calls that wait for a connection.
@@ -67,12 +78,27 @@ impl Links {
         live.next().map(|held| &held.connection)
     }
 
+    /// A connection that works or will, for what may be done twice.
+    pub(super) fn live_or_early(&self) -> Option<&Connection> {
+        let early = self.early.as_ref();
+        let early = early.filter(|connection| connection.close_reason().is_none());
+        self.live().or(early)
+    }
+
     /// Adds a connection of the run `boot`. Another one of the same side is
-    /// closed: its dialler has given it up.
+    /// closed: its dialler has given it up. That may be this one: who resumes it
+    /// uses it, and can be done with it, before its turn to be added.
     pub(super) fn add(&mut self, side: Side, connection: Connection, boot: Option<u64>) -> bool {
         if self.removed {
             connection.close(code::REMOVED, b"removed");
             return false;
+        }
+        if let Side::Accepted(came) = side {
+            if self.accepted.is_some() && came < self.came {
+                connection.close(code::REPLACED, b"replaced");
+                return false;
+            }
+            self.came = came;
         }
         if let Some(boot) = boot {
             self.hello(boot);
@@ -80,7 +106,7 @@ impl Links {
         let held = Held { connection, boot };
         let place = match side {
             Side::Dialled => &mut self.dialled,
-            Side::Accepted => &mut self.accepted,
+            Side::Accepted(_) => &mut self.accepted,
         };
         if let Some(old) = place.replace(held) {
             old.connection.close(code::REPLACED, b"replaced");
@@ -117,6 +143,9 @@ impl Links {
 
     /// Closes and forgets everything.
     pub(super) fn close(&mut self, code: VarInt, reason: &[u8]) {
+        if let Some(early) = self.early.take() {
+            early.close(code, reason);
+        }
         for held in [self.dialled.take(), self.accepted.take()]
             .into_iter()
             .flatten()
@@ -132,6 +161,52 @@ impl Links {
             if place.as_ref().is_some_and(is_it) {
                 *place = None;
             }
+        }
+    }
+}
+
+/// A connection before the end of its handshake. Streams that use it already
+/// would keep it: it is closed with this, unless it is confirmed.
+pub(super) struct Unconfirmed<'a> {
+    entry: &'a Entry,
+    connection: Connection,
+    confirmed: bool,
+}
+
+impl<'a> Unconfirmed<'a> {
+    pub(super) const fn new(entry: &'a Entry, connection: Connection) -> Self {
+        Self {
+            entry,
+            connection,
+            confirmed: false,
+        }
+    }
+
+    /// Lets calls use it that may be made twice, until this is dropped.
+    pub(super) fn offer(&self) {
+        self.entry.links.lock().early = Some(self.connection.clone());
+        self.entry.changed.notify_waiters();
+    }
+
+    /// Looks whether the handshake has come to its end, now that it goes on no more.
+    pub(super) fn confirm(mut self) -> Result<Connection, ConnectionError> {
+        match self.connection.close_reason() {
+            Some(error) => Err(error),
+            None => {
+                self.confirmed = true;
+                Ok(self.connection.clone())
+            }
+        }
+    }
+}
+
+impl Drop for Unconfirmed<'_> {
+    fn drop(&mut self) {
+        let is_it = |early: &mut Connection| early.stable_id() == self.connection.stable_id();
+        drop(self.entry.links.lock().early.take_if(is_it));
+        if !self.confirmed {
+            self.connection
+                .close(code::UNCONFIRMED, b"the handshake was given up");
         }
     }
 }

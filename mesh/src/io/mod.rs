@@ -42,6 +42,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use derp::NodeKey;
+use dial::On;
 use inside::Inside;
 use links::code;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -225,6 +226,35 @@ impl Mesh {
         &self,
         key: &NodeKey,
     ) -> Result<(quinn::SendStream, quinn::RecvStream), Error> {
+        self.open_on(key, On::Confirmed).await
+    }
+
+    /// As [`Mesh::open`], for what may be done twice without harm. Without a
+    /// connection, but with the ticket of an earlier one in this run, nothing is
+    /// waited for: what is written goes out with the first packet of the handshake
+    /// (0-RTT). [`quinn::RecvStream::is_0rtt`] says whether that is so.
+    ///
+    /// Such a stream can still fail, after four seconds at most: with
+    /// [`quinn::ReadError::ZeroRttRejected`] when the peer does not take what is
+    /// early, or when no connection comes about; else as any does when its
+    /// connection is lost. Then it is for the caller to do it again, on a stream by
+    /// [`Mesh::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mesh::open`].
+    pub async fn open_early(
+        &self,
+        key: &NodeKey,
+    ) -> Result<(quinn::SendStream, quinn::RecvStream), Error> {
+        self.open_on(key, On::Early).await
+    }
+
+    async fn open_on(
+        &self,
+        key: &NodeKey,
+        on: On,
+    ) -> Result<(quinn::SendStream, quinn::RecvStream), Error> {
         let inside = self.inside();
         let entry = inside.node.by_key(key).ok_or(Error::PeerUnknown)?;
         // The common case: a connection that works, and room for a stream.
@@ -235,7 +265,7 @@ impl Mesh {
             return Ok(streams);
         }
         tokio::select! {
-            opened = inside.open(&entry) => opened,
+            opened = inside.open(&entry, on) => opened,
             () = inside.stopped() => Err(Error::Closed),
         }
     }
@@ -336,6 +366,21 @@ impl Mesh {
             let unsegmented = &udp.unsegmented;
             unsegmented.store(true, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    /// For tests: the connections with a peer end, the tunnel does not. What the
+    /// peer has sent on them is lost.
+    #[doc(hidden)]
+    pub fn test_drop_connections(&self, key: &NodeKey) {
+        if let Some(entry) = self.inside().node.by_key(key) {
+            entry.links.lock().close(code::BYE, b"dropped");
+        }
+    }
+
+    /// For tests: no ticket is known any more, as when many other peers have come.
+    #[doc(hidden)]
+    pub fn test_forget_tickets(&self) {
+        self.inside().tls.forget_tickets();
     }
 
     /// For tests: the node vanishes without a word, as if killed.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod early;
 mod hostile;
 mod many;
 mod paths;
