@@ -143,8 +143,19 @@ impl Member {
     /// When none comes within [`PATIENCE`].
     #[must_use]
     pub fn serve(&self, answer: impl FnOnce(&Call) -> Reply) -> Call {
+        self.serve_and_tell(answer).0
+    }
+
+    /// The same, and whether the call came before the end of the handshake (0-RTT).
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::serve`].
+    #[must_use]
+    pub fn serve_and_tell(&self, answer: impl FnOnce(&Call) -> Reply) -> (Call, bool) {
         let served = async {
             let arrival = self.mesh.accept().await.expect("the mesh lives");
+            let early = arrival.recv.is_0rtt();
             let mut channel = Channel::new(arrival.recv, arrival.send, Coding::Binary);
             let said = channel.receiver.next::<Envelope>().await;
             let Ok(Some(Incoming::Control((_, _, call)))) = said else {
@@ -154,10 +165,20 @@ impl Member {
             channel.sender.send(&reply).await.expect("it listens");
             channel.sender.finish().await;
             while let Ok(Some(_)) = channel.receiver.next_frame().await {}
-            call
+            (call, early)
         };
         let served = async { timeout(PATIENCE, served).await };
         self.runtime.block_on(served).expect("somebody calls")
+    }
+
+    /// Ends the connections with a node; the tunnel stays.
+    pub fn drop_connections(&self, node: &NodeRecord) {
+        self.mesh.test_drop_connections(&node.key);
+    }
+
+    /// Forgets by which tickets nodes may resume connections.
+    pub fn forget_tickets(&self) {
+        self.mesh.test_forget_tickets();
     }
 
     /// Asks the relay something as this node; the status and the body of its answer.

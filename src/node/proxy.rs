@@ -4,13 +4,20 @@
 //! whose behalf it is made, which this node has proven. Then frames go both ways until the peer
 //! closes; control frames change their coding, raw bytes do not. Our half stays open until then:
 //! its end is how the peer knows that the caller has gone.
+//!
+//! A call that only reads does not wait for a connection if there was one before: it goes out with
+//! the first packet of the next one (0-RTT). Should that be refused or lost, it is made again,
+//! which does no harm, once there is a connection. All others are made once there is one.
 
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout, timeout_at};
+
 use super::network::Network;
 use crate::error::{Error, Result};
-use crate::rpc::frame::Kind;
+use crate::rpc::frame::{Frame, Kind};
 use crate::rpc::{Channel, Coding, Incoming, Receiver, Sender};
+use crate::uplink::PeerView;
 use crate::verb::{Call, Failure, Reply};
 
 /// How long it may take to reach a node that the relay holds for online.
@@ -47,19 +54,30 @@ pub(super) async fn forward(
     }
     let gone = network.gone(&peer.record.name, &peer.record.key);
     let mut far = tokio::select! {
-        far = open(network, node, &peer) => far?,
+        far = Far::reach(network, node, &peer, &envelope) => far?,
         () = gone => return Err(down()),
     };
+    let gone = network.gone(&peer.record.name, &peer.record.key);
+    let mut first = tokio::select! {
+        first = far.say() => first?,
+        () = gone => return Err(lost(node, "it is down")),
+    };
+    let mut far = far.channel;
     let steered = steers(&envelope.call);
-    far.sender.send(&envelope).await?;
     let mut answered = false;
     // Kept over all rounds: what was read from the caller and not yet sent is in it.
     let steering = steer(&mut near.receiver, &mut far.sender);
     let gone = network.gone(&peer.record.name, &peer.record.key);
     tokio::pin!(steering, gone);
     loop {
+        let next = async {
+            match first.take() {
+                Some(frame) => Ok(Some(frame)),
+                None => far.receiver.next_frame().await,
+            }
+        };
         let frame = tokio::select! {
-            frame = far.receiver.next_frame() => frame,
+            frame = next => frame,
             () = &mut gone => return Err(lost(node, "it is down")),
             // Dropping the stream is what tells the peer that the caller is gone.
             steered = &mut steering, if steered => return steered,
@@ -95,26 +113,102 @@ pub(super) async fn ask(
     if network.view().connected && !peer.online {
         return Err(Error::new("node_down", format!("node {node} is down")));
     }
-    let mut far = open(network, node, &peer).await?;
+    let mut far = Far::reach(network, node, &peer, envelope).await?;
+    let slow = |_| Error::new("node_unreachable", format!("node {node} does not answer"));
+    let asked = async {
+        let first = timeout(limit.max(OPEN), far.say()).await.map_err(slow)??;
+        match first {
+            Some(frame) => far.channel.understand(frame),
+            None => timeout(limit, far.channel.answer()).await.map_err(slow)?,
+        }
+    };
     let gone = network.gone(&peer.record.name, &peer.record.key);
-    let asked = tokio::select! {
-        asked = tokio::time::timeout(limit, far.call(envelope)) => asked,
+    let reply = tokio::select! {
+        reply = asked => reply?,
         () = gone => return Err(lost(node, "it has ended or cannot be reached")),
     };
-    let reply = asked
-        .map_err(|_| Error::new("node_unreachable", format!("node {node} does not answer")))?;
-    match reply? {
+    match reply {
         Reply::Error(failure) => Err(failure.into()),
         reply => Ok(reply),
     }
 }
 
-/// Opens a stream to the node. If that cannot be and this node is cut off from the relay, the cause
-/// of that (it may have been put out of the network) is what the caller has to know.
-async fn open(network: &Network, node: &str, peer: &crate::uplink::PeerView) -> Result<Channel> {
-    let opened = tokio::time::timeout(OPEN, network.mesh.open(&peer.record.key)).await;
-    let why = match opened {
-        Ok(Ok((send, recv))) => return Ok(Channel::new(recv, send, Coding::Binary)),
+/// A stream to another node, and what is asked on it.
+struct Far<'a> {
+    network: &'a Network,
+    node: &'a str,
+    peer: &'a PeerView,
+    envelope: &'a Envelope,
+    channel: Channel,
+    /// The stream may be refused, until it has brought something.
+    early: bool,
+    /// Until when it may take to have one that is not.
+    until: Instant,
+}
+
+impl<'a> Far<'a> {
+    async fn reach(
+        network: &'a Network,
+        node: &'a str,
+        peer: &'a PeerView,
+        envelope: &'a Envelope,
+    ) -> Result<Self> {
+        let until = Instant::now() + OPEN;
+        let may_be_early = only_reads(&envelope.call);
+        let (channel, early) = open(network, node, peer, may_be_early, until).await?;
+        Ok(Self {
+            network,
+            node,
+            peer,
+            envelope,
+            channel,
+            early,
+            until,
+        })
+    }
+
+    /// Says what is wanted. If that went out early, the first frame of the answer is waited for:
+    /// without one it is said again, on another stream.
+    async fn say(&mut self) -> Result<Option<Frame>> {
+        let said = self.channel.sender.send(self.envelope).await;
+        if !self.early {
+            return said.map(|()| None);
+        }
+        if let Ok(Some(frame)) = self.channel.receiver.next_frame().await {
+            return Ok(Some(frame));
+        }
+        tracing::debug!(
+            node = self.node,
+            "an early call was refused or lost; it is made again"
+        );
+        let opened = open(self.network, self.node, self.peer, false, self.until).await?;
+        (self.channel, self.early) = opened;
+        self.channel.sender.send(self.envelope).await?;
+        Ok(None)
+    }
+}
+
+/// Opens a stream to the node, early if it may be, and says whether it is. If it cannot be opened
+/// and this node is cut off from the relay, the cause of that (it may have been put out of the
+/// network) is what the caller has to know.
+async fn open(
+    network: &Network,
+    node: &str,
+    peer: &PeerView,
+    may_be_early: bool,
+    until: Instant,
+) -> Result<(Channel, bool)> {
+    let opened = timeout_at(until, async {
+        match may_be_early {
+            true => network.mesh.open_early(&peer.record.key).await,
+            false => network.mesh.open(&peer.record.key).await,
+        }
+    });
+    let why = match opened.await {
+        Ok(Ok((send, recv))) => {
+            let early = recv.is_0rtt();
+            return Ok((Channel::new(recv, send, Coding::Binary), early));
+        }
         Ok(Err(error)) => format!("cannot be reached: {error}"),
         Err(_) => "does not answer".to_owned(),
     };
@@ -143,6 +237,56 @@ pub(super) fn steers(call: &Call) -> bool {
         | Call::Subscribe(_) => true,
         Call::Logs(logs) => logs.follow,
         _ => false,
+    }
+}
+
+/// Whether the call asks something, changes nothing, and has one answer: then it may be made twice.
+/// Each verb has its row; none is forgotten because the match has no default arm.
+const fn only_reads(call: &Call) -> bool {
+    match call {
+        Call::Hello(_)
+        | Call::ListSessions(_)
+        | Call::GetStatus(_)
+        | Call::Screen(_)
+        // Only a session's own reading is noted, and that on its own node.
+        | Call::MsgRead(_)
+        | Call::MsgOutbox(_)
+        | Call::MsgProgress(_)
+        | Call::KvGet(_)
+        | Call::KvList(_)
+        | Call::ListNodes(_)
+        | Call::PingNode(_)
+        | Call::NodeStatus(_)
+        | Call::NodeMetrics(_) => true,
+        Call::Logs(logs) => !logs.follow,
+        Call::Launch(_)
+        | Call::Attach(_)
+        | Call::Detach
+        | Call::Resize(_)
+        | Call::SendInput(_)
+        | Call::Kill(_)
+        | Call::KillAll(_)
+        | Call::KillByTags(_)
+        | Call::WatchSession(_)
+        | Call::Wait(_)
+        | Call::Subscribe(_)
+        | Call::Unsubscribe
+        | Call::Rename(_)
+        | Call::Tag(_)
+        | Call::MsgSend(_)
+        | Call::MsgRequest(_)
+        | Call::MsgReply(_)
+        | Call::MsgListen(_)
+        | Call::MsgResume(_)
+        | Call::MsgDeliver(_)
+        | Call::KvSet(_)
+        | Call::KvDelete(_)
+        | Call::KvWatch(_)
+        | Call::JoinNetwork(_)
+        | Call::RunErrand(_)
+        | Call::StopNode(_)
+        | Call::RestartNode(_)
+        | Call::LendTerminal => false,
     }
 }
 

@@ -122,9 +122,18 @@ impl Channel {
     ///
     /// As [`Self::call`].
     pub async fn answer<A: Wire>(&mut self) -> Result<A> {
-        let Some(frame) = self.receiver.next_frame().await? else {
-            return Err(lost());
-        };
+        match self.receiver.next_frame().await? {
+            Some(frame) => self.understand(frame),
+            None => Err(lost()),
+        }
+    }
+
+    /// Reads a frame as the answer to what was asked.
+    ///
+    /// # Errors
+    ///
+    /// `bad_request` for raw bytes, `version` for an answer that nobody here knows.
+    pub fn understand<A: Wire>(&self, frame: Frame) -> Result<A> {
         match self.receiver.interpret(frame) {
             Ok(Incoming::Control(answer)) => Ok(answer),
             Ok(Incoming::Data(_)) => Err(Error::bad_request("raw bytes where an answer was due")),
