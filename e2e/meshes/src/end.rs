@@ -12,6 +12,8 @@
 //! | `ping` | nothing, once WireGuard has echoed |
 //! | `sent` | datagrams sent, and in how many calls of the system |
 //! | `first` | how long a call took, ms |
+//! | `drop` | nothing, once the connection has ended at both ends; the tunnel stays |
+//! | `early` | how long a call took that may be made twice, ms; 1 if it did not wait for a connection, else 0 |
 //! | `calls N` | p50 and p99 of that many calls, us |
 //! | `bulk N` | how long so many bytes took, s |
 //! | `upgrade` | ms until the first answer, and until the path was direct; calls that failed |
@@ -123,6 +125,17 @@ async fn ask(near: Arc<Near>, words: Vec<String>) -> Result<String> {
             let start = Instant::now();
             near.call().await?;
             return Ok(ms(start.elapsed()));
+        }
+        ["drop"] => {
+            let ours = near.ours()?;
+            ours.mesh.test_drop_connections(&ours.peer);
+            // Comes back after the other end has heard of it.
+            ours.ping().await?;
+        }
+        ["early"] => {
+            let start = Instant::now();
+            let early = near.call_early().await?;
+            return Ok(format!("{} {}", ms(start.elapsed()), u8::from(early)));
         }
         ["calls", count] => return calls(&near, count.parse()?).await,
         ["bulk", length] => {

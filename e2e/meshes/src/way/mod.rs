@@ -213,12 +213,15 @@ impl Near {
         if let Self::Tcp(near) = self {
             return near.call().await;
         }
-        let (mut send, mut receive) = self.open().await?;
-        send.write_all(&[b'e'; QUESTION + 1]).await?;
-        send.finish()?;
-        let answer = receive.read_to_end(2 * QUESTION).await?;
-        ensure!(answer.len() == QUESTION, "{} bytes of answer", answer.len());
-        Ok(())
+        let (send, receive) = self.open().await?;
+        ask_on(send, receive).await
+    }
+
+    /// The same, without waiting for a connection if it can be resumed. Whether it could.
+    pub async fn call_early(&self) -> Result<bool> {
+        let (send, receive, early) = self.ours()?.open_early().await?;
+        ask_on(send, receive).await?;
+        Ok(early)
     }
 
     /// Sends so many bytes on one stream, until the other end has them all.
@@ -255,6 +258,15 @@ pub async fn answer(kind: &str, relay: Option<&str>) -> Result<String> {
         Kind::Iroh | Kind::IrohRelayed => bail!("not built"),
         Kind::Tcp => tcp::serve().await,
     }
+}
+
+/// Asks one question on a stream, and waits for the answer.
+async fn ask_on(mut send: Sending, mut receive: Receiving) -> Result<()> {
+    send.write_all(&[b'e'; QUESTION + 1]).await?;
+    send.finish()?;
+    let answer = receive.read_to_end(2 * QUESTION).await?;
+    ensure!(answer.len() == QUESTION, "{} bytes of answer", answer.len());
+    Ok(())
 }
 
 /// Answers one stream.

@@ -31,6 +31,13 @@ impl Near {
         Ok((Sending::Quinn(send), Receiving::Quinn(receive)))
     }
 
+    /// A stream for what may be done twice, and whether it is early.
+    pub async fn open_early(&self) -> Result<(Sending, Receiving, bool)> {
+        let (send, receive) = self.mesh.open_early(&self.peer).await?;
+        let early = receive.is_0rtt();
+        Ok((Sending::Quinn(send), Receiving::Quinn(receive), early))
+    }
+
     pub async fn online(&self) -> Result<()> {
         while !self.mesh.relay_connected() {
             tokio::time::sleep(GLANCE).await;
