@@ -11,6 +11,15 @@ use crate::shim::{HOSTS, MOVED, Shim};
 
 /// Where the relay is, on any port.
 const RELAY: &str = "10.78.0.3:0";
+/// The same where there is IPv6.
+const RELAY_V6: &str = "[fd78::3]:0";
+
+/// What the hosts have addresses of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ip {
+    V4,
+    V6,
+}
 
 /// The hosts; gone when dropped.
 pub struct Lab {
@@ -43,14 +52,26 @@ impl Lab {
             shim: Shim::start(&names).inspect_err(|_| remove(&names))?,
             names,
         };
-        for (number, name) in (1..).zip(&lab.names) {
+        for name in &lab.names {
             run(&format!("ip -n {name} link set lo up"))?;
             run(&format!("ip -n {name} link set net up"))?;
-            run(&format!(
-                "ip -n {name} addr add 10.78.0.{number}/24 dev net"
-            ))?;
         }
+        lab.number(Ip::V4)?;
         Ok(lab)
+    }
+
+    /// The hosts have addresses of this kind, and no others.
+    pub fn number(&self, ip: Ip) -> Result<()> {
+        for (number, name) in (1..).zip(&self.names) {
+            run(&format!("ip -n {name} addr flush dev net scope global"))?;
+            let address = match ip {
+                Ip::V4 => format!("10.78.0.{number}/24"),
+                // Nobody else can have it.
+                Ip::V6 => format!("fd78::{number}/64 nodad"),
+            };
+            run(&format!("ip -n {name} addr add {address} dev net"))?;
+        }
+        Ok(())
     }
 
     pub fn nodes(&self) -> Where<'_> {
@@ -58,6 +79,15 @@ impl Lab {
             near: Some(&self.names[0]),
             far: Some(&self.names[1]),
         }
+    }
+
+    /// Starts a relay that is reached by these addresses.
+    pub fn relay_by(&self, ip: Ip) -> Result<Child> {
+        let at = match ip {
+            Ip::V4 => RELAY,
+            Ip::V6 => RELAY_V6,
+        };
+        self.relay("ours", Some(at))
     }
 
     /// Starts a relay, at this address or any.

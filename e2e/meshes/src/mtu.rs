@@ -1,4 +1,4 @@
-//! A mebibyte at every MTU, in steps, on a network with a short delay.
+//! A mebibyte at every MTU, in steps, by IPv4 and by IPv6, on a network with a short delay.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::child::Pair;
-use crate::lab::Lab;
+use crate::lab::{Ip, Lab};
 use crate::lines;
 use crate::report::Samples;
 use crate::way::Kind;
@@ -19,13 +19,21 @@ const FOUND: Duration = Duration::from_secs(1);
 /// Measures and prints.
 pub fn measure(lab: &Lab) -> Result<()> {
     lab.shim.set_round_trip(ROUND_TRIP);
+    each(lab, Ip::V4, "IPv4")?;
+    lab.number(Ip::V6)?;
+    each(lab, Ip::V6, "IPv6")?;
+    lab.number(Ip::V4)
+}
+
+/// At every MTU, by addresses of one kind.
+fn each(lab: &Lab, ip: Ip, name: &str) -> Result<()> {
     let (mut tried, mut arrived) = (0, 0);
     let mut times = Samples::default();
     let mut straight = Vec::new();
     for mtu in (1280..=1500).step_by(20) {
         tried += 1;
         lab.set_mtu(mtu)?;
-        let relay = lab.relay("ours", None)?;
+        let relay = lab.relay_by(ip)?;
         let mut pair = Pair::by(Kind::Ours, &relay.about, lab.nodes())?;
         pair.near.ask("first")?;
         sleep(FOUND);
@@ -34,22 +42,16 @@ pub fn measure(lab: &Lab) -> Result<()> {
                 arrived += 1;
                 times.number(LENGTH as f64 * 8.0 / bulk.gbits / 1e6);
             }
-            Err(error) => println!("  MTU {mtu}: {error:#}"),
+            Err(error) => println!("  {name}, MTU {mtu}: {error:#}"),
         }
         if pair.near.ask("which")? == "direct" {
             straight.push(mtu);
         }
     }
-    lines(
-        "1 MiB, MTU 1280 to 1500, IPv4",
-        "ms",
-        &times,
-        &[("-", None, "reported")],
-    );
+    let title = format!("1 MiB, MTU 1280 to 1500, {name}");
+    lines(&title, "ms", &times, &[("-", None, "reported")]);
     println!(
-        "  arrived at {arrived} of {tried} MTUs, goal all; straight from {:?} on, else by the relay",
-        straight.first()
+        "  arrived at {arrived} of {tried} MTUs, goal all; straight at {straight:?}, else by the relay"
     );
-    println!("  IPv6: `cargo test -p e2e --test lab a_mebibyte`");
     Ok(())
 }

@@ -29,7 +29,10 @@ fn tell(address: SocketAddr) -> Result<()> {
 }
 
 async fn ours(at: SocketAddr) -> Result<()> {
-    let listener = tokio::net::TcpSocket::new_v4()?;
+    let listener = match at {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
     // It is started again where another one has just died.
     listener.set_reuseaddr(true)?;
     listener.bind(at)?;

@@ -132,11 +132,18 @@ impl Queue {
     }
 }
 
-/// Which host an IPv4 packet is for: 10.78.0.1 is the first one.
+/// Which host a packet is for: 10.78.0.1 and fd78::1 are the first one.
 fn destination(packet: &[u8]) -> Option<usize> {
-    let header = packet.get(..20).filter(|header| header[0] >> 4 == 4)?;
-    let &[10, 78, 0, last] = &header[16..20] else {
-        return None;
+    let last = match packet.first()? >> 4 {
+        4 => match packet.get(16..20)? {
+            &[10, 78, 0, last] => last,
+            _ => return None,
+        },
+        6 => match packet.get(24..40)? {
+            &[0xfd, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last] => last,
+            _ => return None,
+        },
+        _ => return None,
     };
     let host = match last {
         1..=MOVED => last,
