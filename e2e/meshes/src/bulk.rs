@@ -1,9 +1,10 @@
 //! How much passes on one stream, and what it takes of the processor, each end on a core of its
-//! own.
+//! own; and what bounds that on this machine.
 
 use anyhow::Result;
 
 use crate::child::Pair;
+use crate::cipher::{self, Cipher};
 use crate::report::Samples;
 use crate::way::Kind;
 use crate::{calls, lines, rounds};
@@ -25,7 +26,8 @@ pub struct Figures {
 /// Directly.
 pub fn direct() -> Result<()> {
     let kinds = [Kind::Ours, Kind::Quinn, Kind::Iroh, Kind::Tcp];
-    let [ours, quinn, iroh, tcp] = &measure(&kinds, LENGTH)?;
+    let (figures, cipher) = measure(&kinds, LENGTH)?;
+    let [ours, quinn, iroh, tcp] = &figures;
     if let Some(ours) = ours {
         let of = |it: fn(&Figures) -> &Samples, of: &Option<Figures>| {
             of.as_ref().map(|of| it(of).clone())
@@ -50,9 +52,12 @@ pub fn direct() -> Result<()> {
         lines("  cpu of who receives", "s/GiB", &ours.far, &far);
         let none = [("-", None, ">= 30")];
         lines("  datagrams in a call", "", &ours.batch, &none);
+        if let Some(quinn) = quinn {
+            bounds(ours, quinn, &cipher);
+        }
     }
     let kinds = [Kind::OursSingly, Kind::QuinnSingly];
-    if let [Some(ours), Some(quinn)] = &measure(&kinds, SHORT)? {
+    if let [Some(ours), Some(quinn)] = &measure(&kinds, SHORT)?.0 {
         let title = "bulk, no segmentation offload";
         let peers = [("quinn", Some(quinn.gbits.clone()), ">= 0.75 x")];
         lines(title, "Gbit/s", &ours.gbits, &peers);
@@ -60,9 +65,28 @@ pub fn direct() -> Result<()> {
     Ok(())
 }
 
+/// What ours could be at best on this machine, and what that would be beside quinn.
+fn bounds(ours: &Figures, quinn: &Figures, cipher: &Cipher) {
+    let none = [("-", None, "reported")];
+    lines("ring, one packet, seal", "ns", &cipher.seal, &none);
+    lines("  open", "ns", &cipher.open, &none);
+    let ends = [
+        ("who sends", &ours.near, &quinn.near, &cipher.seal),
+        ("who receives", &ours.far, &quinn.far, &cipher.open),
+    ];
+    for (end, ours, quinn, each) in ends {
+        let bound = cipher::bound(quinn, each);
+        let title = format!("  cpu of {end}");
+        let peers = [("the bound", Some(bound.clone()), "reported")];
+        lines(&title, "s/GiB", ours, &peers);
+        let peers = [("quinn", Some(quinn.clone()), "reported")];
+        lines("    the bound", "s/GiB", &bound, &peers);
+    }
+}
+
 /// By the relays.
 pub fn relayed() -> Result<()> {
-    let [ours, iroh] = &measure(&[Kind::OursRelayed, Kind::IrohRelayed], SHORT)?;
+    let [ours, iroh] = &measure(&[Kind::OursRelayed, Kind::IrohRelayed], SHORT)?.0;
     if let Some(ours) = ours {
         let theirs = iroh.as_ref().map(|iroh| iroh.gbits.clone());
         let peers = [("iroh", theirs, ">= 1.5 x")];
@@ -71,7 +95,12 @@ pub fn relayed() -> Result<()> {
     Ok(())
 }
 
-fn measure<const N: usize>(kinds: &[Kind; N], length: u64) -> Result<[Option<Figures>; N]> {
+/// All ways in turns, and what the second encryption takes meanwhile.
+fn measure<const N: usize>(
+    kinds: &[Kind; N],
+    length: u64,
+) -> Result<([Option<Figures>; N], Cipher)> {
+    let mut cipher = Cipher::default();
     let mut pairs = calls::start(kinds)?;
     let mut figures = pairs
         .each_ref()
@@ -86,8 +115,9 @@ fn measure<const N: usize>(kinds: &[Kind; N], length: u64) -> Result<[Option<Fig
                 round(pair, length, figures)?;
             }
         }
+        cipher.round()?;
     }
-    Ok(figures)
+    Ok((figures, cipher))
 }
 
 /// One round of one way.

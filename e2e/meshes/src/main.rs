@@ -12,6 +12,7 @@
 mod bulk;
 mod calls;
 mod child;
+mod cipher;
 mod connect;
 mod end;
 mod lab;

@@ -10,6 +10,8 @@ mod ours;
 mod quinn;
 mod tcp;
 
+pub use self::quinn::MTU;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
