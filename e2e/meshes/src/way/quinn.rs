@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{Kind, Receiving, Sending};
 
-/// The size of a QUIC datagram, as the mesh has it.
-pub const MTU: u16 = 1232;
+/// The size of a QUIC datagram, as the mesh has it on a direct path that carries it.
+pub const MTU: u16 = 1372;
 /// Bytes in flight, on one stream and in all, as the mesh has it.
 pub const WINDOWS: [u32; 2] = [8 << 20, 16 << 20];
 /// What is spoken.
@@ -96,6 +96,7 @@ fn transport(kind: Kind) -> Arc<TransportConfig> {
         .receive_window(VarInt::from_u32(all))
         .send_window(u64::from(all))
         .initial_mtu(MTU)
+        .min_mtu(MTU)
         .mtu_discovery_config(None)
         .enable_segmentation_offload(kind != Kind::QuinnSingly);
     Arc::new(transport)
