@@ -84,8 +84,9 @@ impl<'a> Pair<'a> {
     /// Ends the connection, until the node knows.
     fn lose(&self) {
         let before = self.said(OVER);
-        self.member.drop_connections(&self.node);
         wait_until("the connection is over", PATIENCE, || {
+            // One that is used already may only be about to be counted among them.
+            self.member.drop_connections(&self.node);
             (self.said(OVER) > before)
                 .then_some(())
                 .ok_or(String::new())
