@@ -29,6 +29,7 @@ mod candidate;
 mod direct;
 mod guess;
 mod obstacle;
+mod route;
 #[cfg(test)]
 mod tests;
 mod width;
@@ -43,10 +44,9 @@ use direct::{Check, Direct};
 pub(crate) use guess::Around;
 use guess::Guess;
 pub use obstacle::Obstacle;
-use width::Carries;
+pub(crate) use route::{Route, Via};
 
 use crate::control::Message;
-use crate::packet::QUIC_MTU;
 
 /// The path counts as in use for that long after something was sent.
 const IN_USE: Duration = Duration::from_secs(6);
@@ -64,33 +64,6 @@ const ROUNDS: [Duration; 4] = [
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
 /// While direct, other candidates get a chance this often.
 const UPGRADE: Duration = Duration::from_secs(60);
-
-/// The way a packet came, or is to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Via {
-    /// Over the relay.
-    Relay,
-    /// By UDP, from or to this address.
-    Direct(SocketAddr),
-    /// By UDP to this address, from as many ports as there can be.
-    Fan(SocketAddr),
-}
-
-/// Where data goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// Straight to this address, if there is one.
-    pub(crate) direct: Option<SocketAddr>,
-    /// Also, or only, over the relay.
-    pub(crate) relay: bool,
-}
-
-impl Route {
-    const RELAY: Self = Self {
-        direct: None,
-        relay: true,
-    };
-}
 
 /// Decides about the paths to one peer.
 pub(crate) struct Agent {
@@ -163,70 +136,6 @@ impl Agent {
             let soon = round + ROUND_PAUSE;
             self.next_round = self.next_round.map(|at| at.min(soon));
         }
-    }
-
-    /// Where to send now. Counts as use of the path: something is about to be
-    /// sent.
-    pub(crate) fn route(&mut self, now: Instant) -> Route {
-        if !self.enabled {
-            return Route::RELAY;
-        }
-        self.wake(now);
-        if let Some(direct) = &mut self.direct {
-            direct.handle_sent(now);
-        }
-        self.current(now)
-    }
-
-    /// Where to send a QUIC datagram of this length now. There is no way for one
-    /// of the larger size where it would not arrive: QUIC finds out by sending it
-    /// whether it does. Counts as use of the path.
-    pub(crate) fn route_for(&mut self, len: usize, now: Instant) -> Option<Route> {
-        if len <= QUIC_MTU || !self.enabled {
-            return Some(self.route(now));
-        }
-        let carries = self.direct.as_ref().map(|direct| direct.width.carries(now));
-        if carries == Some(Carries::No) {
-            self.wide = false;
-        }
-        let route = match carries {
-            Some(Carries::Yes) => self.route(now),
-            _ if !self.wide => return None,
-            // The relay carries whatever a connection is used to.
-            _ => Route {
-                relay: true,
-                ..self.route(now)
-            },
-        };
-        Some(route)
-    }
-
-    /// Whether the direct path carries datagrams of the larger size.
-    pub(crate) fn is_wide(&self, now: Instant) -> bool {
-        self.direct
-            .as_ref()
-            .is_some_and(|direct| direct.width.carries(now) == Carries::Yes)
-    }
-
-    /// Where packets would go, without using the path.
-    pub(crate) fn current(&self, now: Instant) -> Route {
-        match &self.direct {
-            Some(direct) => Route {
-                direct: Some(direct.addr),
-                relay: direct.in_doubt(now),
-            },
-            None => Route::RELAY,
-        }
-    }
-
-    /// Whether there is a direct path.
-    pub(crate) const fn has_direct(&self) -> bool {
-        self.direct.is_some()
-    }
-
-    /// The round-trip time of the direct path.
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.direct.as_ref().map(|direct| direct.rtt)
     }
 
     /// Something authentic came from the peer.

@@ -2,6 +2,7 @@
 
 use super::direct::HEARTBEAT;
 use super::*;
+use crate::packet::QUIC_MTU;
 
 const MS: Duration = Duration::from_millis(1);
 
