@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use bytes::Bytes;
 
-use crate::serve::Served;
+use crate::serve::At;
 
 /// Whose relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,15 @@ impl Kind {
         }
     }
 
+    /// What has that name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "ours" => Ok(Self::Ours),
+            "theirs" => Ok(Self::Theirs),
+            _ => bail!("no such relay: {name}"),
+        }
+    }
+
     /// Datagrams in a message.
     pub const fn batch(self) -> usize {
         match self {
@@ -56,7 +65,7 @@ impl Kind {
 pub enum Client {
     Ours(derp::io::client::Sender, Box<derp::io::client::Receiver>),
     #[cfg(feature = "iroh")]
-    Theirs(iroh_relay::client::Client),
+    Theirs(Box<iroh_relay::client::Client>),
 }
 
 /// The half that sends.
@@ -86,13 +95,13 @@ fn seed(number: usize) -> [u8; 32] {
 
 impl Client {
     /// Connects as client number so and so.
-    pub async fn connect(kind: Kind, relay: &Served, number: usize) -> Result<Self> {
+    pub async fn connect(kind: Kind, relay: &At, number: usize) -> Result<Self> {
         match kind {
             Kind::Ours => {
                 let config = derp::io::client::Config {
                     url: relay.url(),
                     secret: derp::NodeSecret::from_bytes(seed(number)),
-                    tls: Some(Arc::new(relay.trust.clone())),
+                    tls: Some(Arc::clone(&relay.trust)),
                     proxy: None,
                 };
                 let (sender, receiver) = derp::io::client::connect(&config).await?;
@@ -105,10 +114,10 @@ impl Client {
                 let resolver = iroh_dns::dns::DnsResolver::new();
                 let builder = iroh_relay::client::ClientBuilder::new(url, key, resolver);
                 let client = builder
-                    .tls_client_config(relay.trust.clone())
+                    .tls_client_config((*relay.trust).clone())
                     .connect()
                     .await?;
-                Ok(Self::Theirs(client))
+                Ok(Self::Theirs(Box::new(client)))
             }
             #[cfg(not(feature = "iroh"))]
             Kind::Theirs | Kind::Batched => bail!("not built"),

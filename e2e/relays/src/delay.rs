@@ -1,52 +1,84 @@
 //! How long a packet takes: there and back by the relay, when nobody else is there, and while other
 //! pairs send three quarters of what passes at most.
 //!
-//! Those who make the load would be other machines. Here they share the processors with who
-//! measures, so their threads have a lower priority: what is measured is the relay and not how late
-//! the measuring thread gets its turn. What that leaves is told by plain echoes beside the same
-//! load, which do not pass the relay at all.
+//! Those who make the load would be other machines. Here they share the processors with the relay
+//! and with who measures, so they have the lowest priority (`load`; on Linux `SCHED_IDLE`):
+//! whenever the relay or who measures has something to do it is done at once, and
+//! they get what is left. They send evenly, and the most that passes is measured with the very same
+//! process, so that three quarters of it leave some of the machine idle, and how much is printed.
+//! What cannot be kept apart that way, above all that the kernel carries a packet by loopback in the
+//! time and on the processor of who sends it, is told by plain echoes beside the same load, which do
+//! not pass the relay at all.
+//!
+//! Who measures under load rests between two round trips, for one after the other they would be a
+//! load of their own, and of the idle relay the tail is measured alike.
+//!
+//! Beside the idle relay there are echoes without TLS, which are the yardstick, and, when the relay
+//! has TLS, echoes with it, which tell what of the difference is TLS.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
-use crate::client::{Client, Kind, Sender};
+use crate::client::{Client, Kind};
+use crate::load::Load;
 use crate::report::{Samples, row};
 use crate::serve::{Served, Tls};
-use crate::throughput::{SIZE, saturate};
 
-/// Pairs that make the load.
-const PAIRS: usize = 9;
 const ROUNDS: usize = 5;
 /// Round trips in a round, after a tenth of that to warm up.
 const TRIPS: usize = 2_000;
+/// The same with a rest before each.
+const RARE: usize = 600;
+const REST: Duration = Duration::from_millis(1);
 /// Bytes of what goes round.
 const SMALL: usize = 64;
 /// The share of the most that passes.
 const SHARE: f64 = 0.75;
-
-/// Of the threads that make the load.
-const NICE: i32 = 10;
+/// Until the load is what it is to be.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 struct Figures {
     idle: Samples,
     idle_tail: Samples,
+    /// Rarely, and so on.
+    rare_tail: Samples,
+    busy: Samples,
     busy_tail: Samples,
     /// How many times the tail of the idle relay.
     times: Samples,
     /// The same of echoes beside the load.
     echo_times: Samples,
-    /// Of the load, percent.
+    /// The load, thousands of datagrams a second.
+    load: Samples,
+    /// How much of it, percent.
     arrived: Samples,
+    /// How much of the processors nobody needed, percent.
+    rest: Samples,
+}
+
+/// What the echoes took, there and back twice, as by a relay.
+#[derive(Default)]
+struct Echoes {
+    half: Samples,
+    tail: Samples,
+}
+
+impl Echoes {
+    /// Measures once more.
+    async fn round(&mut self, tls: Tls) -> Result<()> {
+        let trips = echo(tls, Pace::Often).await?;
+        self.half.number(2.0 * trips.quantile(0.5));
+        self.tail.number(2.0 * trips.quantile(0.99));
+        Ok(())
+    }
 }
 
 /// Measures and prints.
@@ -55,106 +87,138 @@ pub async fn run(tls: Tls) -> Result<()> {
     let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
     let mut peaks = Vec::new();
     for kind in &kinds {
-        peaks.push(saturate(*kind, tls, 1).await?.0);
+        let relay = Served::relay(*kind, tls)?;
+        peaks.push(Load::start(*kind, &relay)?.peak().await?);
     }
-    let loaders = Loaders::new()?;
-    let (mut echoes, mut echo_tails) = (Samples::default(), Samples::default());
+    let (mut plain, mut alike) = (Echoes::default(), Echoes::default());
     for _ in 0..ROUNDS {
-        let trips = echo().await?;
-        let echo_tail = trips.quantile(0.99);
-        echoes.number(2.0 * trips.quantile(0.5));
-        echo_tails.number(2.0 * echo_tail);
+        plain.round(Tls::Plain).await?;
+        let echo_tail = echo(Tls::Plain, Pace::Rare).await?.quantile(0.99);
+        if tls == Tls::Tls {
+            alike.round(tls).await?;
+        }
         for ((kind, figures), peak) in kinds.iter().zip(&mut figures).zip(&peaks) {
-            let idle = relayed(*kind, tls, 0.0, &loaders).await?;
-            let busy = relayed(*kind, tls, peak * SHARE, &loaders).await?;
-            let tail = idle.trips.quantile(0.99);
-            figures.idle.number(idle.trips.quantile(0.5));
-            figures.idle_tail.number(tail);
+            let relay = Served::relay(*kind, tls)?;
+            let idle = trips(*kind, &relay, Pace::Often).await?;
+            let tail = trips(*kind, &relay, Pace::Rare).await?.quantile(0.99);
+            let busy = loaded(*kind, tls, peak * SHARE).await?;
+            figures.idle.number(idle.quantile(0.5));
+            figures.idle_tail.number(idle.quantile(0.99));
+            figures.rare_tail.number(tail);
+            figures.busy.number(busy.trips.quantile(0.5));
             figures.busy_tail.number(busy.trips.quantile(0.99));
             figures.times.number(busy.trips.quantile(0.99) / tail);
             figures
                 .echo_times
                 .number(busy.echoes.quantile(0.99) / echo_tail);
+            figures.load.number(peak * SHARE / 1e3);
             figures.arrived.number(busy.arrived);
+            figures.rest.number(busy.rest);
         }
     }
-    print(tls.name(), &figures, &echoes, &echo_tails);
+    print(tls, &figures, &plain, &alike);
     Ok(())
 }
 
-fn print(name: &str, figures: &[Figures], echoes: &Samples, echo_tails: &Samples) {
+fn print(tls: Tls, figures: &[Figures], plain: &Echoes, alike: &Echoes) {
     let ours = &figures[0];
     let iroh = |of: fn(&Figures) -> &Samples| figures.get(1).map(|it| ("iroh-relay", of(it)));
-    let title = |text: &str| format!("{text}, {name}");
-    let beside = |echoes| Some(("2 TCP echoes", echoes));
-    let head = title("round trip, idle, p50");
-    row(&head, "us", &ours.idle, beside(echoes), "<= 1.25 x");
-    let head = title("round trip, idle, p99");
-    row(&head, "us", &ours.idle_tail, beside(echo_tails), "");
-    row("", "us", &ours.idle, iroh(|it| &it.idle), "p50, reported");
+    let title = |text: &str| format!("{text}, {}", tls.name());
+    let idle = |text, what: &Samples, plain, alike, goal| {
+        row(
+            &title(text),
+            "us",
+            what,
+            Some(("2 TCP echoes", plain)),
+            goal,
+        );
+        if tls == Tls::Tls {
+            row("", "us", what, Some(("2 TLS echoes", alike)), "reported");
+        }
+    };
+    let head = "round trip, idle, p50";
+    idle(head, &ours.idle, &plain.half, &alike.half, "<= 1.25 x");
+    row("", "us", &ours.idle, iroh(|it| &it.idle), "reported");
+    let head = "round trip, idle, p99";
+    idle(head, &ours.idle_tail, &plain.tail, &alike.tail, "reported");
+    let theirs = iroh(|it| &it.idle_tail);
+    row("", "us", &ours.idle_tail, theirs, "reported");
+    let head = title("round trip, 75 % load, p50");
+    row(&head, "us", &ours.busy, iroh(|it| &it.busy), "reported");
     let head = title("round trip, 75 % load, p99");
     let theirs = iroh(|it| &it.busy_tail);
     row(&head, "us", &ours.busy_tail, theirs, "reported");
+    let head = title("  idle, as rarely, p99");
+    let theirs = iroh(|it| &it.rare_tail);
+    row(&head, "us", &ours.rare_tail, theirs, "reported");
     let head = title("  to that of the idle relay");
     row(&head, "x", &ours.times, iroh(|it| &it.times), "<= 1.5 x");
     let head = title("  an echo beside, to an idle one");
     let theirs = iroh(|it| &it.echo_times);
     row(&head, "x", &ours.echo_times, theirs, "the machine's");
+    let head = title("  that load");
+    row(&head, "k/s", &ours.load, iroh(|it| &it.load), "reported");
     let head = title("  of that load arrived");
     row(&head, "%", &ours.arrived, iroh(|it| &it.arrived), "100");
+    let head = title("  the processors at rest");
+    row(&head, "%", &ours.rest, iroh(|it| &it.rest), "reported");
 }
 
-/// Threads for the load.
-struct Loaders(Option<Runtime>);
+/// How round trips follow each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// At once.
+    Often,
+    /// After a rest.
+    Rare,
+}
 
-impl Loaders {
-    fn new() -> Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            // Of this thread alone, on Linux.
-            .on_thread_start(|| {
-                let _ = rustix::process::setpriority_process(None, NICE);
-            })
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
+impl Pace {
+    const fn trips(self) -> usize {
+        match self {
+            Self::Often => TRIPS,
+            Self::Rare => RARE,
+        }
     }
 
-    fn spawn(&self, tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.0 {
-            tasks.spawn_on(task, runtime.handle());
+    async fn rest(self) {
+        if self == Self::Rare {
+            sleep(REST).await;
         }
     }
 }
 
-impl Drop for Loaders {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Round trips of a plain TCP echo, microseconds.
-async fn echo() -> Result<Samples> {
-    let echo = Served::echo()?;
-    let mut tcp = TcpStream::connect(echo.address).await?;
+/// Round trips of an echo, microseconds.
+async fn echo(tls: Tls, pace: Pace) -> Result<Samples> {
+    let echo = Served::echo(tls)?;
+    let tcp = TcpStream::connect(echo.at.address).await?;
     tcp.set_nodelay(true)?;
     // In a task of its own, as the clients of relays are.
-    let trips = tokio::spawn(async move {
-        let mut buffer = [7; SMALL];
-        let mut trips = Samples::default();
-        for trip in 0..TRIPS + TRIPS / 10 {
-            let start = Instant::now();
-            tcp.write_all(&buffer).await?;
-            tcp.read_exact(&mut buffer).await?;
-            if trip >= TRIPS / 10 {
-                trips.time(start.elapsed());
-            }
+    let trips = match tls {
+        Tls::Plain => tokio::spawn(echoes(tcp, pace)),
+        Tls::Tls => {
+            let connector = tokio_rustls::TlsConnector::from(Arc::clone(&echo.at.trust));
+            let stream = connector.connect("127.0.0.1".try_into()?, tcp).await?;
+            tokio::spawn(echoes(stream, pace))
         }
-        anyhow::Ok(trips)
-    });
+    };
     trips.await?
+}
+
+async fn echoes(mut io: impl AsyncRead + AsyncWrite + Unpin, pace: Pace) -> Result<Samples> {
+    let mut buffer = [7; SMALL];
+    let mut trips = Samples::default();
+    for trip in 0..pace.trips() + pace.trips() / 10 {
+        pace.rest().await;
+        let start = Instant::now();
+        io.write_all(&buffer).await?;
+        io.flush().await?;
+        io.read_exact(&mut buffer).await?;
+        if trip >= pace.trips() / 10 {
+            trips.time(start.elapsed());
+        }
+    }
+    Ok(trips)
 }
 
 /// What was measured at a relay.
@@ -164,37 +228,62 @@ struct Busy {
     echoes: Samples,
     /// How much of the load, percent.
     arrived: f64,
+    /// How much of the processors nobody needed, percent.
+    rest: f64,
+}
+
+/// Time of all processors so far, ticks: at rest, and in all.
+struct Processors {
+    rest: f64,
+    all: f64,
+}
+
+impl Processors {
+    fn now() -> Result<Self> {
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let fields = stat.lines().next().unwrap_or_default().split_whitespace();
+        let ticks: Vec<f64> = fields.skip(1).map_while(|it| it.parse().ok()).collect();
+        // Guests are counted as users too.
+        let ticks = ticks.get(..8).context("no processors in /proc/stat")?;
+        Ok(Self {
+            rest: ticks[3] + ticks[4],
+            all: ticks.iter().sum(),
+        })
+    }
+
+    /// Percent.
+    fn rest_since(&self, then: &Self) -> f64 {
+        100.0 * (self.rest - then.rest) / (self.all - then.all)
+    }
 }
 
 /// Round trips by a relay while others send so many datagrams a second through it.
-async fn relayed(kind: Kind, tls: Tls, load: f64, loaders: &Loaders) -> Result<Busy> {
+async fn loaded(kind: Kind, tls: Tls, rate: f64) -> Result<Busy> {
     let relay = Served::relay(kind, tls)?;
-    let mut tasks = JoinSet::new();
-    let arrived = Arc::new(AtomicU64::new(0));
-    if load > 0.0 {
-        for pair in 0..PAIRS {
-            let (_, mut sink) = Client::connect(kind, &relay, pair).await?.split(pair)?;
-            let arrived = Arc::clone(&arrived);
-            loaders.spawn(&mut tasks, async move {
-                while let Ok(bytes) = sink.recv().await {
-                    arrived.fetch_add((bytes / SIZE) as u64, Relaxed);
-                }
-            });
-            let number = 100 + pair;
-            let (sender, mut heard) = Client::connect(kind, &relay, number).await?.split(pair)?;
-            loaders.spawn(
-                &mut tasks,
-                async move { while heard.recv().await.is_ok() {} },
-            );
-            loaders.spawn(&mut tasks, pace(sender, load / PAIRS as f64));
-        }
-    }
-    let start = Instant::now();
-    let (mut far, mut far_in) = Client::connect(kind, &relay, 200).await?.split(201)?;
-    let (mut near, mut near_in) = Client::connect(kind, &relay, 201).await?.split(200)?;
+    let mut load = Load::start(kind, &relay)?;
+    load.send(rate)?;
+    sleep(WARM_UP).await;
+    let (start, before, then) = (Instant::now(), load.send(rate)?, Processors::now()?);
+    let trips = trips(kind, &relay, Pace::Rare).await?;
+    let rest = Processors::now()?.rest_since(&then);
+    let echoes = echo(Tls::Plain, Pace::Rare).await?;
+    let passed = (load.send(rate)? - before) / start.elapsed().as_secs_f64();
+    Ok(Busy {
+        trips,
+        echoes,
+        arrived: 100.0 * passed / rate,
+        rest,
+    })
+}
+
+/// Round trips by a relay, microseconds.
+async fn trips(kind: Kind, relay: &Served, pace: Pace) -> Result<Samples> {
+    let (mut far, mut far_in) = Client::connect(kind, &relay.at, 200).await?.split(201)?;
+    let (mut near, mut near_in) = Client::connect(kind, &relay.at, 201).await?.split(200)?;
     let message = Bytes::from(vec![7; SMALL]);
     let answer = message.clone();
-    tasks.spawn(async move {
+    let mut answering = JoinSet::new();
+    answering.spawn(async move {
         while far_in.recv().await.is_ok() {
             if far.send(&answer, SMALL).await.is_err() || far.flush().await.is_err() {
                 return;
@@ -203,49 +292,17 @@ async fn relayed(kind: Kind, tls: Tls, load: f64, loaders: &Loaders) -> Result<B
     });
     let trips = tokio::spawn(async move {
         let mut trips = Samples::default();
-        for trip in 0..TRIPS + TRIPS / 10 {
+        for trip in 0..pace.trips() + pace.trips() / 10 {
+            pace.rest().await;
             let start = Instant::now();
             near.send(&message, SMALL).await?;
             near.flush().await?;
             near_in.recv().await?;
-            if trip >= TRIPS / 10 {
+            if trip >= pace.trips() / 10 {
                 trips.time(start.elapsed());
             }
         }
         anyhow::Ok(trips)
     });
-    let trips = trips.await??;
-    let passed = arrived.load(Relaxed) as f64 / start.elapsed().as_secs_f64();
-    let echoes = if load > 0.0 {
-        echo().await?
-    } else {
-        Samples::default()
-    };
-    tasks.shutdown().await;
-    Ok(Busy {
-        trips,
-        echoes,
-        arrived: 100.0 * passed / load,
-    })
-}
-
-/// Sends so many datagrams a second, as even as a timer of a millisecond allows.
-async fn pace(mut sender: Sender, rate: f64) {
-    let datagram = Bytes::from(vec![7; SIZE]);
-    let mut ticks = interval(Duration::from_millis(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (start, mut sent) = (Instant::now(), 0.0);
-    loop {
-        ticks.tick().await;
-        let due = start.elapsed().as_secs_f64() * rate;
-        while sent < due {
-            if sender.send(&datagram, SIZE).await.is_err() {
-                return;
-            }
-            sent += 1.0;
-        }
-        if sender.flush().await.is_err() {
-            return;
-        }
-    }
+    trips.await?
 }

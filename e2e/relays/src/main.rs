@@ -11,8 +11,10 @@
 
 mod client;
 mod delay;
+mod load;
 mod memory;
 #[path = "../../bench/src/report.rs"]
+#[expect(dead_code, reason = "others print more")]
 mod report;
 mod serve;
 mod throughput;
@@ -28,6 +30,9 @@ fn main() -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["serve", kind, dir] = words[..] {
         return serve::run(kind, dir);
+    }
+    if let ["load", kind, address, dir] = words[..] {
+        return load::run(kind, address, dir);
     }
     let parts = match words[..] {
         [] => vec!["throughput", "delay", "memory"],

@@ -48,7 +48,7 @@ pub async fn run(tls: Tls) -> Result<()> {
 async fn idle(kind: Kind, tls: Tls, count: usize) -> Result<(f64, f64)> {
     let relay = std::sync::Arc::new(Served::relay(kind, tls)?);
     // The first one brings what is needed once.
-    let first = Client::connect(kind, &relay, count).await?;
+    let first = Client::connect(kind, &relay.at, count).await?;
     sleep(REST).await;
     let before = relay.resident()?;
     let mut clients = vec![first];
@@ -60,7 +60,7 @@ async fn idle(kind: Kind, tls: Tls, count: usize) -> Result<(f64, f64)> {
             clients.push(client??);
         }
         let relay = std::sync::Arc::clone(&relay);
-        joining.spawn(async move { Client::connect(kind, &relay, number).await });
+        joining.spawn(async move { Client::connect(kind, &relay.at, number).await });
     }
     while let Some(client) = joining.join_next().await {
         clients.push(client??);

@@ -9,10 +9,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::client::Kind;
+
+/// The files of a server with TLS.
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
 
 /// Whether there is TLS around a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,14 +34,50 @@ impl Tls {
     }
 }
 
+/// Where something is served, for its clients.
+pub struct At {
+    pub address: SocketAddr,
+    pub tls: Tls,
+    /// How to check its certificate.
+    pub trust: Arc<rustls::ClientConfig>,
+}
+
+impl At {
+    /// By its address and the directory in which its certificate is, if it has one.
+    pub fn of(address: SocketAddr, dir: &Path) -> Result<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        let cert = dir.join(CERT);
+        let tls = if cert.exists() { Tls::Tls } else { Tls::Plain };
+        if tls == Tls::Tls {
+            roots.add(CertificateDer::from_pem_file(cert)?)?;
+        }
+        let trust = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let trust = Arc::new(trust);
+        Ok(Self {
+            address,
+            tls,
+            trust,
+        })
+    }
+
+    pub fn url(&self) -> String {
+        let scheme = if self.tls == Tls::Tls {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.address)
+    }
+}
+
 /// A process that serves; killed when dropped.
 pub struct Served {
     child: Child,
-    pub address: SocketAddr,
-    pub tls: Tls,
-    /// How clients check its certificate.
-    pub trust: rustls::ClientConfig,
-    _dir: tempfile::TempDir,
+    pub at: At,
+    dir: tempfile::TempDir,
 }
 
 impl Drop for Served {
@@ -54,8 +94,8 @@ impl Served {
     }
 
     /// Starts an echo.
-    pub fn echo() -> Result<Self> {
-        Self::start("echo", Tls::Plain)
+    pub fn echo(tls: Tls) -> Result<Self> {
+        Self::start("echo", tls)
     }
 
     fn start(what: &str, tls: Tls) -> Result<Self> {
@@ -63,15 +103,9 @@ impl Served {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)?;
         if tls == Tls::Tls {
-            std::fs::write(dir.path().join("cert.pem"), made.cert.pem())?;
-            std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem())?;
+            std::fs::write(dir.path().join(CERT), made.cert.pem())?;
+            std::fs::write(dir.path().join(KEY), made.signing_key.serialize_pem())?;
         }
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone())?;
-        let trust = rustls::ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", what])
             .arg(dir.path())
@@ -82,22 +116,14 @@ impl Served {
         let out = child.stdout.take().context("no output")?;
         BufReader::new(out).read_line(&mut line)?;
         let address = line.trim().parse();
-        Ok(Self {
-            address: address.with_context(|| format!("{what} does not serve: {line:?}"))?,
-            child,
-            tls,
-            trust,
-            _dir: dir,
-        })
+        let address = address.with_context(|| format!("{what} does not serve: {line:?}"))?;
+        let at = At::of(address, dir.path())?;
+        Ok(Self { child, at, dir })
     }
 
-    pub fn url(&self) -> String {
-        let scheme = if self.tls == Tls::Tls {
-            "https"
-        } else {
-            "http"
-        };
-        format!("{scheme}://{}", self.address)
+    /// Where its certificate is, if it has one.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its memory, KiB.
@@ -136,7 +162,7 @@ pub fn run(what: &str, dir: &str) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         match what {
-            "echo" => echo().await,
+            "echo" => echo(server_tls(dir)?).await,
             "ours" => ours(server_tls(dir)?).await,
             #[cfg(feature = "iroh")]
             "theirs" => theirs(server_tls(dir)?).await,
@@ -152,10 +178,7 @@ fn tell(address: SocketAddr) -> Result<()> {
 }
 
 fn server_tls(dir: &str) -> Result<Option<rustls::ServerConfig>> {
-    let (cert, key) = (
-        Path::new(dir).join("cert.pem"),
-        Path::new(dir).join("key.pem"),
-    );
+    let (cert, key) = (Path::new(dir).join(CERT), Path::new(dir).join(KEY));
     if !cert.exists() {
         return Ok(None);
     }
@@ -168,21 +191,30 @@ fn server_tls(dir: &str) -> Result<Option<rustls::ServerConfig>> {
     Ok(Some(config))
 }
 
-async fn echo() -> Result<()> {
+async fn echo(tls: Option<rustls::ServerConfig>) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     tell(listener.local_addr()?)?;
+    let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(Arc::new(tls)));
     loop {
-        let (mut tcp, _) = listener.accept().await?;
+        let (tcp, _) = listener.accept().await?;
         tcp.set_nodelay(true)?;
+        let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = tcp.read(&mut buffer).await {
-                if tcp.write_all(&buffer[..read]).await.is_err() {
-                    return;
-                }
+            match acceptor {
+                None => echo_back(tcp).await,
+                Some(acceptor) => echo_back(acceptor.accept(tcp).await?).await,
             }
         });
     }
+}
+
+async fn echo_back(mut io: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    while let read @ 1.. = io.read(&mut buffer).await? {
+        io.write_all(&buffer[..read]).await?;
+        io.flush().await?;
+    }
+    Ok(())
 }
 
 async fn ours(tls: Option<rustls::ServerConfig>) -> Result<()> {

@@ -80,13 +80,13 @@ pub async fn run(tls: Tls) -> Result<()> {
 
 /// Datagrams a second that arrive while each of ten clients gets all that `crowd` others can send,
 /// and the relay's processor time meanwhile.
-pub async fn saturate(kind: Kind, tls: Tls, crowd: usize) -> Result<(f64, f64)> {
+async fn saturate(kind: Kind, tls: Tls, crowd: usize) -> Result<(f64, f64)> {
     let relay = Served::relay(kind, tls)?;
     let arrived = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     let mut senders = Vec::new();
     for pair in 0..PAIRS {
-        let receiver = Client::connect(kind, &relay, pair).await?;
+        let receiver = Client::connect(kind, &relay.at, pair).await?;
         let (idle, mut receiver) = receiver.split(pair)?;
         let arrived = Arc::clone(&arrived);
         tasks.spawn(async move {
@@ -97,7 +97,11 @@ pub async fn saturate(kind: Kind, tls: Tls, crowd: usize) -> Result<(f64, f64)> 
         });
         for one in 0..crowd {
             let number = PAIRS + pair * crowd + one;
-            senders.push(Client::connect(kind, &relay, number).await?.split(pair)?);
+            senders.push(
+                Client::connect(kind, &relay.at, number)
+                    .await?
+                    .split(pair)?,
+            );
         }
     }
     for (mut sender, mut receiver) in senders {
