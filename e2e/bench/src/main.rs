@@ -28,6 +28,7 @@ mod forged;
 mod message;
 mod raw;
 mod relay;
+#[expect(dead_code, reason = "other packages print with it, too")]
 mod report;
 mod revoke;
 mod session;
