@@ -27,9 +27,10 @@ const RELAY_DELAY: Duration = Duration::from_millis(1);
 /// A direct path that no longer carries full packets may be trusted for that
 /// long, if it is in use.
 const TRUSTED_IN_VAIN: Duration = Duration::from_millis(1500);
-/// The same for a path that still carries small ones: two heartbeats' time and
-/// some.
-const TRUSTED_FOR_SMALL: Duration = Duration::from_millis(2700);
+/// The same for a path that still carries small ones. A probe that got through just before is
+/// answered after a round trip, the next one follows a heartbeat later, and is waited for as long
+/// as three round trips, each of up to 270 ms.
+const TRUSTED_FOR_SMALL: Duration = Duration::from_millis(3200);
 /// The larger size is used alone where it has arrived in that time: a path is asked every minute.
 const WIDE_FRESH: Duration = Duration::from_secs(63);
 /// QUIC goes back to the size that always arrives after so many in vain.

@@ -333,7 +333,9 @@ fn calm_down(world: &mut World, count: usize) -> Result<(), String> {
 
 /// Nobody calls anybody for a while: hardly anything is sent.
 fn rest(world: &mut World, count: usize) -> Result<(), String> {
-    world.run_for(30 * SECOND)?;
+    // What goes on by itself for a while: new keys for a session that was used lately, and the
+    // attempt at guessing a port that may follow them.
+    world.run_for(60 * SECOND)?;
     world.sent.fill(0);
     let time = 100 * SECOND;
     world.run_for(time)?;

@@ -152,7 +152,9 @@ impl Rig {
     /// Stops the relay, and waits until its database is closed: that is done behind its back.
     pub(super) async fn close(&mut self) {
         self.stop().await;
+        // Two that close at the same time may each leave the log to the other.
         while self.path("relay/relay.db-wal").exists() {
+            self.database().await.close().await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
