@@ -2,7 +2,7 @@
 //! control messages between the two nodes.
 //!
 //! [`Core::seal`] turns QUIC datagrams into WireGuard datagrams and
-//! [`Core::route`] says where to send them; [`Core::handle`] takes what came in
+//! [`Core::route_for`] says where to send them; [`Core::handle`] takes what came in
 //! and gives back QUIC datagrams. Everything else (handshakes, probes, answers)
 //! comes out of [`Core::poll_transmit`].
 //!
