@@ -22,8 +22,8 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The first flight is repeated after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 const INITIAL_CONGESTION_WINDOW: u64 = 64 << 10;
-/// While it may not be used, the larger datagram is tried so often, where there is traffic: by one
-/// datagram, which costs nothing before the path is known to carry it.
+/// While it may not be used, the larger datagram is tried so often, where there is traffic: up to
+/// three times, which sends nothing before the path is known to carry it.
 const WIDER_AFTER: Duration = Duration::from_secs(1);
 /// After longer datagrams have ceased to arrive, they are not tried for so long.
 const NARROW_FOR: Duration = Duration::from_secs(60);

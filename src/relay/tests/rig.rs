@@ -129,7 +129,8 @@ impl Rig {
         self.dir.path().join(name)
     }
 
-    /// The relay's database, beside the relay.
+    /// The relay's database, beside the relay. To be closed before the relay's own: of two that
+    /// close at the same time each may leave the log to the other, for which [`Self::close`] waits.
     async fn database(&self) -> sqlx::SqliteConnection {
         let file = self.path("relay/relay.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
@@ -141,20 +142,20 @@ impl Rig {
     /// A copy of the database as it is now.
     pub(super) async fn backup(&self) -> Vec<u8> {
         let copy = self.path("copy.db");
+        let mut database = self.database().await;
         sqlx::query("VACUUM INTO ?")
             .bind(copy.to_str().unwrap())
-            .execute(&mut self.database().await)
+            .execute(&mut database)
             .await
             .unwrap();
+        database.close().await.unwrap();
         std::fs::read(copy).unwrap()
     }
 
     /// Stops the relay, and waits until its database is closed: that is done behind its back.
     pub(super) async fn close(&mut self) {
         self.stop().await;
-        // Two that close at the same time may each leave the log to the other.
         while self.path("relay/relay.db-wal").exists() {
-            self.database().await.close().await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -169,11 +170,13 @@ impl Rig {
     /// The secret of a network's issuer, as it lies in the database.
     pub(super) async fn seed(&self, network: &NetworkId) -> Vec<u8> {
         let mut database = self.database().await;
-        sqlx::query_scalar("SELECT seed FROM issuers WHERE network = ?")
+        let seed = sqlx::query_scalar("SELECT seed FROM issuers WHERE network = ?")
             .bind(network.as_str())
             .fetch_one(&mut database)
             .await
-            .unwrap()
+            .unwrap();
+        database.close().await.unwrap();
+        seed
     }
 
     pub(super) fn api(&self) -> Api {
