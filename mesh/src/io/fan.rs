@@ -201,12 +201,10 @@ mod tests {
             }
         };
         assert_eq!(from, hole);
-        let mut store = [0; 2048];
+        let mut store = vec![0; super::super::udp::SLOT];
         let mut metas = [quinn::udp::RecvMeta::default()];
-        let received = std::future::poll_fn(|cx| {
-            let mut bufs = [std::io::IoSliceMut::new(&mut store)];
-            udp.poll_recv(super::super::udp::Family::V4, cx, &mut bufs, &mut metas)
-        });
+        let family = super::super::udp::Family::V4;
+        let received = std::future::poll_fn(|cx| udp.poll_recv(family, cx, &mut store, &mut metas));
         timeout(WITHIN, received).await.unwrap();
         assert_eq!((&store[..metas[0].len], metas[0].addr), (&b"knock"[..], to));
         assert!(udp.traffic.sent.load(Relaxed) > 0);

@@ -257,7 +257,7 @@ impl Node {
             if !state.core.has_session() {
                 drop(state);
                 if let Some(mut outbox) = entry.outbox.try_lock() {
-                    outbox.shrink();
+                    outbox.rest(self.udp.as_ref());
                 }
             }
         }

@@ -28,6 +28,9 @@ const MAX_COUNT: usize = 48;
 const MAX_LEN: usize = 65_000;
 /// A hand of this many datagrams means that more are likely to come.
 pub(super) const FULL_HAND: usize = 10;
+/// Times that a trusted path is used before it gets a socket of its own: one that
+/// is used once or twice is not worth the descriptor.
+const MUCH: u32 = 64;
 /// Room that encrypting one more datagram may need.
 const HEADROOM: usize = if MAX_INNER + SEAL_LEN > MAX_HANDSHAKE {
     MAX_INNER + SEAL_LEN
@@ -57,6 +60,9 @@ pub(super) struct Outbox {
     relayed: VecDeque<Vec<u8>>,
     /// The last flush did not get everything sent.
     held_up: bool,
+    /// The direct path that is not in doubt, and how often it has been used since.
+    trusted: Option<SocketAddr>,
+    used: u32,
     /// Whether the flushing task knows about this outbox.
     pub(super) queued: bool,
 }
@@ -120,6 +126,23 @@ impl Outbox {
     pub(super) const fn address(&mut self, to: Option<SocketAddr>, ecn: Option<EcnCodepoint>) {
         self.to = to;
         self.ecn = ecn;
+    }
+
+    /// The path is used, and trusted if one is named: if much, it gets a socket
+    /// of its own, which it loses as soon as it is in doubt.
+    pub(super) fn note_use(&mut self, trusted: Option<SocketAddr>, udp: &Udp) {
+        if trusted == self.trusted {
+            self.used = self.used.saturating_add(1);
+            if let Some(to) = trusted.filter(|_| self.used == MUCH) {
+                udp.connect(to);
+            }
+            return;
+        }
+        if let Some(before) = self.trusted.filter(|_| self.used >= MUCH) {
+            udp.disconnect(before);
+        }
+        self.trusted = trusted;
+        self.used = 0;
     }
 
     /// Whether it is better to wait for more than to send now.
@@ -188,8 +211,11 @@ impl Outbox {
         self.relayed.clear();
     }
 
-    /// Gives memory back, if nothing waits.
-    pub(super) fn shrink(&mut self) {
+    /// Gives back what a peer at rest does not need, if nothing waits.
+    pub(super) fn rest(&mut self, udp: Option<&Udp>) {
+        if let Some(udp) = udp {
+            self.note_use(None, udp);
+        }
         if self.is_empty() {
             self.bytes = Vec::new();
             self.scratch = Vec::new();
@@ -267,5 +293,27 @@ mod tests {
             !short.wants_more(10),
             "the last one is the end of something"
         );
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_used_much_has_a_socket_of_its_own_until_it_is_in_doubt() {
+        let udp = Udp::bind(0).await.unwrap();
+        let mut outbox = Outbox::default();
+        for (trusted, uses, lanes) in [
+            (addr(), MUCH, 0),
+            (addr(), 1, 1),
+            (addr(), 200, 1),
+            (None, 1, 0),
+            (addr(), 10, 0),
+            (None, 200, 0),
+            (addr(), MUCH + 1, 1),
+        ] {
+            for _ in 0..uses {
+                outbox.note_use(trusted, &udp);
+            }
+            assert_eq!(udp.lanes(), lanes, "{trusted:?} {uses}");
+        }
+        outbox.rest(Some(&udp));
+        assert_eq!(udp.lanes(), 0);
     }
 }

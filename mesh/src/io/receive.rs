@@ -17,13 +17,10 @@ use quinn::udp::{EcnCodepoint, RecvMeta};
 use super::entry::Entry;
 use super::node::Node;
 use super::pack::Packer;
-use super::udp::Family;
+use super::udp::{BATCH, Family, SLOT};
 use crate::path::Via;
 use crate::wg::demux::{Class, Initiator, classify};
 
-/// Datagram batches read in one call; each may hold 64 KiB by GRO.
-const BATCH: usize = 8;
-const SLOT: usize = 65_536;
 /// The longest datagram there is, by UDP or over the relay, and some room.
 const LONGEST: usize = 65_536 + 256;
 /// Packets taken from the relay's queue before the sockets have their turn.
@@ -81,9 +78,11 @@ impl Inbox {
         metas: &mut [RecvMeta],
     ) -> Poll<usize> {
         let mut packer = Packer::new(bufs, metas);
+        if let Some(udp) = &node.udp {
+            udp.register(cx);
+        }
         for _ in 0..FRUITLESS {
-            let now = Instant::now();
-            let read = self.drain(node, &mut packer, now) | self.read(node, cx, &mut packer, now);
+            let read = self.drain(node, &mut packer) | self.read(node, cx, &mut packer);
             self.leave(node);
             let count = packer.count();
             if count > 0 {
@@ -99,32 +98,21 @@ impl Inbox {
 
     /// Asks every source, beginning with another one each time. Returns whether
     /// anything came.
-    fn read(
-        &mut self,
-        node: &Node,
-        cx: &mut Context<'_>,
-        packer: &mut Packer<'_, '_>,
-        now: Instant,
-    ) -> bool {
+    fn read(&mut self, node: &Node, cx: &mut Context<'_>, packer: &mut Packer<'_, '_>) -> bool {
         let mut any = false;
         self.turn = (self.turn + 1) % 3;
         for source in 0..3 {
             any |= match (source + self.turn) % 3 {
-                0 => self.read_relay(node, cx, packer, now),
-                1 => self.read_udp(Family::V6, node, cx, packer, now),
-                _ => self.read_udp(Family::V4, node, cx, packer, now),
+                0 => self.read_relay(node, cx, packer),
+                1 => self.read_udp(Family::V6, node, cx, packer),
+                _ => self.read_udp(Family::V4, node, cx, packer),
             };
         }
         any
     }
 
-    fn read_relay(
-        &mut self,
-        node: &Node,
-        cx: &Context<'_>,
-        packer: &mut Packer<'_, '_>,
-        now: Instant,
-    ) -> bool {
+    fn read_relay(&mut self, node: &Node, cx: &Context<'_>, packer: &mut Packer<'_, '_>) -> bool {
+        let mut now = None;
         for taken in 0..RELAY_BATCH {
             if !packer.has_room() {
                 return true;
@@ -138,6 +126,7 @@ impl Inbox {
                 ecn: None,
                 bytes: &bytes,
             };
+            let now = *now.get_or_insert_with(Instant::now);
             self.take(node, datagram, packer, now);
         }
         true
@@ -149,27 +138,27 @@ impl Inbox {
         node: &Node,
         cx: &mut Context<'_>,
         packer: &mut Packer<'_, '_>,
-        now: Instant,
     ) -> bool {
         // What was read before comes first.
         let Some(udp) = node.udp.as_ref().filter(|_| self.at >= self.filled) else {
             return self.at < self.filled;
         };
-        let mut slots = self.store.chunks_mut(SLOT);
-        let mut bufs: [IoSliceMut<'_>; BATCH] =
-            std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-        let Poll::Ready(count) = udp.poll_recv(family, cx, &mut bufs, &mut self.metas) else {
+        let Poll::Ready(count) = udp.poll_recv(family, cx, &mut self.store, &mut self.metas) else {
             return false;
         };
         self.filled = count;
         self.at = 0;
         self.offset = 0;
-        self.drain(node, packer, now);
+        self.drain(node, packer);
         true
     }
 
     /// Takes the datagrams that were read by UDP, as far as there is room.
-    fn drain(&mut self, node: &Node, packer: &mut Packer<'_, '_>, now: Instant) -> bool {
+    fn drain(&mut self, node: &Node, packer: &mut Packer<'_, '_>) -> bool {
+        if self.at >= self.filled {
+            return false;
+        }
+        let now = Instant::now();
         let store = std::mem::take(&mut self.store);
         let mut any = false;
         while self.at < self.filled && packer.has_room() {

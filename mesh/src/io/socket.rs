@@ -144,6 +144,9 @@ impl Node {
         }
         let busy = state.core.has_output();
         drop(state);
+        if let Some(udp) = &self.udp {
+            outbox.note_use(route.direct.filter(|_| !route.relay), udp);
+        }
         outbox.address(route.direct, transmit.ecn);
         if route.relay {
             outbox.relay(start, only_relay, &entry.key, &self.link);

@@ -7,30 +7,27 @@
 //! IPv4. Sends and receives go through quinn's `UdpSocketState`, which batches
 //! with GSO and GRO where the system can.
 //!
-//! A *lane* is one more socket, with which alone one address is reached: a port
-//! that was guessed (`super::fan`). What is sent to that address leaves by its
-//! lane, and lanes are read along with the sockets of their family.
+//! What is sent to an address that has a socket of its own (`lanes`) leaves by
+//! that, and those are read along with the sockets of their family.
 
-use std::io::{self, IoSliceMut};
+mod connected;
+mod lanes;
+mod port;
+
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use parking_lot::{Mutex, RwLock};
-use quinn::udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use lanes::Lanes;
+use parking_lot::RwLock;
+use port::Source;
+pub(super) use port::{BATCH, SLOT, Socket};
+use quinn::udp::{EcnCodepoint, RecvMeta};
 
 use super::fan::Fan;
 use crate::nat64::Prefix;
 
-/// Enough for some 10 ms of a fast link; the system may grant less.
-const BUFFER_LEN: usize = 4 << 20;
-
-/// Addresses that are reached by a port of their own; then the oldest goes.
-const MAX_LANES: usize = 16;
 /// Times that a socket is read in vain before other tasks have their turn.
 const FRUITLESS: usize = 16;
 
@@ -67,14 +64,17 @@ pub(super) struct Udp {
     pub(super) longest: AtomicUsize,
     /// Ports that are open for a guess.
     pub(super) fan: Fan,
-    lanes: RwLock<Vec<(SocketAddr, Arc<Socket>)>>,
-    /// Whether there are any; looked at for each datagram.
-    has_lanes: AtomicBool,
-    /// Which lane is read first.
-    turn: AtomicUsize,
-    /// Who reads, for when there is another lane to be read.
-    reader: Mutex<Option<Waker>>,
+    lanes: Lanes,
     pub(super) traffic: Traffic,
+}
+
+/// Datagrams of one length, the last one maybe shorter.
+struct Batch<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+    ecn: Option<EcnCodepoint>,
+    /// The system may segment them.
+    whole: bool,
 }
 
 /// What has passed, through the sockets or by the relay.
@@ -85,13 +85,6 @@ pub(super) struct Traffic {
     pub(super) calls: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
     pub(super) received_bytes: AtomicU64,
-}
-
-#[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) io: UdpSocket,
-    state: UdpSocketState,
-    port: u16,
 }
 
 impl Udp {
@@ -118,10 +111,7 @@ impl Udp {
             unsegmented: AtomicBool::new(false),
             longest: AtomicUsize::new(usize::MAX),
             fan: Fan::default(),
-            lanes: RwLock::default(),
-            has_lanes: AtomicBool::new(false),
-            turn: AtomicUsize::new(0),
-            reader: Mutex::default(),
+            lanes: Lanes::default(),
             traffic: Traffic::default(),
         };
         // Before it was writable once, tokio takes a socket for blocked.
@@ -146,6 +136,11 @@ impl Udp {
         self.translates
             .load(Relaxed)
             .then(|| *self.translator.read())?
+    }
+
+    /// The address by which one is reached.
+    fn outward(&self, to: SocketAddr) -> SocketAddr {
+        self.translator().map_or(to, |prefix| prefix.outward(to))
     }
 
     /// Which socket sends to an address.
@@ -176,17 +171,21 @@ impl Udp {
         stride: usize,
         ecn: Option<EcnCodepoint>,
     ) -> io::Result<()> {
-        let to = self.translator().map_or(to, |prefix| prefix.outward(to));
+        let to = self.outward(to);
         let lost = self.dead.load(Relaxed) || stride > self.longest.load(Relaxed);
         if bytes.is_empty() || lost {
             return Ok(());
         }
-        let whole = !self.unsegmented.load(Relaxed);
-        let calls = if let Some(lane) = self.lane(&to) {
-            // Nobody waits for a lane to be writable: then this is a loss.
-            lane.send_batch(to, bytes, stride, ecn, whole).unwrap_or(1)
+        let batch = Batch {
+            bytes,
+            stride,
+            ecn,
+            whole: !self.unsegmented.load(Relaxed),
+        };
+        let calls = if let Some(calls) = self.lanes.send(to, &batch) {
+            calls
         } else if let Some(socket) = self.socket(Family::of(&to)) {
-            socket.send_batch(to, bytes, stride, ecn, whole)?
+            socket.send_batch(to, &batch)?
         } else {
             return Ok(());
         };
@@ -198,37 +197,6 @@ impl Udp {
         Ok(())
     }
 
-    fn lane(&self, to: &SocketAddr) -> Option<Arc<Socket>> {
-        if !self.has_lanes.load(Relaxed) {
-            return None;
-        }
-        let lanes = self.lanes.read();
-        let mut found = lanes.iter().filter(|(at, _)| at == to);
-        found.next().map(|(_, socket)| Arc::clone(socket))
-    }
-
-    /// From now on `to` is reached by this socket.
-    pub(super) fn adopt(&self, to: SocketAddr, socket: Arc<Socket>) {
-        let mut lanes = self.lanes.write();
-        lanes.retain(|(at, _)| *at != to);
-        if lanes.len() >= MAX_LANES {
-            lanes.remove(0);
-        }
-        lanes.push((to, socket));
-        self.has_lanes.store(true, Relaxed);
-        drop(lanes);
-        if let Some(reader) = self.reader.lock().take() {
-            reader.wake();
-        }
-    }
-
-    /// The machine is elsewhere: what was guessed is void.
-    pub(super) fn forget_lanes(&self) {
-        self.fan.close();
-        self.has_lanes.store(false, Relaxed);
-        self.lanes.write().clear();
-    }
-
     /// Waits until a family's socket takes datagrams again.
     pub(super) async fn writable(&self, family: Family) {
         if let Some(socket) = self.socket(family) {
@@ -237,70 +205,50 @@ impl Udp {
         }
     }
 
-    /// Receives into `bufs`, or registers the task.
+    /// Receives into `store`, each batch of datagrams into a slot of [`SLOT`]
+    /// bytes of it, or registers the task.
     pub(super) fn poll_recv(
         &self,
         family: Family,
         cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
+        store: &mut [u8],
         metas: &mut [RecvMeta],
     ) -> Poll<usize> {
-        self.register(cx);
-        let mut read = |socket: &Socket| self.poll_socket(socket, cx, bufs, metas);
-        if self.has_lanes.load(Relaxed) {
-            let lanes = self.lanes.read();
-            let turn = self.turn.fetch_add(1, Relaxed) % lanes.len().max(1);
-            let (before, after) = lanes.split_at(turn);
-            for (at, socket) in after.iter().chain(before) {
-                if Family::of(at) == family
-                    && let Poll::Ready(count) = read(socket)
-                {
-                    return Poll::Ready(count);
-                }
-            }
-        }
-        self.socket(family).map_or(Poll::Pending, read)
+        let read = |socket: &dyn Source| self.poll_socket(socket, cx, store, metas);
+        self.lanes.poll(family, self.socket(family), read)
     }
 
     /// Who reads is to be woken when there is another lane to be read.
-    fn register(&self, cx: &Context<'_>) {
-        let mut reader = self.reader.lock();
-        if !reader.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
-            *reader = Some(cx.waker().clone());
-        }
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        self.lanes.register(cx);
     }
 
     fn poll_socket(
         &self,
-        socket: &Socket,
+        socket: &dyn Source,
         cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
+        store: &mut [u8],
         metas: &mut [RecvMeta],
     ) -> Poll<usize> {
         for _ in 0..FRUITLESS {
-            if ready!(socket.io.poll_recv_ready(cx)).is_err() {
+            if ready!(socket.poll_ready(cx)).is_err() {
                 return Poll::Pending;
             }
-            let received = socket.io.try_io(Interest::READABLE, || {
-                socket.state.recv((&socket.io).into(), bufs, metas)
-            });
-            match received {
-                Ok(_) if self.dead.load(Relaxed) => {}
-                Ok(count) => {
-                    let len: usize = metas[..count].iter().map(|meta| meta.len).sum();
-                    let bytes = &self.traffic.received_bytes;
-                    bytes.fetch_add(len as u64, Relaxed);
-                    if let Some(prefix) = self.translator() {
-                        for meta in &mut metas[..count] {
-                            meta.addr = prefix.inward(meta.addr);
-                        }
-                    }
-                    return Poll::Ready(count);
-                }
+            let count = match socket.recv(store, metas) {
+                Some(count) if !self.dead.load(Relaxed) => count,
                 // Blocked: ask again, to be registered. Anything else is the
                 // echo of an earlier send (ICMP), and gone by being read.
-                Err(_) => {}
+                _ => continue,
+            };
+            let len: usize = metas[..count].iter().map(|meta| meta.len).sum();
+            let bytes = &self.traffic.received_bytes;
+            bytes.fetch_add(len as u64, Relaxed);
+            if let Some(prefix) = self.translator() {
+                for meta in &mut metas[..count] {
+                    meta.addr = prefix.inward(meta.addr);
+                }
             }
+            return Poll::Ready(count);
         }
         // An error that does not go away must not keep the others from their turn.
         cx.waker().wake_by_ref();
@@ -315,95 +263,6 @@ impl Udp {
     }
 }
 
-impl Socket {
-    /// One more port, for the family of an address.
-    pub(super) fn beside(to: &SocketAddr) -> io::Result<Self> {
-        Self::bind(match to {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        })
-    }
-
-    /// Sends datagrams, in one call if that is wanted and possible. Returns how many calls it
-    /// took.
-    fn send_batch(
-        &self,
-        to: SocketAddr,
-        bytes: &[u8],
-        stride: usize,
-        ecn: Option<EcnCodepoint>,
-        whole: bool,
-    ) -> io::Result<u64> {
-        if bytes.len() <= stride {
-            return self.send(to, bytes, None, ecn).map(|()| 1);
-        }
-        if whole && self.state.max_gso_segments() > 1 {
-            match self.send(to, bytes, Some(stride), ecn) {
-                // The system refused to segment; quinn-udp has noted it.
-                Ok(()) if self.state.max_gso_segments() <= 1 => {}
-                result => return result.map(|()| 1),
-            }
-        }
-        let mut calls = 0;
-        for datagram in bytes.chunks(stride) {
-            match self.send(to, datagram, None, ecn) {
-                // The rest is lost; saying "blocked" would repeat the first.
-                Err(_) if calls > 0 => break,
-                result => result?,
-            }
-            calls += 1;
-        }
-        Ok(calls)
-    }
-
-    fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        // As large as the system lets us; smaller works too, only worse.
-        let _ = socket.set_recv_buffer_size(BUFFER_LEN);
-        let _ = socket.set_send_buffer_size(BUFFER_LEN);
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        let socket = std::net::UdpSocket::from(socket);
-        let state = UdpSocketState::new((&socket).into())?;
-        let port = socket.local_addr()?.port();
-        Ok(Self {
-            io: UdpSocket::from_std(socket)?,
-            state,
-            port,
-        })
-    }
-
-    fn send(
-        &self,
-        to: SocketAddr,
-        contents: &[u8],
-        segment_size: Option<usize>,
-        ecn: Option<EcnCodepoint>,
-    ) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: to,
-            ecn,
-            contents,
-            segment_size,
-            src_ip: None,
-        };
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), &transmit)
-        });
-        match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
-                tracing::trace!(%to, %error, "a datagram was not sent");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -412,12 +271,9 @@ mod tests {
     use super::*;
 
     async fn receive(udp: &Udp, family: Family) -> Vec<Vec<u8>> {
-        let mut store = vec![0; 65_536];
+        let mut store = vec![0; SLOT];
         let mut metas = [RecvMeta::default()];
-        let received = poll_fn(|cx| {
-            let mut bufs = [IoSliceMut::new(&mut store)];
-            udp.poll_recv(family, cx, &mut bufs, &mut metas)
-        });
+        let received = poll_fn(|cx| udp.poll_recv(family, cx, &mut store, &mut metas));
         let limit = Duration::from_secs(10);
         assert_eq!(tokio::time::timeout(limit, received).await.unwrap(), 1);
         let datagrams = store[..metas[0].len].chunks(metas[0].stride);
@@ -457,12 +313,9 @@ mod tests {
         let to = SocketAddr::from(([0, 0, 0, 1], port));
         assert_eq!(a.family_for(&to), Family::V6);
         a.send(to, b"through");
-        let mut store = [0; 2048];
+        let mut store = vec![0; SLOT];
         let mut metas = [RecvMeta::default()];
-        let received = poll_fn(|cx| {
-            let mut bufs = [IoSliceMut::new(&mut store)];
-            b.poll_recv(Family::V6, cx, &mut bufs, &mut metas)
-        });
+        let received = poll_fn(|cx| b.poll_recv(Family::V6, cx, &mut store, &mut metas));
         let limit = Duration::from_secs(10);
         assert_eq!(tokio::time::timeout(limit, received).await.unwrap(), 1);
         assert_eq!(&store[..metas[0].len], b"through");

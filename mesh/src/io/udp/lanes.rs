@@ -1,0 +1,361 @@
+//! Sockets by which one address alone is reached.
+//!
+//! A *lane* is either a port that was guessed (`crate::io::fan`): then there is no
+//! other way to that address. Or it is one more socket at the port that we have
+//! anyhow, connected to an address to which much is sent: the system then looks up
+//! the way there once and not for each datagram, which is a quarter of what
+//! sending one costs. What others send keeps coming in by the socket that is not
+//! connected.
+//!
+//! A connected socket keeps its own address and its way when the machine's change,
+//! and hears of datagrams that nobody took, from anybody who says so. So it is an
+//! aid only: it is closed when the path is in doubt (`crate::io::outbox`) and when
+//! the system reports an error of it, and what it does not take goes the ordinary
+//! way.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::connected::Connected;
+use super::port::{Socket, Source};
+use super::{Batch, Family, Udp};
+
+/// Lanes of either kind; then the oldest goes.
+const MAX_LANES: usize = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    list: RwLock<Vec<Lane>>,
+    /// Whether there are any; looked at for each datagram.
+    any: AtomicBool,
+    /// Which one is read first.
+    turn: AtomicUsize,
+    /// Who reads, for when there is another lane to be read.
+    reader: Mutex<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    to: SocketAddr,
+    by: By,
+}
+
+#[derive(Debug)]
+enum By {
+    Guessed(Arc<Socket>),
+    Connected(Connected),
+}
+
+impl Lane {
+    const fn is_guessed(&self) -> bool {
+        matches!(self.by, By::Guessed(_))
+    }
+
+    fn source(&self) -> &dyn Source {
+        match &self.by {
+            By::Guessed(socket) => &**socket,
+            By::Connected(socket) => socket,
+        }
+    }
+}
+
+impl Lanes {
+    /// Sends datagrams by the lane to that address, and says in how many calls;
+    /// `None` if there is none, or it does not take them.
+    pub(super) fn send(&self, to: SocketAddr, batch: &Batch<'_>) -> Option<u64> {
+        if !self.any.load(Relaxed) {
+            return None;
+        }
+        let list = self.list.read();
+        let lane = list.iter().find(|lane| lane.to == to)?;
+        let sent = match &lane.by {
+            // Nobody waits for it to be writable: then this is a loss.
+            By::Guessed(socket) => return Some(socket.send_batch(to, batch).unwrap_or(1)),
+            By::Connected(socket) => socket.send(batch),
+        };
+        drop(list);
+        let failed = |error: &io::Error| error.kind() != io::ErrorKind::WouldBlock;
+        if sent.as_ref().is_err_and(failed) {
+            self.disconnect(&to);
+        }
+        sent.ok()
+    }
+
+    /// From now on `to` is reached by this socket alone.
+    pub(super) fn adopt(&self, to: SocketAddr, socket: Arc<Socket>) {
+        let mut list = self.list.write();
+        list.retain(|lane| lane.to != to);
+        let by = By::Guessed(socket);
+        self.add(&mut list, Lane { to, by });
+        drop(list);
+        self.wake();
+    }
+
+    /// Connects one more socket at the port of `own` to an address.
+    pub(super) fn connect(&self, to: SocketAddr, own: &Socket) {
+        // Locked meanwhile, as no two may be connected at once.
+        let mut list = self.list.write();
+        if list.iter().any(|lane| lane.to == to) {
+            return;
+        }
+        match Connected::new(own, to).map(By::Connected) {
+            Ok(by) => self.add(&mut list, Lane { to, by }),
+            Err(error) => return tracing::debug!(%to, %error, "a socket was not connected"),
+        }
+        drop(list);
+        self.wake();
+    }
+
+    /// Closes what is connected to an address.
+    pub(super) fn disconnect(&self, to: &SocketAddr) {
+        let mut list = self.list.write();
+        list.retain(|lane| lane.to != *to || lane.is_guessed());
+        self.any.store(!list.is_empty(), Relaxed);
+    }
+
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        self.any.store(false, Relaxed);
+        self.list.write().clear();
+    }
+
+    fn add(&self, list: &mut Vec<Lane>, lane: Lane) {
+        let of_kind = |other: &Lane| other.is_guessed() == lane.is_guessed();
+        if list.iter().filter(|other| of_kind(other)).count() >= MAX_LANES
+            && let Some(oldest) = list.iter().position(of_kind)
+        {
+            list.remove(oldest);
+        }
+        list.push(lane);
+        self.any.store(true, Relaxed);
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.lock().take() {
+            reader.wake();
+        }
+    }
+
+    /// Who reads is to be woken when there is another lane to be read.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        let mut reader = self.reader.lock();
+        if !reader.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+    }
+
+    /// Reads `own` and the lanes of its family, each of them first in its turn,
+    /// until one has something.
+    pub(super) fn poll(
+        &self,
+        family: Family,
+        own: Option<&Socket>,
+        mut read: impl FnMut(&dyn Source) -> Poll<usize>,
+    ) -> Poll<usize> {
+        if !self.any.load(Relaxed) {
+            return own.map_or(Poll::Pending, |own| read(own));
+        }
+        let own = own.map(|own| own as &dyn Source);
+        let list = self.list.read();
+        let lanes = list.iter().filter(|lane| Family::of(&lane.to) == family);
+        let lanes = lanes.map(Lane::source);
+        let count = lanes.clone().count() + usize::from(own.is_some());
+        let turn = self.turn.fetch_add(1, Relaxed) % count.max(1);
+        let twice = lanes.clone().chain(own).chain(lanes).chain(own);
+        for socket in twice.skip(turn).take(count) {
+            if let Poll::Ready(count) = read(socket) {
+                return Poll::Ready(count);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Udp {
+    /// From now on `to` is reached by this socket.
+    pub(in crate::io) fn adopt(&self, to: SocketAddr, socket: Arc<Socket>) {
+        self.lanes.adopt(to, socket);
+    }
+
+    /// Much is sent to an address. Where that is of no use, nothing changes.
+    pub(in crate::io) fn connect(&self, to: SocketAddr) {
+        let to = self.outward(to);
+        if let Some(own) = self.socket(Family::of(&to))
+            && cfg!(target_os = "linux")
+        {
+            self.lanes.connect(to, own);
+        }
+    }
+
+    /// The path to an address is in doubt, or not used any more.
+    pub(in crate::io) fn disconnect(&self, to: SocketAddr) {
+        self.lanes.disconnect(&self.outward(to));
+    }
+
+    /// The machine is elsewhere: what was guessed is void.
+    pub(in crate::io) fn forget_lanes(&self) {
+        self.fan.close();
+        self.lanes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use quinn::udp::{EcnCodepoint, RecvMeta};
+    use tokio::net::UdpSocket;
+    use tokio::time::timeout;
+
+    use super::super::SLOT;
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    impl Lanes {
+        fn count(&self) -> usize {
+            self.list.read().len()
+        }
+    }
+
+    impl Udp {
+        /// Addresses that have a socket of their own.
+        pub(in crate::io) fn lanes(&self) -> usize {
+            self.lanes.count()
+        }
+    }
+
+    /// What comes in next, and whom it is from.
+    async fn next(udp: &Udp, family: Family) -> (Vec<u8>, SocketAddr) {
+        let mut store = vec![0; SLOT];
+        let mut metas = [RecvMeta::default()];
+        let received = poll_fn(|cx| {
+            udp.register(cx);
+            udp.poll_recv(family, cx, &mut store, &mut metas)
+        });
+        assert_eq!(timeout(WITHIN, received).await.unwrap(), 1);
+        (store[..metas[0].len].to_vec(), metas[0].addr)
+    }
+
+    /// What a peer gets next that is not only to find out something.
+    async fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut buf = [0; 2000];
+        let (len, from) = timeout(WITHIN, peer.recv_from(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
+        (buf[..len].to_vec(), from)
+    }
+
+    fn batch(bytes: &[u8], stride: usize, ecn: Option<EcnCodepoint>) -> Batch<'_> {
+        Batch {
+            bytes,
+            stride,
+            ecn,
+            whole: stride != 999,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connected_socket_has_the_same_port_and_takes_nothing_of_others() {
+        for (family, ip) in [(Family::V4, "127.0.0.1"), (Family::V6, "::1")] {
+            let udp = Udp::bind(0).await.unwrap();
+            let Some(port) = udp.port(family) else {
+                continue;
+            };
+            let here = SocketAddr::new(ip.parse().unwrap(), port);
+            let [peer, other] = [
+                UdpSocket::bind((ip, 0)).await.unwrap(),
+                UdpSocket::bind((ip, 0)).await.unwrap(),
+            ];
+            let to = peer.local_addr().unwrap();
+            udp.connect(to);
+            udp.connect(to);
+            assert_eq!(udp.lanes.count(), 1);
+            for ecn in [None, Some(EcnCodepoint::Ect0)] {
+                let sent = udp.lanes.send(to, &batch(b"by the lane", 11, ecn));
+                assert_eq!(sent, Some(1));
+                assert_eq!(heard(&peer).await, (b"by the lane".to_vec(), here));
+            }
+            for (stride, calls) in [(1000, 1), (999, 3)] {
+                let sent = udp.lanes.send(to, &batch(&[7; 2997], stride, None));
+                assert_eq!(sent, Some(calls));
+                let mut len = 0;
+                while len < 2997 {
+                    let (bytes, from) = heard(&peer).await;
+                    assert!(bytes.len() <= stride && from == here);
+                    len += bytes.len();
+                }
+            }
+            // Both are read, whoever comes first and however often.
+            for round in 0..20 {
+                let word = [round; 5];
+                peer.send_to(&word, here).await.unwrap();
+                other.send_to(&word, here).await.unwrap();
+                let mut from = vec![];
+                for _ in 0..2 {
+                    let (bytes, who) = next(&udp, family).await;
+                    assert_eq!(bytes, word);
+                    from.push(who);
+                }
+                from.sort_unstable();
+                let mut both = vec![to, other.local_addr().unwrap()];
+                both.sort_unstable();
+                assert_eq!(from, both);
+            }
+            // The port is nobody else's for all that.
+            assert!(Socket::bind(here).is_err());
+            udp.disconnect(to);
+            assert_eq!(udp.lanes.count(), 0);
+            udp.send(to, b"the ordinary way");
+            assert_eq!(heard(&peer).await, (b"the ordinary way".to_vec(), here));
+            peer.send_to(b"back", here).await.unwrap();
+            assert_eq!(next(&udp, family).await, (b"back".to_vec(), to));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_there_costs_the_lane_and_no_datagram_after_that() {
+        let udp = Udp::bind(0).await.unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = peer.local_addr().unwrap();
+        drop(peer);
+        udp.connect(to);
+        // The system tells at the next call that nobody took the first.
+        udp.send(to, b"lost");
+        let closed = async {
+            while udp.lanes.count() > 0 {
+                udp.send(to, b"lost too");
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(WITHIN, closed).await.unwrap();
+        let peer = UdpSocket::bind(to).await.unwrap();
+        udp.send(to, b"found");
+        assert_eq!(heard(&peer).await.0, b"found");
+    }
+
+    #[tokio::test]
+    async fn there_are_few_of_a_kind_and_the_guessed_ones_are_not_given_up_for_others() {
+        let udp = Udp::bind(0).await.unwrap();
+        let guessed = SocketAddr::from(([127, 0, 0, 1], 9));
+        let socket = Socket::beside(&guessed).unwrap();
+        udp.adopt(guessed, Arc::new(socket));
+        for port in 20_000..20_040 {
+            udp.connect(SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+        udp.connect(guessed);
+        udp.disconnect(guessed);
+        assert_eq!(udp.lanes.count(), MAX_LANES + 1);
+        let is_guessed = |lane: &Lane| lane.is_guessed() && lane.to == guessed;
+        assert!(udp.lanes.list.read().iter().any(is_guessed));
+        udp.forget_lanes();
+        assert_eq!(udp.lanes.count(), 0);
+    }
+}
