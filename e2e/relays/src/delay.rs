@@ -1,17 +1,19 @@
 //! How long a packet takes: there and back by the relay, when nobody else is there, and while other
 //! pairs send three quarters of what passes at most.
 //!
-//! Those who make the load would be other machines. Here they share the processors with the relay
-//! and with who measures, so they have the lowest priority (`load`; on Linux `SCHED_IDLE`):
-//! whenever the relay or who measures has something to do it is done at once, and
-//! they get what is left. They send evenly, and the most that passes is measured with the very same
-//! process, so that three quarters of it leave some of the machine idle, and how much is printed.
-//! What cannot be kept apart that way, above all that the kernel carries a packet by loopback in the
-//! time and on the processor of who sends it, is told by plain echoes beside the same load, which do
-//! not pass the relay at all.
+//! Those who make the load would be other machines. So the relay has a processor to itself then, and
+//! the load and who measures share another one, where the load has the lowest priority (`load`; on
+//! Linux `SCHED_IDLE`): whenever who measures has something to do it is done at once. The load is
+//! sent evenly, and the most that passes is measured with the very same processes on the very same
+//! processors; how much of its own the relay needs at three quarters of it is printed. If they shared
+//! both processors the load would wait whenever the relay works, and come in heaps afterwards: that
+//! was measured too, and tells of the machine, not of the relay. What cannot be kept apart, above all
+//! that the kernel carries a packet by loopback in the time and on the processor of who sends it, is
+//! told by plain echoes beside the same load, which do not pass the relay at all.
 //!
 //! Who measures under load rests between two round trips, for one after the other they would be a
-//! load of their own, and of the idle relay the tail is measured alike.
+//! load of their own, and of the idle relay the tail is measured alike, on the same
+//! processors.
 //!
 //! Beside the idle relay there are echoes without TLS, which are the yardstick, and, when the relay
 //! has TLS, echoes with it, which tell what of the difference is TLS.
@@ -27,9 +29,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::client::{Client, Kind};
-use crate::load::Load;
+use crate::load::{self, Load};
 use crate::report::{Samples, row};
-use crate::serve::{Served, Tls};
+use crate::serve::{Served, Tls, stay};
 
 const ROUNDS: usize = 5;
 /// Round trips in a round, after a tenth of that to warm up.
@@ -41,6 +43,8 @@ const REST: Duration = Duration::from_millis(1);
 const SMALL: usize = 64;
 /// The share of the most that passes.
 const SHARE: f64 = 0.75;
+/// Where the relay is while there is load.
+const RELAY: usize = 0;
 /// Until the load is what it is to be.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -62,6 +66,8 @@ struct Figures {
     arrived: Samples,
     /// How much of the processors nobody needed, percent.
     rest: Samples,
+    /// How much of its processor the relay needed, percent.
+    needed: Samples,
 }
 
 /// What the echoes took, there and back twice, as by a relay.
@@ -87,23 +93,26 @@ pub async fn run(tls: Tls) -> Result<()> {
     let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
     let mut peaks = Vec::new();
     for kind in &kinds {
-        let relay = Served::relay(*kind, tls)?;
+        let relay = Served::relay(*kind, tls)?.on(RELAY)?;
         peaks.push(Load::start(*kind, &relay)?.peak().await?);
     }
     let (mut plain, mut alike) = (Echoes::default(), Echoes::default());
     for _ in 0..ROUNDS {
         plain.round(Tls::Plain).await?;
-        let echo_tail = echo(Tls::Plain, Pace::Rare).await?.quantile(0.99);
         if tls == Tls::Tls {
             alike.round(tls).await?;
         }
-        for ((kind, figures), peak) in kinds.iter().zip(&mut figures).zip(&peaks) {
-            let relay = Served::relay(*kind, tls)?;
-            let idle = trips(*kind, &relay, Pace::Often).await?;
-            let tail = trips(*kind, &relay, Pace::Rare).await?.quantile(0.99);
-            let busy = loaded(*kind, tls, peak * SHARE).await?;
+        for (kind, figures) in kinds.iter().zip(&mut figures) {
+            let idle = trips(*kind, &Served::relay(*kind, tls)?, Pace::Often).await?;
             figures.idle.number(idle.quantile(0.5));
             figures.idle_tail.number(idle.quantile(0.99));
+        }
+        stay(std::process::id(), &[load::CORE])?;
+        let echo_tail = echo(Tls::Plain, Pace::Rare).await?.quantile(0.99);
+        for ((kind, figures), peak) in kinds.iter().zip(&mut figures).zip(&peaks) {
+            let relay = Served::relay(*kind, tls)?.on(RELAY)?;
+            let tail = trips(*kind, &relay, Pace::Rare).await?.quantile(0.99);
+            let busy = loaded(*kind, tls, peak * SHARE).await?;
             figures.rare_tail.number(tail);
             figures.busy.number(busy.trips.quantile(0.5));
             figures.busy_tail.number(busy.trips.quantile(0.99));
@@ -114,7 +123,9 @@ pub async fn run(tls: Tls) -> Result<()> {
             figures.load.number(peak * SHARE / 1e3);
             figures.arrived.number(busy.arrived);
             figures.rest.number(busy.rest);
+            figures.needed.number(busy.needed);
         }
+        stay(std::process::id(), &[RELAY, load::CORE])?;
     }
     print(tls, &figures, &plain, &alike);
     Ok(())
@@ -160,6 +171,8 @@ fn print(tls: Tls, figures: &[Figures], plain: &Echoes, alike: &Echoes) {
     row(&head, "k/s", &ours.load, iroh(|it| &it.load), "reported");
     let head = title("  of that load arrived");
     row(&head, "%", &ours.arrived, iroh(|it| &it.arrived), "100");
+    let head = title("  the relay's processor, in use");
+    row(&head, "%", &ours.needed, iroh(|it| &it.needed), "reported");
     let head = title("  the processors at rest");
     row(&head, "%", &ours.rest, iroh(|it| &it.rest), "reported");
 }
@@ -230,6 +243,8 @@ struct Busy {
     arrived: f64,
     /// How much of the processors nobody needed, percent.
     rest: f64,
+    /// How much of its processor the relay needed, percent.
+    needed: f64,
 }
 
 /// Time of all processors so far, ticks: at rest, and in all.
@@ -259,13 +274,15 @@ impl Processors {
 
 /// Round trips by a relay while others send so many datagrams a second through it.
 async fn loaded(kind: Kind, tls: Tls, rate: f64) -> Result<Busy> {
-    let relay = Served::relay(kind, tls)?;
+    let relay = Served::relay(kind, tls)?.on(RELAY)?;
     let mut load = Load::start(kind, &relay)?;
     load.send(rate)?;
     sleep(WARM_UP).await;
     let (start, before, then) = (Instant::now(), load.send(rate)?, Processors::now()?);
+    let cpu = relay.cpu()?;
     let trips = trips(kind, &relay, Pace::Rare).await?;
     let rest = Processors::now()?.rest_since(&then);
+    let needed = 100.0 * (relay.cpu()? - cpu) / start.elapsed().as_secs_f64();
     let echoes = echo(Tls::Plain, Pace::Rare).await?;
     let passed = (load.send(rate)? - before) / start.elapsed().as_secs_f64();
     Ok(Busy {
@@ -273,6 +290,7 @@ async fn loaded(kind: Kind, tls: Tls, rate: f64) -> Result<Busy> {
         echoes,
         arrived: 100.0 * passed / rate,
         rest,
+        needed,
     })
 }
 

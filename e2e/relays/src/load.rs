@@ -21,9 +21,11 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::client::{Client, Kind, Sender};
-use crate::serve::{At, Served};
+use crate::serve::{At, Served, stay};
 use crate::throughput::SIZE;
 
+/// Where the load is made.
+pub const CORE: usize = 1;
 /// Pairs that make the load.
 const PAIRS: usize = 9;
 /// From one turn of a sender to its next.
@@ -67,6 +69,7 @@ impl Load {
         let says = BufReader::new(child.stdout.take().context("no output")?);
         let mut load = Self { child, told, says };
         load.send(0.0)?;
+        stay(load.child.id(), &[CORE])?;
         Ok(load)
     }
 

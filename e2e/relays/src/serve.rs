@@ -93,6 +93,12 @@ impl Served {
         Self::start(kind.name(), tls)
     }
 
+    /// Keeps it on a core, as far as there is one.
+    pub fn on(self, core: usize) -> Result<Self> {
+        stay(self.child.id(), &[core])?;
+        Ok(self)
+    }
+
     /// Starts an echo.
     pub fn echo(tls: Tls) -> Result<Self> {
         Self::start("echo", tls)
@@ -147,6 +153,28 @@ impl Served {
         // USER_HZ is 100 on every Linux.
         Ok((user + system) / 100.0)
     }
+}
+
+/// Keeps all threads of a process on these cores, as far as there are any; those that it starts
+/// later stay with whoever starts them.
+#[cfg(target_os = "linux")]
+pub fn stay(process: u32, cores: &[usize]) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for core in cores {
+        set.set(*core);
+    }
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let name = thread?.file_name().into_string().unwrap_or_default();
+        let id = name.parse().ok().and_then(rustix::process::Pid::from_raw);
+        // A thread may end meanwhile, and a core may not be there.
+        let _ = rustix::thread::sched_setaffinity(id, &set);
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn stay(_: u32, _: &[usize]) -> Result<()> {
+    bail!("there is no way to choose cores here")
 }
 
 /// The same order of ciphers for both.
