@@ -1,7 +1,8 @@
 //! Measures our mesh beside raw quinn, iroh, wireguard-go and TCP, in one run, in alternating
 //! rounds. Nothing here passes or fails.
 //!
-//! `cw-meshes [calls|bulk|relayed|wireguard|connect|switch|mtu …]`: all of them, or those named.
+//! `cw-meshes [calls|bulk|relayed|wireguard|connect|switch|mtu …]`: all of them, or those named;
+//! `mtu` tries every eleventh MTU, and `each-mtu`, if it is named, every one.
 //! Each end of each way, and each relay, runs in a process of its own (`cw-meshes end …`,
 //! `cw-meshes relay …`), so that what it takes of the processor can be told apart. Printed are
 //! medians over the rounds, the ratio, the goal and the machine's load. What cannot be measured here
@@ -40,6 +41,8 @@ const PARTS: [&str; 7] = [
     "switch",
     "mtu",
 ];
+/// Too long to be measured unless it is named: ten minutes.
+const EACH_MTU: &str = "each-mtu";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -48,8 +51,8 @@ fn main() -> Result<()> {
         ["end", kind, side, relay, about] => end::run(kind, side, relay, about),
         ["relay", whose, at] => relay::run(whose, at),
         [] => measure(&PARTS),
-        _ if words.iter().all(|word| PARTS.contains(word)) => measure(&words),
-        _ => bail!("usage: cw-meshes [{} …]", PARTS.join("|")),
+        _ if words.iter().all(|it| PARTS.contains(it) || *it == EACH_MTU) => measure(&words),
+        _ => bail!("usage: cw-meshes [{}|{EACH_MTU} …]", PARTS.join("|")),
     }
 }
 
@@ -73,7 +76,9 @@ fn measure(parts: &[&str]) -> Result<()> {
                 Err(why) => println!("not measured: {part} ({why:#})"),
                 Ok(lab) if *part == "connect" => connect::measure(lab)?,
                 Ok(lab) if *part == "switch" => switch::measure(lab)?,
-                Ok(lab) => mtu::measure(lab)?,
+                Ok(lab) if *part == EACH_MTU => mtu::measure(lab, 1)?,
+                // Odd ones among them.
+                Ok(lab) => mtu::measure(lab, 11)?,
             },
         }
     }

@@ -16,21 +16,21 @@ const LENGTH: u64 = 1 << 20;
 /// How long the nodes have to find the straight path, where there is one.
 const FOUND: Duration = Duration::from_secs(1);
 
-/// Measures and prints.
-pub fn measure(lab: &Lab) -> Result<()> {
+/// Measures and prints: at MTUs that are so many bytes apart.
+pub fn measure(lab: &Lab, step: usize) -> Result<()> {
     lab.shim.set_round_trip(ROUND_TRIP);
-    each(lab, Ip::V4, "IPv4")?;
+    each(lab, Ip::V4, "IPv4", step)?;
     lab.number(Ip::V6)?;
-    each(lab, Ip::V6, "IPv6")?;
+    each(lab, Ip::V6, "IPv6", step)?;
     lab.number(Ip::V4)
 }
 
-/// At every MTU, by addresses of one kind.
-fn each(lab: &Lab, ip: Ip, name: &str) -> Result<()> {
+/// By addresses of one kind.
+fn each(lab: &Lab, ip: Ip, name: &str, step: usize) -> Result<()> {
     let (mut tried, mut arrived) = (0, 0);
     let mut times = Samples::default();
     let mut straight = Vec::new();
-    for mtu in (1280..=1500).step_by(20) {
+    for mtu in (1280..=1500).step_by(step) {
         tried += 1;
         lab.set_mtu(mtu)?;
         let relay = lab.relay_by(ip)?;
@@ -50,8 +50,12 @@ fn each(lab: &Lab, ip: Ip, name: &str) -> Result<()> {
     }
     let title = format!("1 MiB, MTU 1280 to 1500, {name}");
     lines(&title, "ms", &times, &[("-", None, "reported")]);
+    let straight = match (straight.first(), straight.last()) {
+        (Some(first), Some(last)) => format!("{} of them, {first} to {last}", straight.len()),
+        _ => "none".to_owned(),
+    };
     println!(
-        "  arrived at {arrived} of {tried} MTUs, goal all; straight at {straight:?}, else by the relay"
+        "  arrived at {arrived} of {tried} MTUs, goal all; straight at {straight}, else by the relay"
     );
     Ok(())
 }

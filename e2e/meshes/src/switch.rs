@@ -1,7 +1,7 @@
 //! How long calls stand still when the network changes under them, on a network with a delay.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -14,6 +14,8 @@ use crate::way::Kind;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 /// When a host moves to another network.
 const SHORT_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// How long a host sleeps: long enough for it to be noticed, and for whoever waits for it to doubt.
+const SLEEP: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 10;
 /// Calls before something happens.
 const BEFORE: Duration = Duration::from_millis(500);
@@ -69,8 +71,8 @@ pub fn measure(lab: &Lab) -> Result<()> {
     relay_dies(lab, Kind::Ours, title, "undisturbed")?;
     lab.shim.set_round_trip(SHORT_ROUND_TRIP);
     moves(lab)?;
-    println!("sleep: not measured here; the simulated world has it (mesh, `world`)");
-    Ok(())
+    sleeps(lab, false, "stall after a sleep of 8 s, 20 ms RTT")?;
+    sleeps(lab, true, "the same, and awake in another network")
 }
 
 fn cut(lab: &Lab) -> Result<()> {
@@ -117,5 +119,34 @@ fn moves(lab: &Lab) -> Result<()> {
         stalls.during(&mut pair.near, || lab.renumber(round % 2 == 0))?;
     }
     stalls.print("stall, another network, 20 ms RTT", "<= 1500 ms");
+    Ok(())
+}
+
+/// A host that sleeps: all that it runs stands still, the others go on.
+fn sleeps(lab: &Lab, moved: bool, title: &str) -> Result<()> {
+    let relay = lab.relay("ours", None)?;
+    let mut pair = Pair::by(Kind::Ours, &relay.about, lab.nodes())?;
+    let mut stalls = Stalls::default();
+    for round in 0..ROUNDS {
+        pair.settle()?;
+        pair.near.ask("begin")?;
+        sleep(BEFORE);
+        let asleep = Instant::now();
+        pair.near.stop()?;
+        sleep(SLEEP);
+        if moved {
+            lab.renumber(round % 2 == 0)?;
+        }
+        let asleep = asleep.elapsed();
+        pair.near.go_on()?;
+        sleep(AFTER);
+        let [stall, calls, failed] = pair.near.numbers("end")?;
+        // Its clock has gone on.
+        let stall = stall - asleep.as_secs_f64() * 1e3;
+        stalls.stalls.number(stall.max(0.0));
+        stalls.calls += calls;
+        stalls.failed += failed;
+    }
+    stalls.print(title, "p99 <= 1500 ms");
     Ok(())
 }
