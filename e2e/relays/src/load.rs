@@ -32,8 +32,9 @@ const PAIRS: usize = 9;
 const PERIOD: Duration = Duration::from_micros(250);
 /// What is due from longer ago is not sent.
 const LATE: Duration = Duration::from_millis(2);
-/// The share of a rate that must arrive if that rate is to count as one that passes.
-const PASSES: f64 = 0.95;
+/// The share of a rate that must arrive if that rate is to count as one that passes; a hundredth is
+/// what the moments of asking are apart.
+const PASSES: f64 = 0.99;
 /// The rate that is tried first, datagrams a second.
 const FIRST: f64 = 20_000.0;
 /// By how much more it is tried, until that does not pass.
