@@ -31,6 +31,10 @@ pub(super) const FULL_HAND: usize = 10;
 /// Times that a trusted path is used before it gets a socket of its own: one that
 /// is used once or twice is not worth the descriptor.
 const MUCH: u32 = 64;
+/// By how much more it must be used each time that this has come to nothing, so that
+/// a path that such a socket does not suit is seldom disturbed, and at most how much.
+const MORE: u32 = 16;
+const MOST: u32 = 1 << 16;
 /// Room that encrypting one more datagram may need.
 const HEADROOM: usize = if MAX_INNER + SEAL_LEN > MAX_HANDSHAKE {
     MAX_INNER + SEAL_LEN
@@ -48,7 +52,6 @@ pub(super) enum Blocked {
 }
 
 /// Datagrams of one length for one address, and packets for the relay.
-#[derive(Default)]
 pub(super) struct Outbox {
     pub(super) scratch: Vec<u8>,
     bytes: Vec<u8>,
@@ -63,8 +66,32 @@ pub(super) struct Outbox {
     /// The direct path that is not in doubt, and how often it has been used since.
     trusted: Option<SocketAddr>,
     used: u32,
+    /// After how much use that gets a socket of its own, and whether it has one.
+    enough: u32,
+    connected: bool,
     /// Whether the flushing task knows about this outbox.
     pub(super) queued: bool,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            scratch: Vec::new(),
+            bytes: Vec::new(),
+            len: 0,
+            count: 0,
+            stride: 0,
+            to: None,
+            ecn: None,
+            relayed: VecDeque::new(),
+            held_up: false,
+            trusted: None,
+            used: 0,
+            enough: MUCH,
+            connected: false,
+            queued: false,
+        }
+    }
 }
 
 impl Outbox {
@@ -131,17 +158,34 @@ impl Outbox {
     /// The path is used, and trusted if one is named: if much, it gets a socket
     /// of its own, which it loses as soon as it is in doubt.
     pub(super) fn note_use(&mut self, trusted: Option<SocketAddr>, udp: &Udp) {
-        if trusted == self.trusted {
-            self.used = self.used.saturating_add(1);
-            if let Some(to) = trusted.filter(|_| self.used == MUCH) {
-                udp.connect(to);
+        if trusted != self.trusted {
+            let failed = self.connected && trusted.is_none();
+            self.disconnect(udp);
+            if failed {
+                self.ask_for_more();
             }
-            return;
+            self.trusted = trusted;
+        } else if let Some(to) = trusted.filter(|_| !self.connected) {
+            self.used += 1;
+            if self.used > self.enough {
+                udp.connect(to);
+                self.connected = true;
+            }
         }
-        if let Some(before) = self.trusted.filter(|_| self.used >= MUCH) {
-            udp.disconnect(before);
+    }
+
+    fn disconnect(&mut self, udp: &Udp) {
+        if let Some(to) = self.trusted.filter(|_| self.connected) {
+            udp.disconnect(to);
         }
-        self.trusted = trusted;
+        self.connected = false;
+        self.used = 0;
+    }
+
+    /// A socket of its own has come to nothing.
+    fn ask_for_more(&mut self) {
+        self.enough = MOST.min(self.enough * MORE);
+        self.connected = false;
         self.used = 0;
     }
 
@@ -195,7 +239,18 @@ impl Outbox {
         if let (Some(to), Some(udp)) = (self.to, udp)
             && self.len > 0
         {
-            let sent = udp.send_batch(to, &self.bytes[..self.len], self.stride, self.ecn);
+            let mut start = 0;
+            if self.connected && self.trusted == Some(to) {
+                let there;
+                let bytes = &self.bytes[..self.len];
+                (start, there) = udp.send_connected(to, bytes, self.stride, self.ecn);
+                if !there {
+                    self.ask_for_more();
+                }
+            }
+            // What has been sent is sent again if the rest has to wait. It does no harm.
+            let rest = &self.bytes[start..self.len];
+            let sent = udp.send_batch(to, rest, self.stride, self.ecn);
             if matches!(sent, Err(ref error) if error.kind() == io::ErrorKind::WouldBlock) {
                 return Err(Blocked::Udp(udp.family_for(&to)));
             }
@@ -214,7 +269,8 @@ impl Outbox {
     /// Gives back what a peer at rest does not need, if nothing waits.
     pub(super) fn rest(&mut self, udp: Option<&Udp>) {
         if let Some(udp) = udp {
-            self.note_use(None, udp);
+            self.disconnect(udp);
+            self.trusted = None;
         }
         if self.is_empty() {
             self.bytes = Vec::new();
@@ -295,18 +351,23 @@ mod tests {
         );
     }
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_path_that_is_used_much_has_a_socket_of_its_own_until_it_is_in_doubt() {
         let udp = Udp::bind(0).await.unwrap();
         let mut outbox = Outbox::default();
+        let elsewhere = Some(SocketAddr::from(([127, 0, 0, 1], 10)));
         for (trusted, uses, lanes) in [
             (addr(), MUCH, 0),
-            (addr(), 1, 1),
+            (addr(), 2, 1),
             (addr(), 200, 1),
+            // Another path: at once no longer, and after as much use again.
+            (elsewhere, MUCH, 0),
+            (elsewhere, 2, 1),
+            // In doubt, and only after much more use again.
             (None, 1, 0),
-            (addr(), 10, 0),
-            (None, 200, 0),
-            (addr(), MUCH + 1, 1),
+            (elsewhere, MUCH * MORE, 0),
+            (elsewhere, 2, 1),
         ] {
             for _ in 0..uses {
                 outbox.note_use(trusted, &udp);
@@ -315,5 +376,34 @@ mod tests {
         }
         outbox.rest(Some(&udp));
         assert_eq!(udp.lanes(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_a_socket_of_its_own_does_not_take_goes_the_ordinary_way() {
+        let udp = Udp::bind(0).await.unwrap();
+        let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = peer.local_addr().ok();
+        let mut outbox = filled(0, 0);
+        let mut send = |byte: u8, closed: bool| {
+            outbox.note_use(to, &udp);
+            if closed {
+                udp.forget_lanes();
+            }
+            outbox.space().1[..100].fill(byte);
+            outbox.push(100);
+            outbox.address(to, None);
+            assert_eq!(outbox.flush(&PEER, &Link::default(), Some(&udp)), Ok(()));
+            outbox.connected
+        };
+        for byte in 0..=255 {
+            let connected = send(byte, byte == 200);
+            assert_eq!(connected, (65..200).contains(&byte), "{byte}");
+            let mut got = [0; 200];
+            let heard = peer.recv(&mut got);
+            let heard = tokio::time::timeout(std::time::Duration::from_secs(20), heard).await;
+            assert_eq!(heard.unwrap().unwrap(), 100);
+            assert_eq!(got[..100], [byte; 100]);
+        }
     }
 }

@@ -130,6 +130,7 @@ impl Udp {
     pub(super) fn set_translator(&self, prefix: Option<Prefix>) {
         *self.translator.write() = prefix;
         self.translates.store(prefix.is_some(), Relaxed);
+        self.lanes.disconnect_all();
     }
 
     fn translator(&self) -> Option<Prefix> {
@@ -172,29 +173,41 @@ impl Udp {
         ecn: Option<EcnCodepoint>,
     ) -> io::Result<()> {
         let to = self.outward(to);
-        let lost = self.dead.load(Relaxed) || stride > self.longest.load(Relaxed);
-        if bytes.is_empty() || lost {
+        if bytes.is_empty() || self.loses(stride) {
             return Ok(());
         }
-        let batch = Batch {
-            bytes,
-            stride,
-            ecn,
-            whole: !self.unsegmented.load(Relaxed),
-        };
-        let calls = if let Some(calls) = self.lanes.send(to, &batch) {
+        let batch = self.batch(bytes, stride, ecn);
+        let calls = if let Some(calls) = self.lanes.send_guessed(to, &batch) {
             calls
         } else if let Some(socket) = self.socket(Family::of(&to)) {
             socket.send_batch(to, &batch)?
         } else {
             return Ok(());
         };
+        self.count(bytes, stride, calls);
+        Ok(())
+    }
+
+    fn batch<'a>(&self, bytes: &'a [u8], stride: usize, ecn: Option<EcnCodepoint>) -> Batch<'a> {
+        Batch {
+            bytes,
+            stride,
+            ecn,
+            whole: !self.unsegmented.load(Relaxed),
+        }
+    }
+
+    /// For tests: whether datagrams of that length get lost.
+    fn loses(&self, stride: usize) -> bool {
+        self.dead.load(Relaxed) || stride > self.longest.load(Relaxed)
+    }
+
+    fn count(&self, bytes: &[u8], stride: usize, calls: u64) {
         let count = bytes.len().div_ceil(stride.max(1)) as u64;
         self.traffic.sent.fetch_add(count, Relaxed);
         self.traffic.calls.fetch_add(calls, Relaxed);
         let len = bytes.len() as u64;
         self.traffic.sent_bytes.fetch_add(len, Relaxed);
-        Ok(())
     }
 
     /// Waits until a family's socket takes datagrams again.

@@ -13,15 +13,28 @@ use quinn::udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 
 use super::Batch;
 use super::port::{Socket, Source, any, open, receive};
+
+/// What became of datagrams.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// How many bytes of them the system has taken.
+    pub(super) bytes: usize,
+    pub(super) calls: u64,
+    /// Why not all: of this or of an earlier datagram.
+    pub(super) error: Option<io::Error>,
+}
 
 #[derive(Debug)]
 pub(super) struct Connected {
     io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
     to: SocketAddr,
+    /// The system segments for the other socket.
+    segments: bool,
     /// The ECN mark of what is sent without saying one.
     mark: AtomicU8,
 }
@@ -33,8 +46,10 @@ impl Connected {
     ///
     /// The system's, also where it does not let two sockets share a port.
     pub(super) fn new(own: &Socket, to: SocketAddr) -> io::Result<Self> {
+        // tokio would panic.
+        Handle::try_current().map_err(io::Error::other)?;
         let owner = SockRef::from(&own.io);
-        // Only for the moment: nobody else is to share the port by accident.
+        // Only for the moment. Who shares a port must be of the same user, and ask for it.
         owner.set_reuse_port(true)?;
         let opened = open(any(&to, own.port), true);
         owner.set_reuse_port(false)?;
@@ -44,19 +59,21 @@ impl Connected {
             io: watch(socket)?,
             state,
             to,
+            segments: own.segments(),
             mark: AtomicU8::new(0),
         })
     }
 
-    /// Sends datagrams, and says in how many calls.
-    ///
-    /// # Errors
-    ///
-    /// The system's, with what it has heard of earlier datagrams; then nothing was
-    /// sent.
-    pub(super) fn send(&self, batch: &Batch<'_>) -> io::Result<u64> {
+    /// Sends datagrams, or as many of them as it can. Not for two callers at once.
+    pub(super) fn send(&self, batch: &Batch<'_>) -> Sent {
+        let mut sent = Sent::default();
+        sent.error = self.send_into(batch, &mut sent).err();
+        sent
+    }
+
+    fn send_into(&self, batch: &Batch<'_>, sent: &mut Sent) -> io::Result<()> {
         let &Batch { bytes, stride, .. } = batch;
-        if bytes.len() > stride && batch.whole && self.state.max_gso_segments() > 1 {
+        if bytes.len() > stride && batch.whole && self.segments {
             let transmit = Transmit {
                 destination: self.to,
                 ecn: batch.ecn,
@@ -64,20 +81,17 @@ impl Connected {
                 segment_size: Some(stride),
                 src_ip: None,
             };
-            let sent = self.state.try_send(self.io.get_ref().into(), &transmit);
-            return sent.map(|()| 1);
+            self.state.try_send(self.io.get_ref().into(), &transmit)?;
+            (sent.bytes, sent.calls) = (bytes.len(), 1);
+            return Ok(());
         }
         self.set_mark(batch.ecn)?;
-        let mut calls = 0;
         for datagram in bytes.chunks(stride) {
-            match self.io.get_ref().send(datagram) {
-                // The rest is lost; saying so would repeat the first.
-                Err(_) if calls > 0 => break,
-                result => result?,
-            };
-            calls += 1;
+            self.io.get_ref().send(datagram)?;
+            sent.bytes += datagram.len();
+            sent.calls += 1;
         }
-        Ok(calls)
+        Ok(())
     }
 
     fn set_mark(&self, ecn: Option<EcnCodepoint>) -> io::Result<()> {

@@ -9,9 +9,10 @@
 //!
 //! A connected socket keeps its own address and its way when the machine's change,
 //! and hears of datagrams that nobody took, from anybody who says so. So it is an
-//! aid only: it is closed when the path is in doubt (`crate::io::outbox`) and when
-//! the system reports an error of it, and what it does not take goes the ordinary
-//! way.
+//! aid only: it carries data alone, while the path is not in doubt
+//! (`crate::io::outbox`), and not what finds out whether there is a path. It is
+//! closed when the path comes into doubt and when the system reports an error of
+//! it, and what it does not take goes the ordinary way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, RwLock};
+use quinn::udp::EcnCodepoint;
 
-use super::connected::Connected;
+use super::connected::{Connected, Sent};
 use super::port::{Socket, Source};
 use super::{Batch, Family, Udp};
 
@@ -33,8 +35,8 @@ pub(super) struct Lanes {
     list: RwLock<Vec<Lane>>,
     /// Whether there are any; looked at for each datagram.
     any: AtomicBool,
-    /// Which one is read first.
-    turn: AtomicUsize,
+    /// Which one is read first, of each family.
+    turns: [AtomicUsize; 2],
     /// Who reads, for when there is another lane to be read.
     reader: Mutex<Option<Waker>>,
 }
@@ -65,25 +67,40 @@ impl Lane {
 }
 
 impl Lanes {
-    /// Sends datagrams by the lane to that address, and says in how many calls;
-    /// `None` if there is none, or it does not take them.
-    pub(super) fn send(&self, to: SocketAddr, batch: &Batch<'_>) -> Option<u64> {
+    /// Sends datagrams by the port that was guessed for that address, and says in
+    /// how many calls; `None` if there is none.
+    pub(super) fn send_guessed(&self, to: SocketAddr, batch: &Batch<'_>) -> Option<u64> {
         if !self.any.load(Relaxed) {
             return None;
         }
         let list = self.list.read();
-        let lane = list.iter().find(|lane| lane.to == to)?;
-        let sent = match &lane.by {
-            // Nobody waits for it to be writable: then this is a loss.
-            By::Guessed(socket) => return Some(socket.send_batch(to, batch).unwrap_or(1)),
-            By::Connected(socket) => socket.send(batch),
-        };
+        let mut socket = list.iter().filter_map(|lane| match &lane.by {
+            By::Guessed(socket) if lane.to == to => Some(socket),
+            _ => None,
+        });
+        // Nobody waits for it to be writable: then this is a loss.
+        let socket = socket.next()?;
+        Some(socket.send_batch(to, batch).unwrap_or(1))
+    }
+
+    /// Sends datagrams by the socket that is connected to that address, or as many
+    /// of them as it takes; `None` if there is none, or no more.
+    pub(super) fn send_connected(&self, to: SocketAddr, batch: &Batch<'_>) -> Option<Sent> {
+        if !self.any.load(Relaxed) {
+            return None;
+        }
+        let list = self.list.read();
+        let mut socket = list.iter().filter_map(|lane| match &lane.by {
+            By::Connected(socket) if lane.to == to => Some(socket),
+            _ => None,
+        });
+        let sent = socket.next()?.send(batch);
         drop(list);
         let failed = |error: &io::Error| error.kind() != io::ErrorKind::WouldBlock;
-        if sent.as_ref().is_err_and(failed) {
+        if sent.error.as_ref().is_some_and(failed) {
             self.disconnect(&to);
         }
-        sent.ok()
+        Some(sent)
     }
 
     /// From now on `to` is reached by this socket alone.
@@ -96,10 +113,12 @@ impl Lanes {
         self.wake();
     }
 
-    /// Connects one more socket at the port of `own` to an address.
+    /// Connects one more socket at the port of `own` to an address, in place of the
+    /// one that somebody may have left.
     pub(super) fn connect(&self, to: SocketAddr, own: &Socket) {
         // Locked meanwhile, as no two may be connected at once.
         let mut list = self.list.write();
+        list.retain(|lane| lane.to != to || lane.is_guessed());
         if list.iter().any(|lane| lane.to == to) {
             return;
         }
@@ -115,6 +134,13 @@ impl Lanes {
     pub(super) fn disconnect(&self, to: &SocketAddr) {
         let mut list = self.list.write();
         list.retain(|lane| lane.to != *to || lane.is_guessed());
+        self.any.store(!list.is_empty(), Relaxed);
+    }
+
+    /// Closes all that are connected.
+    pub(super) fn disconnect_all(&self) {
+        let mut list = self.list.write();
+        list.retain(Lane::is_guessed);
         self.any.store(!list.is_empty(), Relaxed);
     }
 
@@ -165,7 +191,7 @@ impl Lanes {
         let lanes = list.iter().filter(|lane| Family::of(&lane.to) == family);
         let lanes = lanes.map(Lane::source);
         let count = lanes.clone().count() + usize::from(own.is_some());
-        let turn = self.turn.fetch_add(1, Relaxed) % count.max(1);
+        let turn = self.turns[family as usize].fetch_add(1, Relaxed) % count.max(1);
         let twice = lanes.clone().chain(own).chain(lanes).chain(own);
         for socket in twice.skip(turn).take(count) {
             if let Poll::Ready(count) = read(socket) {
@@ -192,6 +218,30 @@ impl Udp {
         }
     }
 
+    /// Sends datagrams to an address by the socket that is connected to it. Returns
+    /// how many bytes of them need not be sent in another way, and whether that
+    /// socket is there still.
+    pub(in crate::io) fn send_connected(
+        &self,
+        to: SocketAddr,
+        bytes: &[u8],
+        stride: usize,
+        ecn: Option<EcnCodepoint>,
+    ) -> (usize, bool) {
+        let to = self.outward(to);
+        if self.loses(stride) {
+            return (bytes.len(), true);
+        }
+        let Some(sent) = self
+            .lanes
+            .send_connected(to, &self.batch(bytes, stride, ecn))
+        else {
+            return (0, false);
+        };
+        self.count(&bytes[..sent.bytes], stride, sent.calls);
+        (sent.bytes, true)
+    }
+
     /// The path to an address is in doubt, or not used any more.
     pub(in crate::io) fn disconnect(&self, to: SocketAddr) {
         self.lanes.disconnect(&self.outward(to));
@@ -205,11 +255,12 @@ impl Udp {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
-    use quinn::udp::{EcnCodepoint, RecvMeta};
+    use quinn::udp::RecvMeta;
     use tokio::net::UdpSocket;
     use tokio::time::timeout;
 
@@ -253,15 +304,6 @@ mod tests {
         (buf[..len].to_vec(), from)
     }
 
-    fn batch(bytes: &[u8], stride: usize, ecn: Option<EcnCodepoint>) -> Batch<'_> {
-        Batch {
-            bytes,
-            stride,
-            ecn,
-            whole: stride != 999,
-        }
-    }
-
     #[tokio::test]
     async fn a_connected_socket_has_the_same_port_and_takes_nothing_of_others() {
         for (family, ip) in [(Family::V4, "127.0.0.1"), (Family::V6, "::1")] {
@@ -279,18 +321,18 @@ mod tests {
             udp.connect(to);
             assert_eq!(udp.lanes.count(), 1);
             for ecn in [None, Some(EcnCodepoint::Ect0)] {
-                let sent = udp.lanes.send(to, &batch(b"by the lane", 11, ecn));
-                assert_eq!(sent, Some(1));
+                let sent = udp.send_connected(to, b"by the lane", 11, ecn);
+                assert_eq!(sent, (11, true));
                 assert_eq!(heard(&peer).await, (b"by the lane".to_vec(), here));
             }
-            for (stride, calls) in [(1000, 1), (999, 3)] {
-                let sent = udp.lanes.send(to, &batch(&[7; 2997], stride, None));
-                assert_eq!(sent, Some(calls));
-                let mut len = 0;
-                while len < 2997 {
-                    let (bytes, from) = heard(&peer).await;
-                    assert!(bytes.len() <= stride && from == here);
-                    len += bytes.len();
+            for (unsegmented, calls) in [(false, 1), (true, 3)] {
+                udp.unsegmented.store(unsegmented, Relaxed);
+                let before = udp.traffic.calls.load(Relaxed);
+                let sent = udp.send_connected(to, &[7; 2998], 1000, None);
+                assert_eq!(sent, (2998, true));
+                assert_eq!(udp.traffic.calls.load(Relaxed) - before, calls);
+                for len in [1000, 1000, 998] {
+                    assert_eq!(heard(&peer).await, (vec![7; len], here));
                 }
             }
             // Both are read, whoever comes first and however often.
@@ -313,6 +355,7 @@ mod tests {
             assert!(Socket::bind(here).is_err());
             udp.disconnect(to);
             assert_eq!(udp.lanes.count(), 0);
+            assert_eq!(udp.send_connected(to, b"not", 3, None), (0, false));
             udp.send(to, b"the ordinary way");
             assert_eq!(heard(&peer).await, (b"the ordinary way".to_vec(), here));
             peer.send_to(b"back", here).await.unwrap();
@@ -328,14 +371,15 @@ mod tests {
         drop(peer);
         udp.connect(to);
         // The system tells at the next call that nobody took the first.
-        udp.send(to, b"lost");
+        let (sent, there) = udp.send_connected(to, b"lost", 4, None);
+        assert_eq!((sent, there), (4, true));
         let closed = async {
-            while udp.lanes.count() > 0 {
-                udp.send(to, b"lost too");
+            while udp.send_connected(to, b"lost too", 8, None).1 {
                 tokio::task::yield_now().await;
             }
         };
         timeout(WITHIN, closed).await.unwrap();
+        assert_eq!(udp.lanes.count(), 0);
         let peer = UdpSocket::bind(to).await.unwrap();
         udp.send(to, b"found");
         assert_eq!(heard(&peer).await.0, b"found");

@@ -64,10 +64,10 @@ impl Socket {
         if bytes.len() <= stride {
             return self.send(to, bytes, None, ecn).map(|()| 1);
         }
-        if whole && self.state.max_gso_segments() > 1 {
+        if whole && self.segments() {
             match self.send(to, bytes, Some(stride), ecn) {
                 // The system refused to segment; quinn-udp has noted it.
-                Ok(()) if self.state.max_gso_segments() <= 1 => {}
+                Ok(()) if !self.segments() => {}
                 result => return result.map(|()| 1),
             }
         }
@@ -90,6 +90,11 @@ impl Socket {
             io: UdpSocket::from_std(socket)?,
             state,
         })
+    }
+
+    /// Whether the system segments datagrams for us.
+    pub(super) fn segments(&self) -> bool {
+        self.state.max_gso_segments() > 1
     }
 
     fn send(
