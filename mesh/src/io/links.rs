@@ -66,6 +66,8 @@ pub(super) struct Links {
     pub(super) restarts: u64,
     /// The run of the peer that was last heard of.
     boot: Option<u64>,
+    /// [`Links::hurry`] is being repeated.
+    pub(super) hurrying: bool,
     /// The peer has been removed: nothing may be added any more.
     pub(super) removed: bool,
 }

@@ -9,6 +9,8 @@ use derp::NodeKey;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::entry::{Entry, State};
 use super::gate::Gate;
@@ -23,6 +25,13 @@ use crate::path::{Around, Via};
 use crate::peer::{Core, Event, Setup, Transmit};
 use crate::wg::demux::Demux;
 use crate::{Error, Identity};
+
+/// When [`hurry_again`] does, each after the one before: within what a way back takes.
+const HURRY_AFTER: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(600),
+];
 
 /// A node, as its tasks see it.
 pub(super) struct Node {
@@ -339,19 +348,39 @@ impl Node {
 
     /// Tells peers' connections what has happened, until the task is aborted.
     pub(super) async fn run_events(self: Arc<Self>) {
+        let mut hurrying = JoinSet::new();
         loop {
             self.event_came.notified().await;
+            while hurrying.try_join_next().is_some() {}
             let events = std::mem::take(&mut *self.events.lock());
             for (entry, event) in events {
                 match event {
                     Event::Hello { boot } => entry.handle_hello(boot),
-                    Event::Revived => entry.links.lock().hurry(),
+                    Event::Revived => {
+                        let mut links = entry.links.lock();
+                        links.hurry();
+                        if !std::mem::replace(&mut links.hurrying, true) {
+                            drop(links);
+                            hurrying.spawn(hurry_again(entry));
+                        }
+                    }
                     Event::Departed => entry.handle_departure(),
                     Event::Echoed { .. } | Event::Seen(_) => {}
                 }
             }
         }
     }
+}
+
+/// A peer that has slept may be heard before there is a way to it: its connection to
+/// the relay is new, and its addresses are being probed. So what hurries QUIC is
+/// repeated until there should be one.
+async fn hurry_again(entry: Arc<Entry>) {
+    for pause in HURRY_AFTER {
+        sleep(pause).await;
+        entry.links.lock().hurry();
+    }
+    entry.links.lock().hurrying = false;
 }
 
 /// Numbers that nobody can guess, from one draw of the system's randomness.
