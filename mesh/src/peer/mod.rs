@@ -18,7 +18,10 @@
 //! talks to our previous run.
 //!
 //! What is heard after such a silence is told ([`Event::Revived`]): QUIC has
-//! waited longer with each try, and would go on for as long as the silence was.
+//! waited longer with each try, and would go on for as long as the silence was. Who
+//! answers the echo at once was there all the time and had nothing to say. If that
+//! were told as well, what follows from it would end in such a pause again, and two
+//! peers at rest would keep each other awake for ever.
 
 mod talk;
 #[cfg(test)]
@@ -48,6 +51,8 @@ pub(crate) const MAX_INNER: usize = MAX_QUIC_DATAGRAM + HEADER_LEN;
 
 /// Nothing came back for that long: ask.
 const ASK_AFTER: Duration = Duration::from_millis(750);
+/// An echo is answered at once within that time, or two round trips.
+const AT_ONCE: Duration = Duration::from_millis(350);
 /// No answer either: the session may be dead, make a new one.
 const DOUBT_AFTER: Duration = Duration::from_millis(1500);
 
@@ -394,8 +399,8 @@ impl Core {
         self.last_heard = Some(now);
         self.asked = false;
         let silence = self.silent_since.take();
-        let was_silent =
-            silence.is_some_and(|since| now.saturating_duration_since(since) >= ASK_AFTER);
+        let pause = ASK_AFTER + AT_ONCE.max(self.agent.rtt().unwrap_or_default() * 2);
+        let was_silent = silence.is_some_and(|since| now.saturating_duration_since(since) >= pause);
         if std::mem::take(&mut self.doubted) || was_silent {
             self.events.push_back(Event::Revived);
         }

@@ -199,6 +199,30 @@ fn what_is_heard_after_a_silence_is_told() {
 }
 
 #[test]
+fn who_had_nothing_to_say_was_not_silent() {
+    let mut world = World::new();
+    // By the relay, where nothing else asks.
+    world.udp = false;
+    world.send(0, b"hello");
+    world.send(1, b"back");
+    (world.events(0), world.events(1));
+    // Nothing answers the last word but an echo, when it is asked for.
+    for _ in 0..5 {
+        world.run(Duration::from_millis(300));
+        world.send(0, b"and that is that");
+        world.run(ASK_AFTER + Duration::from_millis(10));
+        assert_eq!((world.events(0), world.events(1)), (vec![], vec![]));
+    }
+    // Who answers late was silent.
+    world.relay = false;
+    world.send(0, b"lost");
+    world.run(ASK_AFTER + AT_ONCE + Duration::from_millis(10));
+    world.relay = true;
+    world.send(1, b"here I am");
+    assert_eq!(world.events(0), [Event::Revived]);
+}
+
+#[test]
 fn an_echo_is_answered_on_the_path_in_use() {
     let mut world = World::new();
     world.send(0, b"hello");
