@@ -52,6 +52,7 @@ pub use derp::io::proxy::Proxy;
 pub use status::{Nat, PeerStatus, Traffic};
 
 use crate::path::Via;
+use crate::peer::Event;
 use crate::{Error, Identity, SignKey};
 
 /// How long a ping waits in all.
@@ -357,6 +358,23 @@ impl Mesh {
         let entry = self.inside().node.by_key(key)?;
         let links = entry.links.lock();
         Some(links.live()?.stats().path.current_mtu)
+    }
+
+    /// For tests: a peer is heard that had been silent.
+    #[doc(hidden)]
+    pub fn test_revive(&self, key: &NodeKey) {
+        let node = &self.inside().node;
+        if let Some(entry) = node.by_key(key) {
+            node.report(&entry, Event::Revived);
+        }
+    }
+
+    /// For tests: QUIC's datagrams to a peer so far, if there is a connection.
+    #[doc(hidden)]
+    pub fn test_datagrams(&self, key: &NodeKey) -> Option<u64> {
+        let entry = self.inside().node.by_key(key)?;
+        let links = entry.links.lock();
+        Some(links.live()?.stats().frame_tx.datagram)
     }
 
     /// For measurements: each datagram is sent by itself, as where the system does not segment.

@@ -288,7 +288,7 @@ impl Node {
 
     /// Passes an event on. What concerns connections is left to a task of its
     /// own: we may be called from inside a connection, which is locked then.
-    fn report(&self, entry: &Arc<Entry>, event: Event) {
+    pub(super) fn report(&self, entry: &Arc<Entry>, event: Event) {
         if let Event::Seen(seen) = event {
             self.reflection.handle_seen(seen);
             return;

@@ -31,10 +31,10 @@ pub(super) const FULL_HAND: usize = 10;
 /// Times that a trusted path is used before it gets a socket of its own: one that
 /// is used once or twice is not worth the descriptor.
 const MUCH: u32 = 64;
-/// By how much more it must be used each time that this has come to nothing, so that
-/// a path that such a socket does not suit is seldom disturbed, and at most how much.
+/// As many times more it must be used each time that this has come to nothing, so that
+/// a path that such a socket does not suit is seldom disturbed; that many times at most.
 const MORE: u32 = 16;
-const MOST: u32 = 1 << 16;
+const MOST_FAILURES: u32 = 3;
 /// Room that encrypting one more datagram may need.
 const HEADROOM: usize = if MAX_INNER + SEAL_LEN > MAX_HANDSHAKE {
     MAX_INNER + SEAL_LEN
@@ -52,6 +52,7 @@ pub(super) enum Blocked {
 }
 
 /// Datagrams of one length for one address, and packets for the relay.
+#[derive(Default)]
 pub(super) struct Outbox {
     pub(super) scratch: Vec<u8>,
     bytes: Vec<u8>,
@@ -66,32 +67,11 @@ pub(super) struct Outbox {
     /// The direct path that is not in doubt, and how often it has been used since.
     trusted: Option<SocketAddr>,
     used: u32,
-    /// After how much use that gets a socket of its own, and whether it has one.
-    enough: u32,
+    /// Whether that has a socket of its own, and how often one has come to nothing.
     connected: bool,
+    failures: u32,
     /// Whether the flushing task knows about this outbox.
     pub(super) queued: bool,
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Self {
-            scratch: Vec::new(),
-            bytes: Vec::new(),
-            len: 0,
-            count: 0,
-            stride: 0,
-            to: None,
-            ecn: None,
-            relayed: VecDeque::new(),
-            held_up: false,
-            trusted: None,
-            used: 0,
-            enough: MUCH,
-            connected: false,
-            queued: false,
-        }
-    }
 }
 
 impl Outbox {
@@ -161,13 +141,11 @@ impl Outbox {
         if trusted != self.trusted {
             let failed = self.connected && trusted.is_none();
             self.disconnect(udp);
-            if failed {
-                self.ask_for_more();
-            }
+            self.failures += u32::from(failed);
             self.trusted = trusted;
         } else if let Some(to) = trusted.filter(|_| !self.connected) {
             self.used += 1;
-            if self.used > self.enough {
+            if self.used > MUCH * MORE.pow(self.failures.min(MOST_FAILURES)) {
                 udp.connect(to);
                 self.connected = true;
             }
@@ -178,13 +156,6 @@ impl Outbox {
         if let Some(to) = self.trusted.filter(|_| self.connected) {
             udp.disconnect(to);
         }
-        self.connected = false;
-        self.used = 0;
-    }
-
-    /// A socket of its own has come to nothing.
-    fn ask_for_more(&mut self) {
-        self.enough = MOST.min(self.enough * MORE);
         self.connected = false;
         self.used = 0;
     }
@@ -245,7 +216,8 @@ impl Outbox {
                 let bytes = &self.bytes[..self.len];
                 (start, there) = udp.send_connected(to, bytes, self.stride, self.ecn);
                 if !there {
-                    self.ask_for_more();
+                    self.disconnect(udp);
+                    self.failures += 1;
                 }
             }
             // What has been sent is sent again if the rest has to wait. It does no harm.

@@ -136,3 +136,22 @@ async fn a_dropped_mesh_gives_its_port_back() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quic_is_hurried_again_until_there_should_be_a_way_to_who_is_heard_anew() {
+    limited(async {
+        let relay = TestRelay::start().await;
+        let (a, b) = pair(&relay, false).await;
+        let _echo = echo(&b);
+        call(&a, 2, 1000).await.unwrap();
+        let to = identity(2).key();
+        let before = a.test_datagrams(&to).unwrap();
+        // Two that come together are repeated once.
+        a.test_revive(&to);
+        until(|| a.test_datagrams(&to) > Some(before)).await;
+        a.test_revive(&to);
+        until(|| a.test_datagrams(&to) >= Some(before + 5)).await;
+        call(&a, 2, 1000).await.unwrap();
+    })
+    .await;
+}

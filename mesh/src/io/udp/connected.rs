@@ -24,8 +24,6 @@ pub(super) struct Sent {
     /// How many bytes of them the system has taken.
     pub(super) bytes: usize,
     pub(super) calls: u64,
-    /// Why not all: of this or of an earlier datagram.
-    pub(super) error: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -65,13 +63,11 @@ impl Connected {
     }
 
     /// Sends datagrams, or as many of them as it can. Not for two callers at once.
-    pub(super) fn send(&self, batch: &Batch<'_>) -> Sent {
-        let mut sent = Sent::default();
-        sent.error = self.send_into(batch, &mut sent).err();
-        sent
-    }
-
-    fn send_into(&self, batch: &Batch<'_>, sent: &mut Sent) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Why not all were sent: the system's, of these or of earlier datagrams.
+    pub(super) fn send(&self, batch: &Batch<'_>, sent: &mut Sent) -> io::Result<()> {
         let &Batch { bytes, stride, .. } = batch;
         if bytes.len() > stride && batch.whole && self.segments {
             let transmit = Transmit {

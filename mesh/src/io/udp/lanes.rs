@@ -55,7 +55,21 @@ enum By {
 
 impl Lane {
     const fn is_guessed(&self) -> bool {
-        matches!(self.by, By::Guessed(_))
+        self.guessed().is_some()
+    }
+
+    const fn guessed(&self) -> Option<&Arc<Socket>> {
+        match &self.by {
+            By::Guessed(socket) => Some(socket),
+            By::Connected(_) => None,
+        }
+    }
+
+    const fn connected(&self) -> Option<&Connected> {
+        match &self.by {
+            By::Guessed(_) => None,
+            By::Connected(socket) => Some(socket),
+        }
     }
 
     fn source(&self) -> &dyn Source {
@@ -74,33 +88,28 @@ impl Lanes {
             return None;
         }
         let list = self.list.read();
-        let mut socket = list.iter().filter_map(|lane| match &lane.by {
-            By::Guessed(socket) if lane.to == to => Some(socket),
-            _ => None,
-        });
+        let mut lanes = list.iter().filter(|lane| lane.to == to);
         // Nobody waits for it to be writable: then this is a loss.
-        let socket = socket.next()?;
+        let socket = lanes.find_map(Lane::guessed)?;
         Some(socket.send_batch(to, batch).unwrap_or(1))
     }
 
     /// Sends datagrams by the socket that is connected to that address, or as many
-    /// of them as it takes; `None` if there is none, or no more.
-    pub(super) fn send_connected(&self, to: SocketAddr, batch: &Batch<'_>) -> Option<Sent> {
-        if !self.any.load(Relaxed) {
-            return None;
-        }
+    /// of them as it takes. Says, too, whether that socket is there still.
+    pub(super) fn send_connected(&self, to: SocketAddr, batch: &Batch<'_>) -> (Sent, bool) {
+        let mut sent = Sent::default();
         let list = self.list.read();
-        let mut socket = list.iter().filter_map(|lane| match &lane.by {
-            By::Connected(socket) if lane.to == to => Some(socket),
-            _ => None,
-        });
-        let sent = socket.next()?.send(batch);
+        let mut lanes = list.iter().filter(|lane| lane.to == to);
+        let Some(socket) = lanes.find_map(Lane::connected) else {
+            return (sent, false);
+        };
+        let result = socket.send(batch, &mut sent);
         drop(list);
-        let failed = |error: &io::Error| error.kind() != io::ErrorKind::WouldBlock;
-        if sent.error.as_ref().is_some_and(failed) {
+        let there = result.map_or_else(|e| e.kind() == io::ErrorKind::WouldBlock, |()| true);
+        if !there {
             self.disconnect(&to);
         }
-        Some(sent)
+        (sent, there)
     }
 
     /// From now on `to` is reached by this socket alone.
@@ -232,14 +241,10 @@ impl Udp {
         if self.loses(stride) {
             return (bytes.len(), true);
         }
-        let Some(sent) = self
-            .lanes
-            .send_connected(to, &self.batch(bytes, stride, ecn))
-        else {
-            return (0, false);
-        };
+        let batch = self.batch(bytes, stride, ecn);
+        let (sent, there) = self.lanes.send_connected(to, &batch);
         self.count(&bytes[..sent.bytes], stride, sent.calls);
-        (sent.bytes, true)
+        (sent.bytes, there)
     }
 
     /// The path to an address is in doubt, or not used any more.
@@ -294,7 +299,7 @@ mod tests {
         (store[..metas[0].len].to_vec(), metas[0].addr)
     }
 
-    /// What a peer gets next that is not only to find out something.
+    /// What a peer gets next, and where from.
     async fn heard(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
         let mut buf = [0; 2000];
         let (len, from) = timeout(WITHIN, peer.recv_from(&mut buf))
@@ -374,8 +379,12 @@ mod tests {
         let (sent, there) = udp.send_connected(to, b"lost", 4, None);
         assert_eq!((sent, there), (4, true));
         let closed = async {
-            while udp.send_connected(to, b"lost too", 8, None).1 {
-                tokio::task::yield_now().await;
+            loop {
+                match udp.send_connected(to, b"lost too", 8, None) {
+                    (8, true) => tokio::task::yield_now().await,
+                    // What the error has cost is not counted as sent.
+                    other => break assert_eq!(other, (0, false)),
+                }
             }
         };
         timeout(WITHIN, closed).await.unwrap();
