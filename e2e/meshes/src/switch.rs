@@ -31,14 +31,20 @@ struct Stalls {
 }
 
 impl Stalls {
-    /// Calls all the time, while something happens.
-    fn during(&mut self, near: &mut Child, what: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Calls all the time, while something happens, which says how long the one that calls was
+    /// asleep meanwhile: its clock goes on.
+    fn during(
+        &mut self,
+        near: &mut Child,
+        what: impl FnOnce(&Child) -> Result<Duration>,
+    ) -> Result<()> {
         near.ask("begin")?;
         sleep(BEFORE);
-        what()?;
+        let asleep = what(near)?;
         sleep(AFTER);
         let [stall, calls, failed] = near.numbers("end")?;
-        self.stalls.number(stall);
+        let stall = stall - asleep.as_secs_f64() * 1e3;
+        self.stalls.number(stall.max(0.0));
         self.calls += calls;
         self.failed += failed;
         Ok(())
@@ -81,9 +87,9 @@ fn cut(lab: &Lab) -> Result<()> {
     let mut stalls = Stalls::default();
     for _ in 0..ROUNDS {
         pair.settle()?;
-        let done = stalls.during(&mut pair.near, || {
+        let done = stalls.during(&mut pair.near, |_| {
             lab.shim.cut(true);
-            Ok(())
+            Ok(Duration::ZERO)
         });
         lab.shim.cut(false);
         done?;
@@ -100,10 +106,10 @@ fn relay_dies(lab: &Lab, kind: Kind, title: &str, goal: &str) -> Result<()> {
     let mut stalls = Stalls::default();
     for _ in 0..ROUNDS {
         pair.settle()?;
-        stalls.during(&mut pair.near, || {
+        stalls.during(&mut pair.near, |_| {
             relay.kill();
             relay = lab.relay("ours", Some(&at))?;
-            Ok(())
+            Ok(Duration::ZERO)
         })?;
     }
     stalls.print(title, goal);
@@ -116,7 +122,10 @@ fn moves(lab: &Lab) -> Result<()> {
     let mut stalls = Stalls::default();
     for round in 0..ROUNDS {
         pair.settle()?;
-        stalls.during(&mut pair.near, || lab.renumber(round % 2 == 0))?;
+        stalls.during(&mut pair.near, |_| {
+            lab.renumber(round % 2 == 0)?;
+            Ok(Duration::ZERO)
+        })?;
     }
     stalls.print("stall, another network, 20 ms RTT", "<= 1500 ms");
     Ok(())
@@ -129,23 +138,16 @@ fn sleeps(lab: &Lab, moved: bool, title: &str) -> Result<()> {
     let mut stalls = Stalls::default();
     for round in 0..ROUNDS {
         pair.settle()?;
-        pair.near.ask("begin")?;
-        sleep(BEFORE);
-        let asleep = Instant::now();
-        pair.near.stop()?;
-        sleep(SLEEP);
-        if moved {
-            lab.renumber(round % 2 == 0)?;
-        }
-        let asleep = asleep.elapsed();
-        pair.near.go_on()?;
-        sleep(AFTER);
-        let [stall, calls, failed] = pair.near.numbers("end")?;
-        // Its clock has gone on.
-        let stall = stall - asleep.as_secs_f64() * 1e3;
-        stalls.stalls.number(stall.max(0.0));
-        stalls.calls += calls;
-        stalls.failed += failed;
+        stalls.during(&mut pair.near, |near| {
+            let asleep = Instant::now();
+            near.stop()?;
+            sleep(SLEEP);
+            if moved {
+                lab.renumber(round % 2 == 0)?;
+            }
+            near.go_on()?;
+            Ok(asleep.elapsed())
+        })?;
     }
     stalls.print(title, "p99 <= 1500 ms");
     Ok(())
