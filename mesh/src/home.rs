@@ -109,6 +109,11 @@ impl Home {
         matches!(self.state, State::Up(_))
     }
 
+    /// Whether the relay was asked if it is there, and has not answered yet.
+    pub(crate) const fn is_in_doubt(&self) -> bool {
+        matches!(&self.state, State::Up(up) if up.asked.is_some())
+    }
+
     /// The connection is up. Its round trip is measured at once.
     pub(crate) fn handle_connected(&mut self, now: Instant) {
         self.patience = CONNECT_MIN;

@@ -257,6 +257,10 @@ impl<H: Clone> Router<H> {
                 self.handle_presence(id, frame);
             }
             Frame::Ping(ping) => {
+                // Whoever asks here is here, wherever else it is.
+                if let Some(peer) = self.peers.get_mut(&conn.client.key) {
+                    self.epoch += u64::from(std::mem::take(&mut peer.moved));
+                }
                 conn.control(&Pong { data: ping.data }, &mut self.counters);
                 self.wake_idle(id);
             }

@@ -11,7 +11,7 @@
 //! A key may be at two servers for a moment, when its client has moved and one
 //! of them does not know yet. Who connected last receives: `PeerPresent` that
 //! does not answer the question of the beginning outweighs a connection here
-//! until that sends something. (The answers to that question carry a flag that
+//! until that sends a packet or a ping. (The answers to that question carry a flag that
 //! other implementations do not know, and ignore.)
 //!
 //! What is told of presence is not queued but looked up when it is written, so
@@ -413,6 +413,23 @@ mod tests {
         region.routers[1].handle_disconnect(new);
         region.carry();
         assert_eq!(region.read(0, sender), [(2, b"gone".to_vec())]);
+    }
+
+    #[test]
+    fn who_is_at_both_servers_and_asks_here_is_found_here() {
+        let mut region = Region::new();
+        let (sender, here) = (region.join(0, 1), region.join(0, 2));
+        region.carry();
+        let there = region.join(1, 2);
+        region.carry();
+        region.send(0, sender, 2, b"round about");
+        assert_eq!(region.read(1, there), [(1, b"round about".to_vec())]);
+        let ping = Frame::Ping(frame::Ping { data: [1; 8] });
+        let taken = region.routers[0].handle_frame(here, &ping, region.now);
+        assert_eq!(taken.unwrap(), Outcome::Taken);
+        region.send(0, sender, 2, b"straight");
+        assert_eq!(region.read(0, here), [(1, b"straight".to_vec())]);
+        assert_eq!(region.read(1, there), []);
     }
 
     #[test]

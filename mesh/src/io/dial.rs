@@ -81,7 +81,7 @@ impl Inside {
         let started = Instant::now();
         loop {
             tokio::time::sleep(ABSENT_CHECK).await;
-            let missed = self.node.link.missed(&entry.key);
+            let missed = self.node.relays.missed(&entry.key);
             let still = missed.is_some_and(|at| at >= started + ABSENT_STILL);
             let session = entry.state.lock().core.has_session();
             if started.elapsed() >= ABSENT && still && !session {
@@ -188,7 +188,7 @@ impl Inside {
             let state = entry.state.lock();
             state.core.current_route(Instant::now()).direct.is_some()
         };
-        if direct || self.node.link.is_connected() {
+        if direct || self.node.relays.is_connected() {
             Error::PeerUnreachable("it does not answer".to_owned())
         } else {
             Error::RelayUnreachable

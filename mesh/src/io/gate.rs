@@ -70,7 +70,7 @@ impl Node {
                 // then shows the path agent that one is needed.
                 let rerouted = self.rerouted.notified();
                 tokio::select! {
-                    () = self.link.room() => {}
+                    () = self.relays.room() => {}
                     () = rerouted => {}
                     () = tokio::time::sleep(RETRY) => {}
                 }

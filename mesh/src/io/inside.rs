@@ -51,7 +51,9 @@ impl Inside {
         inside.spawn(Arc::clone(&node).run_fan());
         inside.spawn(Arc::clone(&node).run_addresses());
         inside.spawn(Arc::clone(&node).run_clocks());
-        inside.spawn(Arc::clone(&node.link).run(config.identity.secret().clone()));
+        for link in [&node.relays.first, &node.relays.other] {
+            inside.spawn(Arc::clone(link).run(config.identity.secret().clone()));
+        }
         inside.spawn(Arc::clone(&inside).run_accept());
         Ok((inside, accepted))
     }

@@ -178,7 +178,14 @@ impl Mesh {
     /// and made again whenever it is lost, in the background.
     pub fn set_relay(&self, relay: Option<Relay>) {
         self.set_stun(relay.as_ref().and_then(|relay| relay.stun));
-        self.inside().node.link.set_target(relay);
+        self.inside().node.relays.first.set_target(relay);
+    }
+
+    /// Says which other relay to stay connected to, for when the first one is not
+    /// there, or none. The relays must pass on packets for each other's clients, or
+    /// peers are not found by it. Saying it again changes nothing.
+    pub fn set_standby(&self, relay: Option<Relay>) {
+        self.inside().node.relays.other.set_target(relay);
     }
 
     /// Says which STUN server to ask for our address as others see it, or none;
@@ -328,9 +335,9 @@ impl Mesh {
             inside.node.service(&entry);
         }
         inside.node.mapper.give_back().await;
-        if inside.node.link.is_connected() {
+        if inside.node.relays.is_connected() {
             // The link's writing task needs a turn before its connection goes.
-            let _ = timeout(CLOSE_WITHIN, inside.node.link.written()).await;
+            let _ = timeout(CLOSE_WITHIN, inside.node.relays.written()).await;
         }
         inside.stop();
     }

@@ -16,7 +16,7 @@ use super::entry::{Entry, State};
 use super::gate::Gate;
 use super::portmap::Mapper;
 use super::reflect::Reflection;
-use super::relay::Link;
+use super::relay::Relays;
 use super::table::Table;
 use super::timers::Timers;
 use super::udp::{Family, Udp};
@@ -40,7 +40,7 @@ pub(super) struct Node {
     pub(super) boot: u64,
     pub(super) demux: Demux,
     pub(super) table: RwLock<Table>,
-    pub(super) link: Arc<Link>,
+    pub(super) relays: Relays,
     pub(super) udp: Option<Udp>,
     pub(super) timers: Timers,
     pub(super) gate: Gate,
@@ -89,7 +89,7 @@ impl Node {
             numbers,
             demux: Demux::new(config.identity.secret()),
             table: RwLock::default(),
-            link: Arc::default(),
+            relays: Relays::default(),
             udp,
             timers: Timers::default(),
             gate: Gate::default(),
@@ -282,7 +282,7 @@ impl Node {
             (Via::Fan(to), Some(udp)) => udp.fan.spread(to, bytes),
             (Via::Direct(_) | Via::Fan(_), None) => {}
             // Without room this is lost; whoever wants it repeats it.
-            (Via::Relay, _) => drop(self.link.send(&entry.key, bytes)),
+            (Via::Relay, _) => drop(self.relays.send(&entry.key, bytes)),
         }
     }
 
@@ -307,15 +307,16 @@ impl Node {
     /// Tells the peers' state machines that the relay is there (again), until
     /// the task is aborted.
     pub(super) async fn run_relay_news(self: Arc<Self>) {
+        let mut route = None;
         loop {
-            self.link.came_up.notified().await;
+            route = self.relays.rerouted(route).await;
             self.tell_all(Core::handle_relay_up);
         }
     }
 
     /// The machine has other addresses now.
     pub(super) fn handle_move(&self) {
-        self.link.handle_move();
+        self.relays.handle_move();
         self.reflection.handle_move();
         self.mapper.handle_move();
         if let Some(udp) = &self.udp {
@@ -328,7 +329,7 @@ impl Node {
     /// The machine has slept.
     pub(super) fn handle_sleep(&self, slept: Duration) {
         tracing::info!(?slept, "the machine has slept");
-        self.link.handle_move();
+        self.relays.handle_move();
         self.reflection.handle_move();
         self.mapper.handle_move();
         if let Some(udp) = &self.udp {

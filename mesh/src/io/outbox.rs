@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use derp::NodeKey;
 use quinn::udp::EcnCodepoint;
 
-use super::relay::Link;
+use super::relay::Relays;
 use super::udp::{Family, Udp};
 use crate::packet::SEAL_LEN;
 use crate::peer::MAX_INNER;
@@ -175,12 +175,12 @@ impl Outbox {
     /// Gives the datagrams from byte `start` on to the relay. With `only`, what
     /// the relay does not take stays here; else it is lost, as another copy goes
     /// straight.
-    pub(super) fn relay(&mut self, start: usize, only: bool, peer: &NodeKey, link: &Link) {
+    pub(super) fn relay(&mut self, start: usize, only: bool, peer: &NodeKey, relays: &Relays) {
         if self.stride == 0 {
             return;
         }
         for datagram in self.bytes[start..self.len].chunks(self.stride) {
-            let full = !self.relayed.is_empty() || link.send(peer, datagram).is_err();
+            let full = !self.relayed.is_empty() || relays.send(peer, datagram).is_err();
             if full && only {
                 self.relayed.push_back(datagram.to_vec());
             }
@@ -199,12 +199,12 @@ impl Outbox {
     pub(super) fn flush(
         &mut self,
         peer: &NodeKey,
-        link: &Link,
+        relays: &Relays,
         udp: Option<&Udp>,
     ) -> Result<(), Blocked> {
         self.held_up = true;
         while let Some(packet) = self.relayed.front() {
-            link.send(peer, packet).map_err(|_| Blocked::Relay)?;
+            relays.send(peer, packet).map_err(|_| Blocked::Relay)?;
             self.relayed.pop_front();
         }
         if let (Some(to), Some(udp)) = (self.to, udp)
@@ -274,23 +274,23 @@ mod tests {
 
     #[test]
     fn what_the_relay_does_not_take_stays_in_order() {
-        let link = Link::default();
+        let relays = Relays::default();
         let mut outbox = filled(3, 100);
-        outbox.relay(0, true, &PEER, &link);
+        outbox.relay(0, true, &PEER, &relays);
         assert_eq!(outbox.waiting(), 0);
-        assert_eq!(outbox.flush(&PEER, &link, None), Err(Blocked::Relay));
+        assert_eq!(outbox.flush(&PEER, &relays, None), Err(Blocked::Relay));
         assert!(outbox.is_held_up());
         let numbers: Vec<u8> = outbox.relayed.iter().map(|packet| packet[0]).collect();
         assert_eq!(numbers, [0, 1, 2]);
         outbox.forget_relayed();
-        assert_eq!(outbox.flush(&PEER, &link, None), Ok(()));
+        assert_eq!(outbox.flush(&PEER, &relays, None), Ok(()));
         assert!(!outbox.is_held_up() && outbox.is_empty());
     }
 
     #[test]
     fn a_second_copy_that_the_relay_does_not_take_is_dropped() {
         let mut outbox = filled(3, 100);
-        outbox.relay(0, false, &PEER, &Link::default());
+        outbox.relay(0, false, &PEER, &Relays::default());
         assert_eq!(outbox.waiting(), 300, "the first copy goes straight");
         assert!(outbox.relayed.is_empty());
     }
@@ -365,7 +365,7 @@ mod tests {
             outbox.space().1[..100].fill(byte);
             outbox.push(100);
             outbox.address(to, None);
-            assert_eq!(outbox.flush(&PEER, &Link::default(), Some(&udp)), Ok(()));
+            assert_eq!(outbox.flush(&PEER, &Relays::default(), Some(&udp)), Ok(()));
             outbox.connected
         };
         for byte in 0..=255 {

@@ -117,7 +117,7 @@ impl Inbox {
             if !packer.has_room() {
                 return true;
             }
-            let Some((from, bytes)) = node.link.poll_recv(cx) else {
+            let Some((from, bytes)) = node.relays.poll_recv(cx) else {
                 return taken > 0;
             };
             let datagram = Datagram {

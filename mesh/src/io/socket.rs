@@ -149,7 +149,7 @@ impl Node {
         }
         outbox.address(route.direct, transmit.ecn);
         if route.relay {
-            outbox.relay(start, only_relay, &entry.key, &self.link);
+            outbox.relay(start, only_relay, &entry.key, &self.relays);
         }
         self.flush_or_wait(entry, &mut outbox, hand);
         drop(outbox);
@@ -177,12 +177,12 @@ impl Node {
     }
 
     fn flush_outbox(&self, entry: &Entry, outbox: &mut Outbox) -> Result<(), Blocked> {
-        let result = outbox.flush(&entry.key, &self.link, self.udp.as_ref());
+        let result = outbox.flush(&entry.key, &self.relays, self.udp.as_ref());
         if result == Err(Blocked::Relay) && entry.state.lock().core.has_direct() {
             // Rather a few repeated packets than waiting for a relay that is not
             // needed any more.
             outbox.forget_relayed();
-            return outbox.flush(&entry.key, &self.link, self.udp.as_ref());
+            return outbox.flush(&entry.key, &self.relays, self.udp.as_ref());
         }
         result
     }

@@ -65,7 +65,7 @@ pub struct Traffic {
     pub udp_sent_bytes: u64,
     /// Bytes received by UDP, from whomever.
     pub udp_received_bytes: u64,
-    /// Packets given to the relay.
+    /// Packets given to relays; twice what both were given.
     pub relay_sent: u64,
     /// Bytes in them.
     pub relay_sent_bytes: u64,
@@ -85,7 +85,7 @@ impl Mesh {
         let path = match core.current_route(now).direct {
             _ if !core.has_session() => Path::None,
             Some(addr) => Path::Direct(addr),
-            None if node.link.is_connected() => Path::Relayed,
+            None if node.relays.is_connected() => Path::Relayed,
             None => Path::None,
         };
         let datagram = match core.is_wide(now) {
@@ -112,14 +112,24 @@ impl Mesh {
         })
     }
 
-    /// Whether the relay is connected right now.
+    /// Whether a relay is connected right now.
     pub fn relay_connected(&self) -> bool {
-        self.inside().node.link.is_connected()
+        self.inside().node.relays.is_connected()
     }
 
-    /// The round-trip time to the relay, if it is connected and was measured.
+    /// Whether the first relay is connected right now.
+    pub fn first_connected(&self) -> bool {
+        self.inside().node.relays.first.is_connected()
+    }
+
+    /// Whether the relay that stands by is connected right now.
+    pub fn standby_connected(&self) -> bool {
+        self.inside().node.relays.other.is_connected()
+    }
+
+    /// The round-trip time to the relay in use, if it was measured.
     pub fn relay_rtt(&self) -> Option<Duration> {
-        self.inside().node.link.rtt()
+        self.inside().node.relays.rtt()
     }
 
     /// How this node looks from outside.
@@ -151,13 +161,12 @@ impl Mesh {
     /// What has passed since the start.
     pub fn traffic(&self) -> Traffic {
         let node = &self.inside().node;
-        let relay = &node.link.traffic;
-        let mut traffic = Traffic {
-            relay_sent: relay.sent.load(Relaxed),
-            relay_sent_bytes: relay.sent_bytes.load(Relaxed),
-            relay_received_bytes: relay.received_bytes.load(Relaxed),
-            ..Traffic::default()
-        };
+        let mut traffic = Traffic::default();
+        for relay in node.relays.traffic() {
+            traffic.relay_sent += relay.sent.load(Relaxed);
+            traffic.relay_sent_bytes += relay.sent_bytes.load(Relaxed);
+            traffic.relay_received_bytes += relay.received_bytes.load(Relaxed);
+        }
         if let Some(udp) = &node.udp {
             traffic.udp_sent = udp.traffic.sent.load(Relaxed);
             traffic.udp_calls = udp.traffic.calls.load(Relaxed);

@@ -9,4 +9,5 @@ mod many;
 mod paths;
 mod peers;
 mod restarts;
+mod standby;
 mod support;

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use derp::handshake::MeshKey;
+use derp::io::region::Neighbour;
 use derp::io::server;
 use mesh::io::{Config, Mesh, Path, Peer, Relay};
 use mesh::{Identity, NodeKey, NodeSecret, Seed};
@@ -52,18 +54,56 @@ impl TestRelay {
     }
 
     pub(crate) async fn at(addr: SocketAddr) -> Self {
-        let listener = loop {
-            // The port of a relay that has just died may take a moment.
-            match bind(addr) {
-                Ok(listener) => break listener,
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        };
-        let addr = listener.local_addr().unwrap();
         let secret = NodeSecret::from_bytes([77; 32]);
         let server = server::Server::new(secret, Arc::new(|_: &NodeKey| true));
+        Self::serve(listen(addr).await, server, None)
+    }
+
+    /// Two relays that pass on packets for each other's clients.
+    pub(crate) async fn region() -> [Self; 2] {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = [listen(nowhere).await, listen(nowhere).await];
+        let addrs = listeners
+            .each_ref()
+            .map(|listener| listener.local_addr().unwrap());
+        let [one, two] = listeners;
+        [
+            Self::in_region(one, addrs[1]),
+            Self::in_region(two, addrs[0]),
+        ]
+    }
+
+    /// One of them, which was killed.
+    pub(crate) async fn back_in_region(addr: SocketAddr, other: SocketAddr) -> Self {
+        Self::in_region(listen(addr).await, other)
+    }
+
+    fn in_region(listener: TcpListener, other: SocketAddr) -> Self {
+        let options = server::Options {
+            mesh_key: MeshKey::from_hex(&"5a".repeat(32)),
+            ..server::Options::default()
+        };
+        let admission = Arc::new(|_: &NodeKey| true);
+        let mut bytes = [77; 32];
+        bytes[16..18].copy_from_slice(&listener.local_addr().unwrap().port().to_be_bytes());
+        let secret = NodeSecret::from_bytes(bytes);
+        let server = server::Server::with_options(secret, admission, options);
+        Self::serve(listener, server, Some(other))
+    }
+
+    fn serve(listener: TcpListener, server: server::Server, other: Option<SocketAddr>) -> Self {
+        let addr = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
+            if let Some(other) = other {
+                let server = server.clone();
+                let to = Neighbour {
+                    url: format!("http://{other}"),
+                    tls: None,
+                    key: None,
+                };
+                connections.spawn(async move { server.keep_link(to).await });
+            }
             while let Ok((io, remote)) = listener.accept().await {
                 let server = server.clone();
                 connections.spawn(async move { serve(server, io, remote).await });
@@ -120,6 +160,16 @@ impl Cable {
 
     pub(crate) fn cut(&self, cut: bool) {
         self.cut.send_replace(cut);
+    }
+}
+
+async fn listen(addr: SocketAddr) -> TcpListener {
+    loop {
+        // The port of a relay that has just died may take a moment.
+        match bind(addr) {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
     }
 }
 

@@ -1,0 +1,427 @@
+//! The connection to one relay, which is made again for ever.
+//!
+//! One task connects, reads, and does what `crate::home` decides: when to
+//! connect, when to ask, when to give up. What it reads waits in a queue for the
+//! receive half; when that is full the task stops reading, and TCP holds the
+//! relay up.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use derp::io::client::{self, Event, Receiver, SendError, Sender};
+use derp::{NodeKey, NodeSecret};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
+
+use crate::home::{Action, Home};
+use crate::io::Relay;
+use crate::io::timers::sleep_until;
+use crate::io::udp::Traffic;
+
+/// Peers remembered as absent; what is forgotten is said again.
+const MAX_ABSENT: usize = 4096;
+/// Bytes that may wait for the receive half.
+const QUEUE_LEN: usize = 1 << 20;
+
+/// The link, shared by its task, the send half and the receive half.
+pub(in crate::io) struct Link {
+    home: Mutex<Home>,
+    /// It is the one by which peers find us.
+    is_first: bool,
+    /// Something is due earlier than the task knows.
+    sooner: Notify,
+    sender: RwLock<Option<Sender>>,
+    /// Connections that there were.
+    number: AtomicU64,
+    target: watch::Sender<Option<Relay>>,
+    /// The connection came or went, or is in doubt.
+    changed: Notify,
+    queue: Mutex<Queue>,
+    drained: Notify,
+    /// The relay has answered a ping.
+    answered: Notify,
+    pub(super) traffic: Traffic,
+    /// When the relay last said of a peer that it is not there.
+    absent: Mutex<HashMap<NodeKey, Instant>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    packets: VecDeque<(NodeKey, Bytes)>,
+    len: usize,
+    reader: Option<Waker>,
+}
+
+/// Whether a packet that was given to a relay will get there, as far as one can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hope {
+    Good,
+    /// The relay has not answered a ping yet, or says that the peer is not there.
+    Little,
+}
+
+impl Link {
+    /// The link by which peers find us, or else one that stands by.
+    pub(super) fn new(is_first: bool) -> Self {
+        Self {
+            home: Mutex::default(),
+            is_first,
+            sooner: Notify::new(),
+            sender: RwLock::default(),
+            number: AtomicU64::new(0),
+            target: watch::Sender::default(),
+            changed: Notify::new(),
+            queue: Mutex::default(),
+            drained: Notify::new(),
+            answered: Notify::new(),
+            traffic: Traffic::default(),
+            absent: Mutex::default(),
+        }
+    }
+
+    /// Says which relay to be connected to, or none. Saying it again changes
+    /// nothing.
+    pub(in crate::io) fn set_target(&self, relay: Option<Relay>) {
+        self.target.send_if_modified(|target| {
+            let same = match (&*target, &relay) {
+                (Some(old), Some(new)) => old.is_reached_like(new),
+                (None, None) => true,
+                _ => false,
+            };
+            *target = relay;
+            !same
+        });
+    }
+
+    /// Whether the relay is connected now.
+    pub(in crate::io) fn is_connected(&self) -> bool {
+        self.sender.read().is_some()
+    }
+
+    /// Sends a packet.
+    ///
+    /// # Errors
+    ///
+    /// When the relay's queue is full, or there is no connection: nothing was
+    /// sent, [`Link::room`] says when to try again. Who waits through a restart
+    /// of the relay goes on the moment it is back.
+    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<Hope, NoRoom> {
+        let sent = self.sender.read().as_ref().map(|s| s.try_send(to, packet));
+        let mut hope = Hope::Little;
+        if sent.is_some() {
+            let mut home = self.home.lock();
+            if home.handle_sent(Instant::now()) {
+                self.sooner.notify_one();
+            }
+            if !home.is_in_doubt() {
+                hope = Hope::Good;
+            }
+        }
+        match sent {
+            None | Some(Err(SendError::Full | SendError::Closed)) => Err(NoRoom),
+            Some(Ok(())) => {
+                self.traffic.sent.fetch_add(1, Relaxed);
+                let len = packet.len() as u64;
+                self.traffic.sent_bytes.fetch_add(len, Relaxed);
+                Ok(hope)
+            }
+            Some(Err(SendError::TooLarge)) => Ok(Hope::Good),
+        }
+    }
+
+    /// The relay has been asked whether it is still there, and has not answered yet.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.home.lock().is_in_doubt()
+    }
+
+    /// Which connection it is that there is now.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.is_connected().then(|| self.number.load(Relaxed))
+    }
+
+    /// The machine has other addresses now, or has slept: the connection is
+    /// made anew.
+    pub(super) fn handle_move(&self) {
+        self.home.lock().handle_move(Instant::now());
+        self.sooner.notify_one();
+    }
+
+    /// The round-trip time to the relay.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.home.lock().rtt()
+    }
+
+    /// When the relay last said that the peer is not there, if nothing has come
+    /// from it since.
+    pub(super) fn missed(&self, peer: &NodeKey) -> Option<Instant> {
+        self.absent.lock().get(peer).copied()
+    }
+
+    /// What packets are given to, while it is there.
+    pub(super) fn sender(&self) -> Option<Sender> {
+        let sender = self.sender.read().clone();
+        sender.filter(|sender| !sender.is_closed())
+    }
+
+    /// Waits until the connection comes, goes, or comes into doubt; from the first time on that
+    /// this is polled.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Waits until the relay has answered, and so has read what was sent before; or until the
+    /// connection is over.
+    pub(super) async fn written(&self) {
+        let mut answered = std::pin::pin!(self.answered.notified());
+        answered.as_mut().enable();
+        let number = self.number();
+        if let Some(sender) = self.sender() {
+            sender.ping(*b"got all?");
+        }
+        loop {
+            let mut changed = std::pin::pin!(self.changed());
+            changed.as_mut().enable();
+            if number.is_none() || self.number() != number {
+                return;
+            }
+            tokio::select! {
+                () = answered.as_mut() => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    /// The next packet that came in, or registers the task.
+    pub(super) fn poll_recv(&self, cx: &Context<'_>) -> Option<(NodeKey, Bytes)> {
+        let mut queue = self.queue.lock();
+        let Some((from, packet)) = queue.packets.pop_front() else {
+            match &mut queue.reader {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return None;
+        };
+        let was_full = queue.len >= QUEUE_LEN;
+        queue.len -= packet.len();
+        if was_full && queue.len < QUEUE_LEN {
+            self.drained.notify_one();
+        }
+        Some((from, packet))
+    }
+
+    /// Keeps the link up until the task is aborted.
+    pub(in crate::io) async fn run(self: Arc<Self>, secret: NodeSecret) {
+        let mut target = self.target.subscribe();
+        target.mark_changed();
+        let mut end = End::None;
+        loop {
+            let now = Instant::now();
+            let action = self.home.lock().handle_timeout(now);
+            match action {
+                Some(Action::Connect) => {
+                    if let Some(relay) = self.target.borrow().clone() {
+                        end = End::connect(relay, secret.clone());
+                    }
+                }
+                Some(Action::Ping) => {
+                    end.ping();
+                    self.changed.notify_waiters();
+                }
+                Some(Action::Drop(reason)) => self.lose(&mut end, reason),
+                None => {}
+            }
+            let due = self.home.lock().arm(now);
+            tokio::select! {
+                changed = target.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let wanted = target.borrow_and_update().is_some();
+                    self.set_sender(None);
+                    end = End::None;
+                    self.home.lock().set_wanted(wanted, Instant::now());
+                }
+                () = sleep_until(due) => {}
+                () = self.sooner.notified() => {}
+                news = end.news() => self.handle_news(&mut end, news).await,
+            }
+        }
+    }
+
+    /// Something came from the relay, or there is a connection, or none.
+    async fn handle_news(&self, end: &mut End, news: News) {
+        match news {
+            News::Up(sender, receiver) => {
+                tracing::info!("connected to the relay");
+                sender.note_preferred(self.is_first);
+                self.home.lock().handle_connected(Instant::now());
+                self.number.fetch_add(1, Relaxed);
+                self.set_sender(Some(sender.clone()));
+                *end = End::Up(sender, receiver);
+            }
+            News::Event(event) => {
+                self.home.lock().handle_heard(Instant::now());
+                self.handle_event(event).await;
+            }
+            News::Lost(error) => self.lose(end, &error),
+        }
+    }
+
+    fn lose(&self, end: &mut End, reason: &str) {
+        match end {
+            End::Up(..) => tracing::info!(reason, "the connection to the relay is over"),
+            _ => tracing::debug!(reason, "the relay is not there"),
+        }
+        *end = End::None;
+        self.set_sender(None);
+        self.home.lock().handle_lost(Instant::now(), chance());
+    }
+
+    async fn handle_event(&self, event: Event) {
+        match event {
+            Event::Packet { from, data } => self.enqueue(from, data).await,
+            Event::PeerGone { key, reason } => {
+                tracing::debug!(?key, reason, "not on the relay");
+                let mut absent = self.absent.lock();
+                if absent.len() >= MAX_ABSENT {
+                    absent.clear();
+                }
+                absent.insert(key, Instant::now());
+            }
+            Event::Pong(_) => self.answered.notify_waiters(),
+            Event::Health(text) if !text.is_empty() => tracing::info!(text, "the relay says"),
+            Event::Restarting { reconnect_in, .. } => {
+                tracing::info!(?reconnect_in, "the relay restarts");
+                self.home.lock().handle_restarting(reconnect_in);
+            }
+            _ => {}
+        }
+    }
+
+    async fn enqueue(&self, from: NodeKey, packet: Bytes) {
+        {
+            let mut absent = self.absent.lock();
+            if !absent.is_empty() {
+                absent.remove(&from);
+            }
+        }
+        let received = &self.traffic.received_bytes;
+        received.fetch_add(packet.len() as u64, Relaxed);
+        let full = {
+            let mut queue = self.queue.lock();
+            queue.len += packet.len();
+            queue.packets.push_back((from, packet));
+            if let Some(reader) = queue.reader.take() {
+                reader.wake();
+            }
+            queue.len >= QUEUE_LEN
+        };
+        if full {
+            self.drained.notified().await;
+        }
+    }
+
+    fn set_sender(&self, sender: Option<Sender>) {
+        *self.sender.write() = sender;
+        self.absent.lock().clear();
+        self.changed.notify_waiters();
+    }
+}
+
+type Connecting = dyn Future<Output = Result<(Sender, Receiver), derp::Error>> + Send;
+
+/// Our end of the connection.
+enum End {
+    None,
+    Connecting(Pin<Box<Connecting>>),
+    Up(Sender, Receiver),
+}
+
+/// What one can hear at our end.
+enum News {
+    Up(Sender, Receiver),
+    Event(Event),
+    Lost(String),
+}
+
+impl End {
+    fn connect(relay: Relay, secret: NodeSecret) -> Self {
+        let config = client::Config {
+            url: relay.url,
+            secret,
+            tls: relay.tls,
+            proxy: relay.proxy,
+        };
+        Self::Connecting(Box::pin(async move { client::connect(&config).await }))
+    }
+
+    fn ping(&self) {
+        if let Self::Up(sender, _) = self {
+            sender.ping(*b"are you?");
+        }
+    }
+
+    /// May be dropped before it is done without losing anything.
+    async fn news(&mut self) -> News {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Connecting(connecting) => match connecting.await {
+                Ok((sender, receiver)) => News::Up(sender, receiver),
+                Err(error) => News::Lost(error.to_string()),
+            },
+            Self::Up(_, receiver) => match receiver.recv().await {
+                Ok(event) => News::Event(event),
+                Err(error) => News::Lost(error.to_string()),
+            },
+        }
+    }
+}
+
+/// The relay takes no packets at the moment.
+#[derive(Debug)]
+pub(in crate::io) struct NoRoom;
+
+/// A random number; without randomness pauses are merely regular.
+fn chance() -> u16 {
+    let mut random = [0; 2];
+    let _ = getrandom::fill(&mut random);
+    u16::from_le_bytes(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_holds_the_reader_up_until_it_is_drained() {
+        let link = Arc::new(Link::new(true));
+        let key = NodeKey::from_bytes([1; 32]);
+        let filler = Bytes::from(vec![0; QUEUE_LEN]);
+        let writer = Arc::clone(&link);
+        let task = tokio::spawn(async move {
+            writer.enqueue(key, filler).await;
+            writer.enqueue(key, Bytes::from_static(b"next")).await;
+        });
+        let next = std::future::poll_fn(|cx| match link.poll_recv(cx) {
+            Some((_, packet)) if packet == "next" => std::task::Poll::Ready(()),
+            Some(_) => {
+                cx.waker().wake_by_ref();
+                std::task::Poll::Pending
+            }
+            None => std::task::Poll::Pending,
+        });
+        timeout(Duration::from_secs(10), next).await.unwrap();
+        timeout(Duration::from_secs(10), task)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
