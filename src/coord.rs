@@ -64,6 +64,9 @@ pub(crate) use invite::{Invite, InviteHash};
 /// The version of the coordination protocol; the relay refuses others.
 pub(crate) const VERSION: u32 = 1;
 
+/// Relays that a node is told of, at most.
+pub(crate) const MAX_RELAYS: usize = 16;
+
 /// How often either end of a coordination connection sends a ping.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(3);
 
@@ -273,6 +276,12 @@ pub(crate) enum ToNode {
         /// Who it is, as far as the relay knows.
         subject: String,
     },
+    /// Where nodes reach the relays of this database that run, this one among them; at first and
+    /// whenever it changes. Only nodes that asked for it hear this.
+    Relays {
+        /// At most [`MAX_RELAYS`]; none if there can be no other.
+        relays: Vec<RelayPlace>,
+    },
     /// The relay will not go on; it closes the connection after this.
     Error {
         /// `unauthorized`, `revoked`, `version_unsupported`, `replaced`, …
@@ -280,6 +289,15 @@ pub(crate) enum ToNode {
         /// For people.
         message: String,
     },
+}
+
+/// Where nodes reach a relay.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RelayPlace {
+    /// `http(s)://host[:port]`.
+    pub url: String,
+    /// Its key as a DERP server.
+    pub key: NodeKey,
 }
 
 /// What changed in a network since the frame before.
@@ -340,6 +358,9 @@ pub(crate) enum ToRelay {
         /// What it takes over SSH.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ssh: Vec<Door>,
+        /// It wants to hear of other relays.
+        #[serde(default, skip_serializing_if = "is_false")]
+        relays: bool,
         /// Over [`HelloProof::message`].
         signature: Signature,
     },

@@ -74,6 +74,13 @@ impl Relay {
         self
     }
 
+    /// The same, known by another URL than the one at which it listens.
+    #[must_use]
+    pub fn called(mut self, url: &str) -> Self {
+        self.called = Some(url.to_owned());
+        self
+    }
+
     /// From its next start on it is known by another URL than the one at which it listens, and has
     /// more arguments.
     pub(crate) fn set_called(&mut self, url: &str, arguments: &[&str]) {

@@ -148,7 +148,17 @@ struct Stage {
 }
 
 impl Stage {
+    /// Nodes know both relays.
     fn set() -> Option<Self> {
+        Self::of(|relay| relay)
+    }
+
+    /// Each node knows one: what the relays say of themselves leads nowhere.
+    fn apart() -> Option<Self> {
+        Self::of(|relay| relay.called("http://127.0.0.1:1"))
+    }
+
+    fn of(change: impl Fn(Relay) -> Relay) -> Option<Self> {
         let url = Server::shared()?.database();
         let dir = tempfile::Builder::new().prefix("cw-two-").tempdir();
         let dir = dir.expect("there is a place for temporary files");
@@ -161,7 +171,8 @@ impl Stage {
         let relays = ["a", "b"].map(|name| {
             let home = make(name);
             let cw = Cw::new(&program, &home).env("CW_DATABASE_URL", &url);
-            let relay = Relay::new(cw, &home.join("data"), "127.0.0.1:0");
+            let cw = cw.env("CW_PEER_URL", "http://127.0.0.1:0");
+            let relay = change(Relay::new(cw, &home.join("data"), "127.0.0.1:0"));
             relay.start();
             relay
         });
@@ -185,14 +196,14 @@ impl Stage {
     fn admin(&self, relay: &Relay) -> Cw {
         let cw = Cw::new(&PathBuf::from(CW), self.dir.path());
         cw.env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
-            .env("CODEWIRE_RELAY_URL", relay.url())
+            .env("CODEWIRE_RELAY_URL", at(relay))
     }
 
     /// Makes the network at one relay and lets the nodes in, each at its own.
     fn enrol(&self) {
         let [a, b] = &self.relays;
         let _ = self.admin(a).run(&["network", "create", "demo"]).ok();
-        for (home, url) in self.homes.iter().zip([self.front.url.clone(), b.url()]) {
+        for (home, url) in self.homes.iter().zip([self.front.url.clone(), at(b)]) {
             // An invite of one relay is good at the other.
             let invite = ["network", "invite", "--mine", "--network", "demo"];
             let invite = self.admin(a).ok(&invite);
@@ -245,6 +256,11 @@ impl Drop for Stage {
     }
 }
 
+/// The URL at which a relay listens.
+fn at(relay: &Relay) -> String {
+    format!("http://{}", relay.address())
+}
+
 /// A number that a relay has for whoever watches it.
 fn metric(relay: &Relay, name: &str) -> u64 {
     let mut stream = TcpStream::connect(relay.address()).expect("the relay listens");
@@ -281,7 +297,7 @@ fn talk(stage: &Stage, round: &str) {
 
 #[test]
 fn s34_a_node_at_one_relay_talks_with_a_node_at_the_other() {
-    let Some(stage) = Stage::set() else { return };
+    let Some(stage) = Stage::apart() else { return };
     case(&stage, |stage| {
         stage.enrol();
         let [one, two] = &stage.homes;
@@ -327,6 +343,59 @@ fn s34_a_node_at_one_relay_talks_with_a_node_at_the_other() {
             .admin(b)
             .run(&["network", "revoke", "dev-1", "--network", "demo"])
             .fails("node_unknown");
+    });
+}
+
+/// Both relays are there, and both nodes at both of them.
+fn until_both_stand_by(stage: &Stage) {
+    for home in &stage.homes {
+        wait_until("a relay stands by", PATIENCE, || {
+            let done = home.cw().run(&["node", "status", "--json"]);
+            let told: Value = serde_json::from_str(&done.stdout).map_err(|_| done.to_string())?;
+            let relay = &told["network"]["relay"];
+            let both = relay["forwards"] == true && relay["standby"]["forwards"] == true;
+            both.then_some(()).ok_or_else(|| told.to_string())
+        });
+    }
+    stage.until_online();
+}
+
+#[test]
+fn s34_nobody_waits_for_a_relay_that_is_killed_while_another_stands_by() {
+    let Some(stage) = Stage::set() else { return };
+    case(&stage, |stage| {
+        stage.enrol();
+        let [one, two] = &stage.homes;
+        for home in &stage.homes {
+            let _ = steps::launch(home.cw(), "coder", &steps::SLEEPER);
+        }
+        talk(stage, "before");
+        for (round, relay) in [1, 0, 1, 0].into_iter().enumerate() {
+            until_both_stand_by(stage);
+            stage.relays[relay].kill();
+            let killed = Instant::now();
+            // Not one of them may fail, and none is queued.
+            for (here, peer) in [(one, "dev-2"), (two, "dev-1")] {
+                let body = format!("round {round}");
+                let send = ["msg", "--no-queue", &format!("{peer}:coder"), &body];
+                let _ = here.cw().run(&send).ok();
+            }
+            println!("both were heard after {:?}", killed.elapsed());
+            // Who was at the one that is gone is seen at the other.
+            stage.until_online();
+            talk(stage, &format!("after {round}"));
+            let text = two.cw().ok(&["node", "status"]);
+            assert!(text.contains("\nstandby   http://127.0.0.1:"), "{text}");
+            stage.relays[relay].start();
+        }
+        // A node that starts while the relay is away where it joined knows the other one.
+        until_both_stand_by(stage);
+        stage.relays[1].kill();
+        let _ = two.cw().run(&["node", "stop"]).ok();
+        let _ = two.cw().run(&["list"]).ok();
+        stage.until_online();
+        let text = two.cw().ok(&["node", "status"]);
+        assert!(text.contains("left for http://127.0.0.1:"), "{text}");
     });
 }
 

@@ -22,6 +22,7 @@ mod report;
 mod rest;
 mod route;
 mod serve;
+mod standby;
 mod visits;
 
 use std::process::ExitCode;

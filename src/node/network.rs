@@ -10,7 +10,7 @@ use mesh::{NodeKey, NodeName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Host, enrol, groups, report, serve, visits};
+use super::{Host, enrol, groups, report, serve, standby, visits};
 use crate::error::{Error, Result};
 use crate::uplink::kv::Shared;
 use crate::uplink::{Files, Membership, NetworkView, PeerView, Uplink};
@@ -47,6 +47,22 @@ impl Network {
     #[must_use]
     pub fn relay_url(&self) -> &str {
         &self.membership.relay_url
+    }
+
+    /// The relay that says who there is, if it is not the one where the node joined.
+    #[must_use]
+    pub fn instead(&self) -> Option<String> {
+        let view = self.view();
+        let is_other = view.relays.iter().any(|other| other.url == view.relay);
+        is_other.then(|| view.relay.clone())
+    }
+
+    /// The relay that stands by for packets, if there are several.
+    #[must_use]
+    pub fn standby(&self) -> Option<String> {
+        let (view, first) = (self.view(), *self.mesh.relay_key().borrow());
+        let chosen = standby::choose(&view.me.key, first.as_ref(), &view.relays);
+        chosen.map(|place| place.url.clone())
     }
 
     /// The values that the network shares.
@@ -242,6 +258,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
     )?;
     let view = uplink.view();
     let tasks = vec![
+        tokio::spawn(standby::keep(mesh.clone(), view.clone(), tls.clone())),
         tokio::spawn(follow(mesh.clone(), view.clone(), Arc::downgrade(host))),
         tokio::spawn(serve::mesh(mesh.clone(), Arc::downgrade(host))),
         tokio::spawn(groups::keep(view.clone(), Arc::downgrade(host))),
@@ -251,13 +268,7 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
             Arc::downgrade(host),
             uplink.teller(),
         )),
-        tokio::spawn(visits::serve(
-            visited,
-            membership.relay_url.clone(),
-            tls,
-            visits,
-            Arc::downgrade(host),
-        )),
+        tokio::spawn(visits::serve(visited, tls, visits, Arc::downgrade(host))),
     ];
     host.set_network(Arc::new(Network {
         mesh,

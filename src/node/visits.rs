@@ -28,7 +28,6 @@ pub(super) fn node(host: &Host) -> Result<Node> {
 /// Serves visits until the network is left; then the ones that go on end too.
 pub(super) async fn serve(
     node: Node,
-    relay: String,
     tls: Option<std::sync::Arc<rustls::ClientConfig>>,
     mut visits: mpsc::Receiver<Visit>,
     host: Weak<Host>,
@@ -51,9 +50,9 @@ pub(super) async fn serve(
             );
             continue;
         }
-        let (node, relay, tls) = (node.clone(), relay.clone(), tls.clone());
+        let (node, tls) = (node.clone(), tls.clone());
         running.spawn(async move {
-            match crate::uplink::come(&relay, tls.as_ref(), &visit.ticket).await {
+            match crate::uplink::come(&visit.relay, tls.as_ref(), &visit.ticket).await {
                 Ok((stream, gone)) => ssh::serve(node, visit.door, stream, gone).await,
                 Err(error) => tracing::warn!(%error, "could not connect back for a visit"),
             }

@@ -49,8 +49,10 @@ pub(super) async fn assemble(
         derp_key: derp.public_key(),
     };
     Ok(Arc::new(App::new(app::Parts {
-        cluster: sight
-            .map(|sight| Cluster::new(&checked.peer_url(http.port()), derp.public_key(), sight)),
+        cluster: sight.map(|sight| {
+            let urls = [&checked.peer_url, &checked.base_url].map(|url| at(url, http.port()));
+            Cluster::new((&urls[0], &urls[1]), derp.public_key(), sight)
+        }),
         store,
         hub,
         derp,
@@ -60,4 +62,12 @@ pub(super) async fn assemble(
         nonces: Nonces::open(&checked.data.path(""), unix_now())?,
         stop,
     })))
+}
+
+/// Where a relay is reached that listens on `port`: that is meant by a port of 0.
+fn at(url: &str, port: u16) -> String {
+    match url.strip_suffix(":0") {
+        Some(host) => format!("{host}:{port}"),
+        None => url.to_owned(),
+    }
 }

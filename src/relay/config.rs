@@ -148,7 +148,8 @@ impl std::fmt::Debug for Token {
 /// A configuration that makes sense.
 pub(crate) struct Checked {
     pub(crate) base_url: String,
-    peer_url: String,
+    /// Where the other relays of the database reach this one.
+    pub(crate) peer_url: String,
     pub(crate) listen: SocketAddr,
     pub(crate) stun_listen: Option<SocketAddr>,
     pub(crate) ssh_listen: Option<SocketAddr>,
@@ -163,16 +164,6 @@ pub(crate) struct Checked {
     pub(crate) derp: Options,
     /// The other relays of the region.
     pub(crate) neighbours: Vec<Neighbour>,
-}
-
-impl Checked {
-    /// Where other relays reach this one, which listens on `port`; that is meant by a port of 0.
-    pub(crate) fn peer_url(&self, port: u16) -> String {
-        match self.peer_url.strip_suffix(":0") {
-            Some(host) => format!("{host}:{port}"),
-            None => self.peer_url.clone(),
-        }
-    }
 }
 
 impl Config {

@@ -24,6 +24,7 @@ use super::api::Upgrade;
 use super::app::{App, random};
 use super::auth::Remote;
 use super::clock::unix_now;
+use super::cluster::Cluster;
 use super::directory::{ConnectionId, Cursor, Line, Slot, line};
 use super::error::ApiError;
 use super::hub::{Cut, Opened};
@@ -31,7 +32,9 @@ use super::papers::Has;
 use super::server::Place;
 use super::store::{self, Death};
 use crate::coord::report::Report;
-use crate::coord::{DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, ToNode, ToRelay, VERSION};
+use crate::coord::{
+    DEAD_AFTER, HelloProof, KEEPALIVE, Nonce, RelayPlace, ToNode, ToRelay, VERSION,
+};
 use crate::ssh::Door;
 
 /// The longest message a node sends, bytes. A hello is below 1 KiB.
@@ -152,7 +155,7 @@ fn deleted(death: &Death) -> ToNode {
 
 async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
     let entered = timeout(HELLO_LIMIT, enter(&app, remote, &mut socket)).await;
-    let (node, opened, doors) = match entered {
+    let (node, opened, (doors, asks)) = match entered {
         Ok(Some(Ok(entered))) => entered,
         Ok(Some(Err(refused))) => {
             return farewell(socket.split(), &refused.frame()).await;
@@ -169,7 +172,8 @@ async fn serve(app: Arc<App>, remote: Remote, mut socket: WebSocket) {
         id: opened.id,
     };
     let told = app.visits.sit(&node.network, &node.key, opened.id, doors);
-    run(&app, &node, opened, told, socket).await;
+    let relays = asks.then(|| app.cluster.as_ref().map(Cluster::places));
+    run(&app, &node, opened, (told, relays), socket).await;
 }
 
 /// Takes a connection off the books, however it ends.
@@ -192,8 +196,12 @@ impl Drop for OnTheBooks<'_> {
     }
 }
 
-/// A node that is in, its connection, and what it takes over SSH.
-type Entered = (Node, Opened, Vec<Door>);
+/// A node that is in, its connection, and what it takes over SSH; and whether it asks for other
+/// relays.
+type Entered = (Node, Opened, (Vec<Door>, bool));
+
+/// The other relays, if the node asked for them; if there can be any.
+type Others = Option<Option<watch::Receiver<Vec<RelayPlace>>>>;
 
 /// A node that has proven who it is.
 struct Node {
@@ -233,6 +241,7 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<Entered, Re
         papers,
         handovers,
         ssh,
+        relays,
         signature,
     }) = serde_json::from_str(hello)
     else {
@@ -279,7 +288,7 @@ async fn judge(app: &Arc<App>, nonce: &Nonce, hello: &str) -> Result<Entered, Re
         handovers,
     };
     let (node, opened) = open(app, node, has).await?;
-    Ok((node, opened, ssh))
+    Ok((node, opened, (ssh, relays)))
 }
 
 async fn open(app: &Arc<App>, node: Node, has: Has) -> Result<(Node, Opened), Refused> {
@@ -307,7 +316,7 @@ async fn run(
     app: &Arc<App>,
     node: &Node,
     opened: Opened,
-    told: mpsc::Receiver<ToNode>,
+    (told, others): (mpsc::Receiver<ToNode>, Others),
     socket: WebSocket,
 ) {
     let (mut sink, mut stream) = socket.split();
@@ -325,10 +334,12 @@ async fn run(
         handovers: greeting.handovers,
         issuer: greeting.issuer,
     };
-    let first = [line(&welcome)].into_iter().chain(greeting.frames);
+    let alone = matches!(others, Some(None)).then(|| ToNode::Relays { relays: Vec::new() });
+    let first = [Some(welcome), alone].into_iter().flatten();
+    let first = first.map(|frame| line(&frame)).chain(greeting.frames);
     let end = tokio::select! {
         () = listen(app, node, id, &mut stream) => End::Lost,
-        () = tell(app, node, first.collect(), greeting.cursor, (bell, told), &mut sink) => End::Lost,
+        () = tell(app, node, first.collect(), greeting.cursor, (bell, told, others.flatten()), &mut sink) => End::Lost,
         why = cut_or_stop(cut, app.stop.clone()) => why,
     };
     let (code, message) = match end {
@@ -383,7 +394,11 @@ async fn tell(
     node: &Node,
     first: Vec<Line>,
     mut cursor: Cursor,
-    (mut bell, mut told): (watch::Receiver<()>, mpsc::Receiver<ToNode>),
+    (mut bell, mut told, mut others): (
+        watch::Receiver<()>,
+        mpsc::Receiver<ToNode>,
+        Option<watch::Receiver<Vec<RelayPlace>>>,
+    ),
     sink: &mut Sink,
 ) {
     for line in first {
@@ -397,10 +412,15 @@ async fn tell(
     // Kept apart from the waiting, so that a ping in between loses nothing. And what came after
     // the round of the greeting has rung already.
     let mut rung = true;
+    // None is known before the relay has looked itself.
+    if let Some(others) = others.as_mut().filter(|others| !others.borrow().is_empty()) {
+        others.mark_changed();
+    }
     loop {
         let messages = tokio::select! {
             _ = ping.tick() => vec![Message::Ping(Vec::new().into())],
             Some(frame) = told.recv() => vec![text(&frame)],
+            Some(relays) = news(&mut others) => vec![text(&ToNode::Relays { relays })],
             changed = bell.changed(), if !rung => {
                 if changed.is_err() {
                     return;
@@ -429,6 +449,13 @@ async fn tell(
             }
         }
     }
+}
+
+/// The relays, when they have changed; at once `None` when nobody asks.
+async fn news(relays: &mut Option<watch::Receiver<Vec<RelayPlace>>>) -> Option<Vec<RelayPlace>> {
+    let relays = relays.as_mut()?;
+    relays.changed().await.ok()?;
+    Some(relays.borrow_and_update().clone())
 }
 
 async fn cut_or_stop(cut: oneshot::Receiver<Cut>, mut stop: watch::Receiver<bool>) -> End {

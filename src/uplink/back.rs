@@ -20,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// What the relay tells of somebody who is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {
+    /// The relay that says so.
+    pub(crate) relay: String,
     pub(crate) ticket: String,
     /// How they come.
     pub door: Door,

@@ -1,4 +1,4 @@
-//! The last known netmap and papers, in a file, so that a node that starts
+//! The last known netmap, papers and relays, in a file, so that a node that starts
 //! while the relay is away still knows its peers and what they may.
 //!
 //! Losing it costs a snapshot, and until then closes what others may open, so it is written without waiting for the disk;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::netmap::Saved as SavedNetmap;
 use super::papers::SavedPapers;
+use crate::coord::RelayPlace;
 
 /// The longest file that is read, bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
@@ -24,6 +25,9 @@ pub(crate) struct Saved {
     pub(crate) netmap: SavedNetmap,
     #[serde(default)]
     pub(crate) papers: SavedPapers,
+    /// Where other relays are, as far as they said.
+    #[serde(default)]
+    pub(crate) relays: Vec<RelayPlace>,
 }
 
 /// Reads the file; nothing if there is none, or none that can be read.

@@ -1,11 +1,13 @@
 //! The coordination connection, kept for ever.
 //!
 //! One attempt after another: dial, hello, then frames until something breaks.
-//! Between attempts it waits a little, longer each time, with jitter so that
-//! the nodes of a restarted relay do not come back in step. The relay's
-//! silence counts as a break: both ends ping.
+//! Between attempts it waits a little ([`pause`]), and another relay over the
+//! same database may be tried next ([`relays`]). The relay's silence counts as a
+//! break: both ends ping.
 
 mod frames;
+mod pause;
+mod relays;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +27,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use self::frames::{
     End, STEP_LIMIT, Socket, broken, next_frame, parse, refusal, speak, unexpected,
 };
+use self::pause::Pause;
+pub(crate) use self::pause::jittered;
+use self::relays::Relays;
 use super::back::Visit;
 use super::chain::own_record;
 use super::dial::{dial, within};
@@ -39,13 +44,6 @@ use crate::coord::{DEAD_AFTER, HelloProof, Signature, ToNode, ToRelay, VERSION};
 use crate::error::Result;
 use crate::paper::SignedPaper;
 use crate::ssh::Door;
-
-/// The first wait after a break, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// The wait after the relay said no. It may change its mind (its database is
-/// put back), but not soon.
-const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
 /// The longest frame that is read, bytes. A part of a snapshot is below 1 MiB
 /// even when every record is at its limit; the list of who is online in the
@@ -70,7 +68,7 @@ const ROLLED_BACK: &str = "the relay knows an earlier issuer of this network tha
 
 /// See the module.
 pub(crate) struct Link {
-    url: RelayUrl,
+    relays: Relays,
     tls: Option<Arc<ClientConfig>>,
     membership: Membership,
     identity: Arc<Identity>,
@@ -103,8 +101,8 @@ impl Link {
         (doors, visits): (Vec<Door>, mpsc::Sender<Visit>),
         told: watch::Receiver<Option<Report>>,
     ) -> Result<(Self, watch::Receiver<Arc<NetworkView>>)> {
-        let url: RelayUrl = membership.relay_url.parse()?;
-        let tls = if url.tls {
+        let home: RelayUrl = membership.relay_url.parse()?;
+        let tls = if home.tls {
             Some(tls::client_config()?)
         } else {
             None
@@ -119,6 +117,7 @@ impl Link {
             papers.restore(saved.papers, &issuers, unix_now());
         }
         let rules = Arc::new(papers.rules());
+        let relays = Relays::new(home, &saved.relays);
         let (disk, writes) = watch::channel(None);
         tokio::spawn(cache::keep(files.cache, writes));
         let (view, seen) = watch::channel(Arc::new(NetworkView {
@@ -130,13 +129,15 @@ impl Link {
             peers: netmap.peers(unix_now()),
             rules: Arc::clone(&rules),
             stun: None,
+            relay: relays.current().to_string(),
+            relays: relays.others(),
             issuer: *issuers.current(),
             handovers: issuers.count(),
             deleted,
             last_error: deleted.then(|| DELETED.to_owned()),
         }));
         let link = Self {
-            url,
+            relays,
             tls,
             membership,
             identity,
@@ -158,12 +159,13 @@ impl Link {
 
     /// Connects again and again.
     pub(crate) async fn run(mut self) {
-        let mut wait = BACKOFF.0;
+        let mut pause = Pause::new();
         // What is over stays over: another network of this name is another network.
         while !self.deleted {
             let end = self.attempt().await;
-            if self.view.borrow().connected {
-                wait = BACKOFF.0;
+            let was_up = self.view.borrow().connected;
+            if was_up {
+                pause.handle_up();
             }
             let why = match &end {
                 End::Broken(error) => error.to_string(),
@@ -172,11 +174,11 @@ impl Link {
             };
             match &end {
                 End::Broken(_) => {
-                    tracing::debug!(relay = %self.url, %why, "the relay is away");
+                    tracing::debug!(relay = %self.relays.current(), %why, "the relay is away");
                 }
                 End::Refused(_) => {
                     self.say_once(&why);
-                    wait = REFUSED_WAIT;
+                    pause.handle_refused();
                 }
                 End::Deleted => {
                     tracing::warn!(network = %self.membership.network, "{DELETED}");
@@ -187,16 +189,17 @@ impl Link {
                     self.save();
                 }
             }
+            // After a break the same relay is tried alone, which is a round of its own.
+            let was_last = self.relays.handle_over(was_up) || was_up;
             self.publish(Some(why));
-            sleep(jittered(wait)).await;
-            wait = (wait * 2).clamp(BACKOFF.0, BACKOFF.1);
+            sleep(pause.take(was_last)).await;
         }
     }
 
     /// A refusal is tried again and again, and told once.
     fn say_once(&self, why: &str) {
         if self.view.borrow().last_error.as_deref() != Some(why) {
-            tracing::warn!(relay = %self.url, %why, "the relay and this node do not agree");
+            tracing::warn!(relay = %self.relays.current(), %why, "the relay and this node do not agree");
         }
     }
 
@@ -213,8 +216,9 @@ impl Link {
     }
 
     async fn connect(&mut self) -> Result<Socket, End> {
-        let (stream, address) = dial(&self.url, self.tls.as_ref()).await?;
-        let url = self.url.websocket("/api/v1/coordinate");
+        let at = self.relays.current();
+        let (stream, address) = dial(at, self.tls.as_ref()).await?;
+        let url = at.websocket("/api/v1/coordinate");
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME))
@@ -242,6 +246,7 @@ impl Link {
             papers: self.papers.serial(),
             handovers: self.netmap.issuers().count(),
             ssh: self.doors.clone(),
+            relays: true,
             signature: Signature::sign(self.identity.signing_key(), &proof.message()),
         };
         let hello = serde_json::to_string(&hello).map_err(io::Error::from)?;
@@ -276,6 +281,7 @@ impl Link {
     }
 
     fn welcome(&mut self, record: SignedRecord) -> Result<(), End> {
+        self.relays.handle_connected();
         self.netmap.handle_connected();
         let known = self.netmap.handle_own(record, unix_now());
         known.map_err(|bad| End::Refused(format!("the relay has no record of ours: {bad}")))
@@ -388,10 +394,20 @@ impl Link {
             } => {
                 // When many wait already, this one is not come for, and the relay says so.
                 let _ = self.visits.try_send(Visit {
+                    relay: self.relays.current().to_string(),
                     ticket,
                     door,
                     subject,
                 });
+                return Ok(());
+            }
+            ToNode::Relays { relays } => {
+                if self.relays.handle_told(&relays) {
+                    self.save_soon();
+                    if self.view.borrow().connected {
+                        self.publish(None);
+                    }
+                }
                 return Ok(());
             }
             ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
@@ -400,7 +416,7 @@ impl Link {
             ToNode::Error { code, message } => return Err(refusal(&code, message)),
         };
         for bad in bad {
-            tracing::warn!(relay = %self.url, error = %bad, "a record is not believed");
+            tracing::warn!(relay = %self.relays.current(), error = %bad, "a record is not believed");
         }
         if complete {
             self.publish(None);
@@ -414,7 +430,7 @@ impl Link {
     fn take_papers(&mut self, papers: Vec<SignedPaper>, serial: u64, more: bool, now: u64) {
         let by = (self.netmap.issuers(), now);
         for bad in self.papers.handle(papers, serial, more, by) {
-            tracing::warn!(relay = %self.url, error = %bad, "a paper is not believed");
+            tracing::warn!(relay = %self.relays.current(), error = %bad, "a paper is not believed");
         }
         self.rules = Arc::new(self.papers.rules());
         self.save_soon();
@@ -435,6 +451,7 @@ impl Link {
             let saved = cache::Saved {
                 netmap: self.netmap.save(),
                 papers: self.papers.save(),
+                relays: self.relays.others(),
             };
             let saved = serde_json::to_vec(&saved).ok();
             self.disk.send_replace(saved);
@@ -459,6 +476,8 @@ impl Link {
             peers: self.netmap.peers(unix_now()),
             rules: Arc::clone(&self.rules),
             stun: self.stun,
+            relay: self.relays.current().to_string(),
+            relays: self.relays.others(),
             issuer: *self.netmap.issuers().current(),
             handovers: self.netmap.issuers().count(),
             deleted: self.deleted,
@@ -472,13 +491,4 @@ impl Link {
             is_news
         });
     }
-}
-
-/// Between half of `wait` and all of it.
-pub(crate) fn jittered(wait: Duration) -> Duration {
-    let mut random = [0; 2];
-    // Without randomness there is no jitter, and no harm.
-    let _ = getrandom::fill(&mut random);
-    let share = f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX);
-    wait.mul_f64(0.5 + share / 2.0)
 }

@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use crate::coord::RelayPlace;
 use crate::coord::Revision;
 use crate::coord::handover::SignedHandover;
 use crate::coord::report::Report;
@@ -110,6 +111,10 @@ pub struct NetworkView {
     pub peers: BTreeMap<NodeName, PeerView>,
     /// The groups and the grants, as last heard.
     pub rules: Arc<Rules>,
+    /// The relay where this node is, or tries to be: the one where it joined, or one of `relays`.
+    pub relay: String,
+    /// Where it may be else, as the relays say.
+    pub relays: Vec<RelayPlace>,
     /// Where the relay answers STUN, once it was reached.
     pub stun: Option<SocketAddr>,
     /// Who signs for the network now.

@@ -45,20 +45,40 @@ pub struct Config {
 /// [`Error::Refused`] when the relay does not admit the key and says so; else
 /// what went wrong.
 pub async fn connect(config: &Config) -> Result<(Sender, Receiver), Error> {
+    connect_to(config, None).await
+}
+
+/// The same, to the relay with this key alone, if one is named: no other one at the
+/// URL is told who we are.
+///
+/// # Errors
+///
+/// As [`connect`]; and [`Error::Another`] for another relay.
+pub async fn connect_to(
+    config: &Config,
+    server: Option<NodeKey>,
+) -> Result<(Sender, Receiver), Error> {
     let address = Address::parse(&config.url)?;
     let io = dial(&address, config.tls.as_ref(), config.proxy.as_ref()).await?;
-    open(config, &address, io).await
+    let mut us = handshake::Client::new(config.secret.clone(), nonce()?);
+    if let Some(server) = server {
+        us = us.with_server(server);
+    }
+    open(us, &address, io).await
 }
 
 /// Does what is left when bytes can flow.
-async fn open(config: &Config, address: &Address, mut io: Io) -> Result<(Sender, Receiver), Error> {
+async fn open(
+    us: handshake::Client,
+    address: &Address,
+    mut io: Io,
+) -> Result<(Sender, Receiver), Error> {
     let early = step(
         "the HTTP upgrade",
         upgrade::request_http(&mut io, &address.authority, &address.path),
     )
     .await?;
     let mut input = Input::new(Receives::Client, early);
-    let us = handshake::Client::new(config.secret.clone(), nonce()?);
     let server = step("the handshake", shake_hands(&mut io, &mut input, us)).await?;
     let (reader, writer) = tokio::io::split(io);
     let shared = Arc::new(Shared::default());
@@ -342,13 +362,8 @@ mod tests {
     use super::*;
     use crate::io::server::Server;
 
-    fn config() -> Config {
-        Config {
-            url: "http://relay.test".into(),
-            secret: NodeSecret::from_bytes([1; 32]),
-            tls: None,
-            proxy: None,
-        }
+    fn us() -> handshake::Client {
+        handshake::Client::new(NodeSecret::from_bytes([1; 32]), [0; 24])
     }
 
     /// A connection in memory to a relay that freezes once it is open: its
@@ -360,10 +375,9 @@ mod tests {
         let server = Server::new(secret, Arc::new(|_: &NodeKey| true));
         let remote = "192.0.2.1:1".parse().unwrap();
         let mut serving = Box::pin(async move { server.serve_http(theirs, remote).await });
-        let config = config();
-        let address = Address::parse(&config.url).unwrap();
+        let address = Address::parse("http://relay.test").unwrap();
         let opened = tokio::select! {
-            opened = open(&config, &address, Box::new(ours)) => opened,
+            opened = open(us(), &address, Box::new(ours)) => opened,
             ended = &mut serving => panic!("{ended:?}"),
         };
         let (sender, receiver) = opened.unwrap();
@@ -374,7 +388,7 @@ mod tests {
     async fn a_relay_that_says_nothing_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(16 << 10);
         let address = Address::parse("http://relay.test").unwrap();
-        let opened = open(&config(), &address, Box::new(ours)).await;
+        let opened = open(us(), &address, Box::new(ours)).await;
         assert!(matches!(opened, Err(Error::Timeout { .. })));
 
         let (sender, mut receiver, _relay) = frozen().await;

@@ -45,7 +45,8 @@ use derp::NodeKey;
 use dial::On;
 use inside::Inside;
 use links::code;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use relay::Target;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 pub use derp::io::proxy::Proxy;
@@ -178,14 +179,26 @@ impl Mesh {
     /// and made again whenever it is lost, in the background.
     pub fn set_relay(&self, relay: Option<Relay>) {
         self.set_stun(relay.as_ref().and_then(|relay| relay.stun));
-        self.inside().node.relays.first.set_target(relay);
+        let target = relay.map(|relay| Target { relay, key: None });
+        self.inside().node.relays.first.set_target(target);
     }
 
     /// Says which other relay to stay connected to, for when the first one is not
-    /// there, or none. The relays must pass on packets for each other's clients, or
-    /// peers are not found by it. Saying it again changes nothing.
-    pub fn set_standby(&self, relay: Option<Relay>) {
-        self.inside().node.relays.other.set_target(relay);
+    /// there, or none; with its key, since it must not be the first one once more. The
+    /// relays must pass on packets for each other's clients, or peers are not found
+    /// by it. Saying it again changes nothing.
+    pub fn set_standby(&self, relay: Option<(Relay, NodeKey)>) {
+        let target = relay.map(|(relay, key)| Target {
+            relay,
+            key: Some(key),
+        });
+        self.inside().node.relays.other.set_target(target);
+    }
+
+    /// The key of the relay that is connected, or was last, and a wake-up when it
+    /// becomes another one: behind one URL there may be several.
+    pub fn relay_key(&self) -> watch::Receiver<Option<NodeKey>> {
+        self.inside().node.relays.first.server()
     }
 
     /// Says which STUN server to ask for our address as others see it, or none;

@@ -24,6 +24,7 @@ use derp::io::client::Sender;
 use parking_lot::Mutex;
 
 pub(super) use self::link::NoRoom;
+pub(super) use self::link::Target;
 use self::link::{Hope, Link};
 use super::udp::Traffic;
 

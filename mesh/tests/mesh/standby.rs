@@ -1,5 +1,6 @@
 //! Two relays of one region, one of which stands by.
 
+use mesh::NodeKey;
 use mesh::io::{Mesh, Relay};
 use tokio::task::JoinHandle;
 
@@ -9,6 +10,7 @@ use crate::support::*;
 struct Region {
     relays: [Option<TestRelay>; 2],
     addrs: [std::net::SocketAddr; 2],
+    keys: [NodeKey; 2],
     /// By node, then by relay.
     cables: [[Cable; 2]; 2],
     nodes: [Mesh; 2],
@@ -19,6 +21,7 @@ impl Region {
     async fn start() -> Self {
         let relays = TestRelay::region().await;
         let addrs = relays.each_ref().map(|relay| relay.addr);
+        let keys = relays.each_ref().map(|relay| relay.key);
         let cables = [
             [Cable::to(addrs[0]).await, Cable::to(addrs[1]).await],
             [Cable::to(addrs[0]).await, Cable::to(addrs[1]).await],
@@ -30,6 +33,7 @@ impl Region {
         Self {
             relays: relays.map(Some),
             addrs,
+            keys,
             cables,
             nodes,
             _echoes: echoes,
@@ -41,7 +45,7 @@ impl Region {
         let region = Self::start().await;
         for (node, mesh) in region.nodes.iter().enumerate() {
             mesh.set_relay(Some(region.relay(node, 0)));
-            mesh.set_standby(Some(region.relay(node, 1)));
+            mesh.set_standby(Some((region.relay(node, 1), region.keys[1])));
             until(|| mesh.relay_connected() && mesh.standby_connected()).await;
         }
         region
@@ -135,7 +139,7 @@ async fn who_is_at_the_other_relay_alone_is_found_there() {
         let region = Region::start().await;
         let [a, b] = &region.nodes;
         a.set_relay(Some(region.relay(0, 0)));
-        a.set_standby(Some(region.relay(0, 1)));
+        a.set_standby(Some((region.relay(0, 1), region.keys[1])));
         b.set_relay(Some(region.relay(1, 1)));
         region.calls().await;
     })
@@ -151,7 +155,7 @@ async fn relays_that_do_not_find_each_other_are_both_asked() {
         b.upsert_peer(peer(1));
         let _echoes = [echo(&a), echo(&b)];
         a.set_relay(Some(relays[0].relay()));
-        a.set_standby(Some(relays[1].relay()));
+        a.set_standby(Some((relays[1].relay(), relays[1].key)));
         b.set_relay(Some(relays[1].relay()));
         until(|| a.relay_connected() && a.standby_connected() && b.relay_connected()).await;
         for _ in 0..3 {
@@ -166,6 +170,27 @@ async fn relays_that_do_not_find_each_other_are_both_asked() {
             .unwrap_err()
             .contains("not connected to the relay")
         {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_by_is_never_the_first_relay_once_more() {
+    limited(async {
+        let region = Region::start().await;
+        let [a, b] = &region.nodes;
+        // Both URLs lead to the same relay, as by a load balancer.
+        a.set_relay(Some(region.relay(0, 0)));
+        a.set_standby(Some((region.relay(1, 0), region.keys[1])));
+        b.set_relay(Some(region.relay(1, 1)));
+        let mut key = a.relay_key();
+        let is_first = |key: &Option<NodeKey>| *key == Some(region.keys[0]);
+        key.wait_for(is_first).await.unwrap();
+        // It is tried all the time.
+        for _ in 0..20 {
+            region.calls().await;
+            assert!(!a.standby_connected());
+        }
     })
     .await;
 }

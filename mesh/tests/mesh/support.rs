@@ -45,6 +45,7 @@ impl<S: Subscriber> Layer<S> for Alarm {
 /// A relay on loopback that can die and come back on the same port.
 pub(crate) struct TestRelay {
     pub(crate) addr: SocketAddr,
+    pub(crate) key: NodeKey,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -92,7 +93,7 @@ impl TestRelay {
     }
 
     fn serve(listener: TcpListener, server: server::Server, other: Option<SocketAddr>) -> Self {
-        let addr = listener.local_addr().unwrap();
+        let (addr, key) = (listener.local_addr().unwrap(), server.public_key());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             if let Some(other) = other {
@@ -109,7 +110,7 @@ impl TestRelay {
                 connections.spawn(async move { serve(server, io, remote).await });
             }
         });
-        Self { addr, task }
+        Self { addr, key, task }
     }
 
     pub(crate) fn relay(&self) -> Relay {

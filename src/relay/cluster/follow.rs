@@ -11,7 +11,7 @@ use super::links::Links;
 use super::{Cluster, step};
 use crate::coord::request::REQUEST_WINDOW;
 use crate::relay::app::App;
-use crate::relay::store::cluster::{Beat, DEAD_AFTER, Heard, Note};
+use crate::relay::store::cluster::{DEAD_AFTER, Heard, Note};
 
 /// How often a relay says that it runs.
 const BEAT: Duration = Duration::from_secs(1);
@@ -55,21 +55,11 @@ async fn beat(app: &App) {
     let mut links = Links::default();
     for number in 0_u64.. {
         due.tick().await;
-        let Some(Beat {
-            was_known,
-            somebody_is_dead,
-            fellows,
-        }) = cluster.note(together.beat(cluster.me.clone()).await)
-        else {
+        let Some(somebody_is_dead) = cluster.note(cluster.beat(together).await) else {
             steady_since = None;
             continue;
         };
-        if !was_known {
-            cluster.seats.lock().handle_forgotten();
-            cluster.write.notify_one();
-        }
-        links.follow(&app.derp, &cluster.trust, &fellows);
-        *cluster.fellows.lock() = fellows;
+        links.follow(&app.derp, &cluster.trust, &*cluster.fellows.lock());
         let steady = steady_since.get_or_insert_with(Instant::now).elapsed();
         if somebody_is_dead && steady > DEAD_AFTER {
             cluster.note(together.bury().await);

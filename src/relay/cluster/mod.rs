@@ -12,7 +12,8 @@
 //! SSH to one relay for a node at another is told of there, see [`super::visits`]: by a row of a
 //! table, since that holds what nobody else may know.
 //!
-//! Packets for nodes at another relay go over a link to it ([`links`]).
+//! Packets for nodes at another relay go over a link to it ([`links`]). Nodes are told where they
+//! reach each relay that runs, so that they have another one when theirs is gone.
 //!
 //! While the database is away nodes stay connected and their packets are forwarded. Who comes anew
 //! is let in by what is known for half a minute, and then no more ([`sight`]): that a node was
@@ -23,7 +24,7 @@ mod links;
 mod seats;
 mod sight;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use derp::NodeKey;
 use mesh::NetworkId;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 pub(super) use self::follow::follow;
@@ -44,6 +45,7 @@ use super::directory::{ConnectionId, Standing};
 use super::store::cluster::{Cluster as Together, Errand, Fellow, Head, Note, Progress, RelayId};
 use super::store::{Error, NodeRow};
 use super::visits::NoWay;
+use crate::coord::{MAX_RELAYS, RelayPlace};
 use crate::ssh::Door;
 
 /// How long several calls of the database together may take, and waiting for one's turn; each call
@@ -57,6 +59,8 @@ pub(crate) struct Cluster {
     /// There is something to write.
     write: Notify,
     fellows: Mutex<Vec<Fellow>>,
+    /// Where nodes reach the relays that run, this one among them; in order, each once.
+    places: watch::Sender<Vec<RelayPlace>>,
     /// The last revisions of shared values.
     shared: Mutex<BTreeMap<NetworkId, u64>>,
     sight: Arc<Sight>,
@@ -66,12 +70,17 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A relay that others reach at `url` and whose DERP key is `key`.
-    pub(crate) fn new(url: &str, key: NodeKey, sight: Arc<Sight>) -> Self {
-        let id = RelayId(i64::from_be_bytes(random()));
-        let url = url.to_owned();
+    /// A relay that others reach at `url` and nodes at `base_url`, and whose DERP key is `key`.
+    pub(crate) fn new((url, base_url): (&str, &str), key: NodeKey, sight: Arc<Sight>) -> Self {
+        let me = Fellow {
+            id: RelayId(i64::from_be_bytes(random())),
+            url: url.to_owned(),
+            base_url: Some(base_url.to_owned()),
+            key,
+        };
         Self {
-            me: Fellow { id, url, key },
+            me,
+            places: watch::Sender::default(),
             seats: Mutex::default(),
             write: Notify::new(),
             fellows: Mutex::default(),
@@ -100,6 +109,37 @@ impl Cluster {
         let fellows = self.fellows.lock();
         let others = fellows.iter().filter(|fellow| fellow.id != self.me.id);
         others.map(|fellow| fellow.url.clone()).collect()
+    }
+
+    /// Where nodes reach the relays that run, and a wake-up when that changes.
+    pub(super) fn places(&self) -> watch::Receiver<Vec<RelayPlace>> {
+        self.places.subscribe()
+    }
+
+    /// Says that this relay runs, and learns who else does; whether somebody is dead.
+    async fn beat(&self, together: &dyn Together) -> Result<bool, Error> {
+        let beat = together.beat(self.me.clone()).await?;
+        if !beat.was_known {
+            self.seats.lock().handle_forgotten();
+            self.write.notify_one();
+        }
+        self.set_fellows(beat.fellows);
+        Ok(beat.somebody_is_dead)
+    }
+
+    fn set_fellows(&self, fellows: Vec<Fellow>) {
+        let told = fellows.iter().filter_map(|fellow| {
+            let (url, key) = (fellow.base_url.clone()?, fellow.key);
+            Some(RelayPlace { url, key })
+        });
+        let told: BTreeSet<RelayPlace> = told.collect();
+        let told: Vec<RelayPlace> = told.into_iter().take(MAX_RELAYS).collect();
+        self.places.send_if_modified(|known| {
+            let is_news = *known != told;
+            *known = told;
+            is_news
+        });
+        *self.fellows.lock() = fellows;
     }
 
     /// See [`Sight::lose`].
@@ -410,6 +450,10 @@ impl App {
                     subject,
                 } => (from, network, key, ticket, door, subject),
             };
+            if cluster.url_of(from).is_none() {
+                // It may have started a moment ago.
+                done = done.and(cluster.beat(together).await.map(drop));
+            }
             // The node may come before it is noted that it was told.
             let told = cluster.url_of(from).ok_or(NoWay::Away).and_then(|url| {
                 visits.pass_on(ticket.clone(), url)?;

@@ -72,6 +72,8 @@ pub(crate) struct Fellow {
     pub(crate) id: RelayId,
     /// Where the others reach it.
     pub(crate) url: String,
+    /// Where nodes reach it; an older program has not said it.
+    pub(crate) base_url: Option<String>,
     /// Its key as a DERP server.
     pub(crate) key: NodeKey,
 }

@@ -126,6 +126,7 @@ async fn b12_s05_a_hello_with_a_forged_signature_is_refused() {
             papers: None,
             handovers: 0,
             ssh: Vec::new(),
+            relays: false,
             signature: Signature::sign(
                 who.signing_key(),
                 &HelloProof {

@@ -323,6 +323,7 @@ pub(super) async fn a_node_that_was_away_learns_that_its_network_is_no_more() {
                 papers: None,
                 handovers: 0,
                 ssh: Vec::new(),
+                relays: false,
                 signature: Signature::sign(stranger.signing_key(), &proof.message()),
             }
         });

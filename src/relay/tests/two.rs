@@ -583,3 +583,60 @@ async fn while_the_database_is_away_nodes_stay_and_it_comes_back_by_itself() {
     })
     .await;
 }
+
+/// Two relays that tell nodes where they are.
+async fn open_pair() -> Option<(Rig, Rig)> {
+    let (mut a, mut b) = pair().await?;
+    open(&mut a).await;
+    open(&mut b).await;
+    Some((a, b))
+}
+
+async fn open(rig: &mut Rig) {
+    let url = rig.url().to_owned();
+    rig.restart_with(|config| config.base_url = url).await;
+}
+
+#[tokio::test]
+async fn a_node_goes_to_the_other_relay_when_its_own_is_gone() {
+    limited(async {
+        let Some((mut a, mut b)) = open_pair().await else {
+            return;
+        };
+        let network = a.network("home").await;
+        let invite = a.invite(&network, 2).await;
+        let one = a.join(&invite, "dev-1").await.unwrap();
+        let two = a.join(&invite, "dev-2").await.unwrap();
+        let (url_a, url_b) = (a.url().to_owned(), b.url().to_owned());
+        let knows = |url: &str| {
+            let url = url.to_owned();
+            move |view: &NetworkView| {
+                let [place] = &view.relays[..] else {
+                    return false;
+                };
+                view.connected && place.url == url
+            }
+        };
+        let is_at = |url: &str| {
+            let url = url.to_owned();
+            move |view: &NetworkView| view.connected && view.relay == url
+        };
+        let mut one = one.up();
+        let up = &mut two.up();
+        one.until("told of the other", knows(&url_b)).await;
+        up.until("told of the other", knows(&url_b)).await;
+        assert_eq!(one.now().relay, url_a);
+        a.stop().await;
+        one.until("at the other", is_at(&url_b)).await;
+        up.until_sees("dev-1", Some(true)).await;
+        open(&mut a).await;
+        b.stop().await;
+        one.until("where it joined", is_at(&url_a)).await;
+        up.until_sees("dev-1", Some(true)).await;
+        one.until("alone", |view| view.connected && view.relays.is_empty())
+            .await;
+        open(&mut b).await;
+        one.until("told again", knows(&url_b)).await;
+    })
+    .await;
+}

@@ -80,6 +80,19 @@ pub struct RelayWay {
     pub rtt_ms: Option<f64>,
     /// Why it is not connected.
     pub reason: Option<String>,
+    /// The relay that says who there is, if it is not the one where the node joined.
+    pub instead: Option<String>,
+    /// The relay that stands by, if there are several.
+    pub standby: Option<StandbyWay>,
+}
+
+/// The way to the relay that stands by.
+#[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+pub struct StandbyWay {
+    /// Its URL.
+    pub url: String,
+    /// Whether it forwards packets, at the moment.
+    pub forwards: bool,
 }
 
 /// How the node looks from outside.
@@ -197,9 +210,14 @@ async fn in_network(network: &Network, only: Option<&str>) -> Result<InNetwork> 
         relay: RelayWay {
             url: network.relay_url().to_owned(),
             connected: view.connected,
-            forwards: mesh.relay_connected(),
+            forwards: mesh.first_connected(),
             rtt_ms: mesh.relay_rtt().map(milliseconds),
             reason: view.last_error.clone(),
+            instead: network.instead(),
+            standby: network.standby().map(|url| StandbyWay {
+                url,
+                forwards: mesh.standby_connected(),
+            }),
         },
         udp: UdpWay {
             ports: v4.into_iter().chain(v6).collect(),
@@ -350,6 +368,13 @@ fn text(standing: &Standing) -> String {
         clean(&network.relay.url),
         relay_text(&network.relay)
     );
+    if let Some(standby) = &network.relay.standby {
+        let state = match standby.forwards {
+            true => "connected",
+            false => "not connected",
+        };
+        out += &format!("standby   {}, {state}\n", clean(&standby.url));
+    }
     let ports: Vec<_> = network.udp.ports.iter().map(ToString::to_string).collect();
     out += &match (&network.udp.outside, ports.is_empty()) {
         (_, true) => "udp       off\n".to_owned(),
@@ -384,6 +409,9 @@ fn text(standing: &Standing) -> String {
 
 fn relay_text(relay: &RelayWay) -> String {
     let rtt = relay.rtt_ms.map(|ms| format!(", round trip {ms:.1} ms"));
+    if let Some(instead) = relay.instead.as_deref().filter(|_| relay.connected) {
+        return format!("left for {}", show::clean(instead));
+    }
     match (relay.connected, relay.forwards) {
         (true, true) => format!("connected{}", rtt.unwrap_or_default()),
         (true, false) => "connected, but it forwards no packets".to_owned(),

@@ -39,7 +39,9 @@ pub(in crate::io) struct Link {
     sender: RwLock<Option<Sender>>,
     /// Connections that there were.
     number: AtomicU64,
-    target: watch::Sender<Option<Relay>>,
+    target: watch::Sender<Option<Target>>,
+    /// The key of the relay at the other end, or of the last one.
+    server: watch::Sender<Option<NodeKey>>,
     /// The connection came or went, or is in doubt.
     changed: Notify,
     queue: Mutex<Queue>,
@@ -49,6 +51,14 @@ pub(in crate::io) struct Link {
     pub(super) traffic: Traffic,
     /// When the relay last said of a peer that it is not there.
     absent: Mutex<HashMap<NodeKey, Instant>>,
+}
+
+/// What to be connected to.
+#[derive(Clone, Debug)]
+pub(in crate::io) struct Target {
+    pub(in crate::io) relay: Relay,
+    /// Another relay at the same place will not do.
+    pub(in crate::io) key: Option<NodeKey>,
 }
 
 #[derive(Default)]
@@ -76,6 +86,7 @@ impl Link {
             sender: RwLock::default(),
             number: AtomicU64::new(0),
             target: watch::Sender::default(),
+            server: watch::Sender::default(),
             changed: Notify::new(),
             queue: Mutex::default(),
             drained: Notify::new(),
@@ -87,16 +98,24 @@ impl Link {
 
     /// Says which relay to be connected to, or none. Saying it again changes
     /// nothing.
-    pub(in crate::io) fn set_target(&self, relay: Option<Relay>) {
+    pub(in crate::io) fn set_target(&self, to: Option<Target>) {
         self.target.send_if_modified(|target| {
-            let same = match (&*target, &relay) {
-                (Some(old), Some(new)) => old.is_reached_like(new),
+            let same = match (&*target, &to) {
+                (Some(old), Some(new)) => {
+                    old.relay.is_reached_like(&new.relay) && old.key == new.key
+                }
                 (None, None) => true,
                 _ => false,
             };
-            *target = relay;
+            *target = to;
             !same
         });
+    }
+
+    /// The key of the relay at the other end, or of the last one; and a wake-up when
+    /// it becomes another one.
+    pub(in crate::io) fn server(&self) -> watch::Receiver<Option<NodeKey>> {
+        self.server.subscribe()
     }
 
     /// Whether the relay is connected now.
@@ -225,8 +244,8 @@ impl Link {
             let action = self.home.lock().handle_timeout(now);
             match action {
                 Some(Action::Connect) => {
-                    if let Some(relay) = self.target.borrow().clone() {
-                        end = End::connect(relay, secret.clone());
+                    if let Some(target) = self.target.borrow().clone() {
+                        end = End::connect(target, secret.clone());
                     }
                 }
                 Some(Action::Ping) => {
@@ -262,6 +281,7 @@ impl Link {
                 sender.note_preferred(self.is_first);
                 self.home.lock().handle_connected(Instant::now());
                 self.number.fetch_add(1, Relaxed);
+                self.note_server(receiver.server());
                 self.set_sender(Some(sender.clone()));
                 *end = End::Up(sender, receiver);
             }
@@ -327,6 +347,14 @@ impl Link {
         }
     }
 
+    fn note_server(&self, key: NodeKey) {
+        self.server.send_if_modified(|known| {
+            let is_news = *known != Some(key);
+            *known = Some(key);
+            is_news
+        });
+    }
+
     fn set_sender(&self, sender: Option<Sender>) {
         *self.sender.write() = sender;
         self.absent.lock().clear();
@@ -351,14 +379,16 @@ enum News {
 }
 
 impl End {
-    fn connect(relay: Relay, secret: NodeSecret) -> Self {
+    fn connect(Target { relay, key }: Target, secret: NodeSecret) -> Self {
         let config = client::Config {
             url: relay.url,
             secret,
             tls: relay.tls,
             proxy: relay.proxy,
         };
-        Self::Connecting(Box::pin(async move { client::connect(&config).await }))
+        Self::Connecting(Box::pin(
+            async move { client::connect_to(&config, key).await },
+        ))
     }
 
     fn ping(&self) {

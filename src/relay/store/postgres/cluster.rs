@@ -42,12 +42,13 @@ impl Postgres {
         let mut was_known = true;
         for (query, is_first) in [
             (
-                "UPDATE relays SET beat = clock_timestamp(), url = $2, derp_key = $3 WHERE id = $1",
+                "UPDATE relays SET beat = clock_timestamp(), url = $2, derp_key = $3, base_url = $4
+                 WHERE id = $1",
                 false,
             ),
             (
-                "INSERT INTO relays (id, url, derp_key, beat)
-                 VALUES ($1, $2, $3, clock_timestamp())",
+                "INSERT INTO relays (id, url, derp_key, base_url, beat)
+                 VALUES ($1, $2, $3, $4, clock_timestamp())",
                 true,
             ),
         ] {
@@ -55,6 +56,7 @@ impl Postgres {
                 .bind(relay.id.0)
                 .bind(&relay.url)
                 .bind(relay.key.as_bytes().as_slice())
+                .bind(&relay.base_url)
                 .execute(&self.pool)
                 .await?;
             was_known = !is_first;
@@ -64,7 +66,7 @@ impl Postgres {
         }
         // The last run of a relay that has started again comes last.
         let rows = sqlx::query(
-            "SELECT id, url, derp_key, beat > clock_timestamp() - make_interval(secs => $1) AS runs
+            "SELECT id, url, derp_key, base_url, beat > clock_timestamp() - make_interval(secs => $1) AS runs
              FROM relays ORDER BY beat",
         )
         .bind(DEAD_AFTER.as_secs_f64())
@@ -83,6 +85,7 @@ impl Postgres {
             fellows.push(Fellow {
                 id: RelayId(row.try_get("id")?),
                 url: row.try_get("url")?,
+                base_url: row.try_get("base_url")?,
                 key: NodeKey::from_bytes(fixed(key)?),
             });
         }

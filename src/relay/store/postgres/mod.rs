@@ -38,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0003_logins.sql"),
     include_str!("../migrations/postgres/0004_links.sql"),
     include_str!("../migrations/postgres/0005_errands.sql"),
+    include_str!("../migrations/postgres/0006_base_url.sql"),
 ];
 
 /// The version of the schema that has the table of relays.

@@ -219,6 +219,7 @@ fn fellow(id: i64) -> Fellow {
     let url = format!("http://relay-{id}.test");
     Fellow {
         id: RelayId(id),
+        base_url: (id != 1).then(|| url.clone()),
         url,
         key: derp::NodeKey::from_bytes([7; 32]),
     }
