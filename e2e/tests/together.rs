@@ -346,6 +346,10 @@ fn s34_a_node_at_one_relay_talks_with_a_node_at_the_other() {
     });
 }
 
+fn body_of(round: usize) -> String {
+    format!("round {round}")
+}
+
 /// Both relays are there, and both nodes at both of them.
 fn until_both_stand_by(stage: &Stage) {
     for home in &stage.homes {
@@ -376,13 +380,16 @@ fn s34_nobody_waits_for_a_relay_that_is_killed_while_another_stands_by() {
             let killed = Instant::now();
             // Not one of them may fail, and none is queued.
             for (here, peer) in [(one, "dev-2"), (two, "dev-1")] {
-                let body = format!("round {round}");
+                let body = body_of(round);
                 let send = ["msg", "--no-queue", &format!("{peer}:coder"), &body];
                 let _ = here.cw().run(&send).ok();
             }
             println!("both were heard after {:?}", killed.elapsed());
-            // Who was at the one that is gone is seen at the other.
+            // Who was at the one that is gone is seen at the other, and may do there what it did.
             stage.until_online();
+            for home in &stage.homes {
+                let _ = home.cw().run(&["kv", "set", "round", &body_of(round)]).ok();
+            }
             talk(stage, &format!("after {round}"));
             let text = two.cw().ok(&["node", "status"]);
             assert!(text.contains("\nstandby   http://127.0.0.1:"), "{text}");

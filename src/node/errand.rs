@@ -34,7 +34,9 @@ impl Host {
             return Ok(signed.into_bytes());
         }
         let method: Method = method.parse().map_err(Error::internal)?;
-        crate::uplink::sign_request(&network.membership, &self.identity, (method, path), body).await
+        let mut membership = network.membership.clone();
+        membership.relay_url = network.view().relay.clone();
+        crate::uplink::sign_request(&membership, &self.identity, (method, path), body).await
     }
 
     /// Puts a session of this node into a group.

@@ -245,7 +245,6 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         stun: None,
     }));
     let name = membership.name.clone();
-    let shared = Shared::new(&membership, Arc::clone(&host.identity));
     let visited = visits::node(host)?;
     let (uplink, visits) = Uplink::start(
         membership.clone(),
@@ -257,6 +256,10 @@ pub(super) async fn start(host: &Arc<Host>, membership: Membership) -> Result<()
         host.config.ssh.told(),
     )?;
     let view = uplink.view();
+    let seen = view.clone();
+    let shared = Shared::new(&membership, Arc::clone(&host.identity), move || {
+        seen.borrow().relay.clone()
+    });
     let tasks = vec![
         tokio::spawn(standby::keep(mesh.clone(), view.clone(), tls.clone())),
         tokio::spawn(follow(mesh.clone(), view.clone(), Arc::downgrade(host))),

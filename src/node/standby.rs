@@ -1,6 +1,7 @@
 //! The relay that stands by, of those that the network's relays tell of.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh::NodeKey;
 use mesh::io::{Mesh, Relay};
@@ -9,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use crate::uplink::{NetworkView, RelayPlace};
+
+/// A choice is kept for that long.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps a relay standing by for packets, as long as there is another one than the first.
 pub(super) async fn keep(
@@ -22,6 +26,8 @@ pub(super) async fn keep(
         let key = *first.borrow_and_update();
         let chosen = choose(&now.me.key, key.as_ref(), &now.relays);
         mesh.set_standby(chosen.and_then(|place| relay(place, tls.clone())));
+        // However often the relays change their minds.
+        tokio::time::sleep(PAUSE).await;
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
             changed = first.changed() => if changed.is_err() { return },

@@ -1,9 +1,10 @@
 //! The values that a network shares, as a node reaches them: requests to the
 //! relay that the node signs.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mesh::{Identity, NetworkId, SignKey};
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, RequestBuilder};
@@ -28,14 +29,17 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
+/// Says where the relay is.
+type Url = dyn Fn() -> String + Send + Sync;
+
 /// See the module.
 pub struct Shared {
-    url: String,
+    url: Box<Url>,
     network: NetworkId,
     issuer: SignKey,
     identity: Arc<Identity>,
     /// Made when it is first needed: it reads the certificates to trust.
-    http: OnceLock<Http>,
+    http: Mutex<Option<(String, Arc<Http>)>>,
 }
 
 /// A value, with what is known of it.
@@ -124,14 +128,18 @@ pub struct Change {
 }
 
 impl Shared {
-    /// For a member of a network.
-    pub(crate) fn new(membership: &Membership, identity: Arc<Identity>) -> Self {
+    /// For a member of a network, whose relay is where `url` says each time.
+    pub(crate) fn new(
+        membership: &Membership,
+        identity: Arc<Identity>,
+        url: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            url: membership.relay_url.clone(),
+            url: Box::new(url),
             network: membership.network.clone(),
             issuer: membership.issuer,
             identity,
-            http: OnceLock::new(),
+            http: Mutex::default(),
         }
     }
 
@@ -201,12 +209,18 @@ impl Shared {
         self.http()?.send(request).await
     }
 
-    fn http(&self) -> Result<&Http> {
-        if let Some(http) = self.http.get() {
-            return Ok(http);
+    /// Made once for a relay: it keeps its connections.
+    fn http(&self) -> Result<Arc<Http>> {
+        let url = (self.url)();
+        let mut kept = self.http.lock();
+        if let Some((at, http)) = &*kept
+            && *at == url
+        {
+            return Ok(Arc::clone(http));
         }
-        let made = Http::new(&self.url, None)?;
-        Ok(self.http.get_or_init(|| made))
+        let http = Arc::new(Http::new(&url, None)?);
+        *kept = Some((url, Arc::clone(&http)));
+        Ok(http)
     }
 
     fn request(&self, method: Method, path: &str, body: &[u8]) -> Result<RequestBuilder> {

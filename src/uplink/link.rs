@@ -281,7 +281,6 @@ impl Link {
     }
 
     fn welcome(&mut self, record: SignedRecord) -> Result<(), End> {
-        self.relays.handle_connected();
         self.netmap.handle_connected();
         let known = self.netmap.handle_own(record, unix_now());
         known.map_err(|bad| End::Refused(format!("the relay has no record of ours: {bad}")))

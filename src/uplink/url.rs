@@ -77,7 +77,8 @@ fn parse(text: &str) -> Option<RelayUrl> {
     };
     (!host.is_empty()).then(|| RelayUrl {
         tls,
-        host: host.to_owned(),
+        // Names are the same in either case.
+        host: host.to_ascii_lowercase(),
         port,
     })
 }

@@ -28,6 +28,13 @@ fn tell(address: SocketAddr) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// The key of our relay at a port; whoever is to reach it knows it so.
+pub fn secret(port: u16) -> derp::NodeSecret {
+    let mut bytes = [3; 32];
+    bytes[16..18].copy_from_slice(&port.to_be_bytes());
+    derp::NodeSecret::from_bytes(bytes)
+}
+
 async fn ours(at: SocketAddr) -> Result<()> {
     let listener = match at {
         SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
@@ -39,7 +46,7 @@ async fn ours(at: SocketAddr) -> Result<()> {
     let listener = listener.listen(64)?;
     tell(listener.local_addr()?)?;
     let everybody = Arc::new(|_: &derp::NodeKey| true);
-    let secret = derp::NodeSecret::from_bytes([3; 32]);
+    let secret = secret(listener.local_addr()?.port());
     let server = derp::io::server::Server::new(secret, everybody);
     loop {
         let (tcp, from) = listener.accept().await?;

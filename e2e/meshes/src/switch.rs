@@ -73,6 +73,7 @@ pub fn measure(lab: &Lab) -> Result<()> {
         "stall, the relay dies",
         "<= 2000 ms",
     )?;
+    stands_by(lab)?;
     let title = "stall of direct calls, the relay dies";
     relay_dies(lab, Kind::Ours, title, "undisturbed")?;
     lab.shim.set_round_trip(SHORT_ROUND_TRIP);
@@ -113,6 +114,28 @@ fn relay_dies(lab: &Lab, kind: Kind, title: &str, goal: &str) -> Result<()> {
         })?;
     }
     stalls.print(title, goal);
+    Ok(())
+}
+
+/// The relay dies, and is not there for as long as it is measured; another one is.
+fn stands_by(lab: &Lab) -> Result<()> {
+    let mut first = lab.relay("ours", None)?;
+    let other = lab.relay("ours", None)?;
+    let at = first.about.strip_prefix("http://").context("no address")?;
+    let at = at.to_owned();
+    let both = format!("{}|{}", first.about, other.about);
+    let mut pair = Pair::by(Kind::OursRelayed, &both, lab.nodes())?;
+    let mut stalls = Stalls::default();
+    for _ in 0..ROUNDS {
+        pair.near.ask("online")?;
+        pair.settle()?;
+        stalls.during(&mut pair.near, |_| {
+            first.kill();
+            Ok(Duration::ZERO)
+        })?;
+        first = lab.relay("ours", Some(&at))?;
+    }
+    stalls.print("the same, another relay stands by", "<= 2000 ms");
     Ok(())
 }
 

@@ -50,6 +50,8 @@ struct Datagram<'a> {
     via: Via,
     /// Whom the relay names as the sender.
     relayed_from: Option<&'a NodeKey>,
+    /// It came by the relay that stands by.
+    by_other: bool,
     ecn: Option<EcnCodepoint>,
     bytes: &'a [u8],
 }
@@ -117,12 +119,13 @@ impl Inbox {
             if !packer.has_room() {
                 return true;
             }
-            let Some((from, bytes)) = node.relays.poll_recv(cx) else {
+            let Some((from, bytes, by_other)) = node.relays.poll_recv(cx) else {
                 return taken > 0;
             };
             let datagram = Datagram {
                 via: Via::Relay,
                 relayed_from: Some(&from),
+                by_other,
                 ecn: None,
                 bytes: &bytes,
             };
@@ -169,6 +172,7 @@ impl Inbox {
                 let datagram = Datagram {
                     via: Via::Direct(canonical(meta.addr)),
                     relayed_from: None,
+                    by_other: false,
                     ecn: meta.ecn,
                     bytes: &slot[self.offset..end],
                 };
@@ -201,8 +205,13 @@ impl Inbox {
         };
         let mut state = entry.state.lock();
         let core = &mut state.core;
+        let before = core.last_heard();
         let quic = core.handle(datagram.via, source, datagram.bytes, &mut self.plain, now);
+        let is_authentic = quic.is_some() || core.last_heard() != before;
         drop(state);
+        if is_authentic && datagram.relayed_from.is_some() {
+            node.relays.handle_authentic(&entry.key, datagram.by_other);
+        }
         if self.last.as_ref().is_none_or(|last| last.key != entry.key) {
             self.leave(node);
             self.last = Some(Arc::clone(&entry));

@@ -3,7 +3,8 @@
 //! Relays of one region pass on packets for each other's clients, so it does not
 //! matter at which of them a peer is. A packet goes to the first relay. It goes to
 //! the other one as well while the first has not answered a ping, or says that the
-//! peer is not there; and instead while there is no connection to the first. What
+//! peer is not there, and if it begins a session; and instead while there is no
+//! connection to the first. What
 //! comes twice is taken once, as WireGuard does with any packet. Whose packets
 //! come by the other relay is answered there, since the peer may have lost the first
 //! one before that noticed; for a while by both, since it may be the relays that
@@ -23,9 +24,8 @@ use derp::NodeKey;
 use derp::io::client::Sender;
 use parking_lot::Mutex;
 
-pub(super) use self::link::NoRoom;
 pub(super) use self::link::Target;
-use self::link::{Hope, Link};
+use self::link::{Hope, Link, Refusal};
 use super::udp::Traffic;
 
 /// Peers remembered as being at the other relay; who is forgotten is noticed again.
@@ -71,7 +71,8 @@ impl Relays {
     /// of the relay goes on the moment it is back.
     pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<(), NoRoom> {
         if !self.other.is_connected() {
-            return self.first.send(to, packet).map(drop);
+            let sent = self.first.send(to, packet);
+            return sent.map(drop).map_err(|_| NoRoom);
         }
         let stray = self.strays.lock().get(to).copied();
         let settled = stray.is_none_or(|since| since.elapsed() > UNSETTLED);
@@ -80,14 +81,16 @@ impl Relays {
             None => (&self.first, &self.other),
         };
         match one.send(to, packet) {
-            Ok(Hope::Good) if settled && one.missed(to).is_none() => Ok(()),
+            Ok(Hope::Good) if settled && !is_handshake(packet) && one.missed(to).is_none() => {
+                Ok(())
+            }
             Ok(_) => {
                 // Where there is room, and otherwise not.
                 let _ = two.send(to, packet);
                 Ok(())
             }
-            Err(NoRoom) if one.is_connected() && !one.is_in_doubt() => Err(NoRoom),
-            Err(NoRoom) => two.send(to, packet).map(drop),
+            Err(Refusal::Full) if !one.is_in_doubt() => Err(NoRoom),
+            Err(_) => two.send(to, packet).map(drop).map_err(|_| NoRoom),
         }
     }
 
@@ -145,20 +148,21 @@ impl Relays {
         tokio::join!(self.first.written(), self.other.written());
     }
 
-    /// The next packet that came in, or registers the task.
-    pub(super) fn poll_recv(&self, cx: &Context<'_>) -> Option<(NodeKey, Bytes)> {
+    /// The next packet that came in, and whether it came by the other relay; or
+    /// registers the task.
+    pub(super) fn poll_recv(&self, cx: &Context<'_>) -> Option<(NodeKey, Bytes, bool)> {
         let others_turn = self.turn.fetch_xor(true, Relaxed);
         for is_other in [others_turn, !others_turn] {
             let link = if is_other { &self.other } else { &self.first };
             if let Some((from, packet)) = link.poll_recv(cx) {
-                self.note(&from, is_other);
-                return Some((from, packet));
+                return Some((from, packet, is_other));
             }
         }
         None
     }
 
-    fn note(&self, from: &NodeKey, is_other: bool) {
+    /// A packet of a peer was authentic, and not a copy of one that had come before.
+    pub(super) fn handle_authentic(&self, from: &NodeKey, is_other: bool) {
         let mut strays = self.strays.lock();
         if !is_other {
             if !strays.is_empty() {
@@ -183,6 +187,10 @@ impl Relays {
             other.as_mut().enable();
             let now = self.route();
             if now.is_some() && now != before {
+                if now.is_some_and(|route| !route.is_other) {
+                    // Whoever has the first relay, too, is to be found there again.
+                    self.strays.lock().clear();
+                }
                 return now;
             }
             before = now;
@@ -203,6 +211,17 @@ impl Relays {
     pub(super) fn traffic(&self) -> [&Traffic; 2] {
         [&self.first.traffic, &self.other.traffic]
     }
+}
+
+/// Nothing was sent: the relay takes no packets at the moment.
+#[derive(Debug)]
+pub(super) struct NoRoom;
+
+/// Whether a packet begins a session of WireGuard, or answers that. Where both relays
+/// are there it goes by both: by which of them the peer can be heard is not known
+/// before.
+fn is_handshake(packet: &[u8]) -> bool {
+    matches!(packet, [1 | 2, 0, 0, 0, ..])
 }
 
 /// A connection by which packets go.

@@ -50,18 +50,22 @@ async fn beat(app: &App) {
     };
     let mut due = interval(BEAT);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // While the database was away nobody could say anything.
     let mut steady_since = None;
     let mut links = Links::default();
     for number in 0_u64.. {
-        due.tick().await;
-        let Some(somebody_is_dead) = cluster.note(cluster.beat(together).await) else {
+        tokio::select! {
+            _ = due.tick() => {}
+            () = cluster.beat_now.notified() => {}
+        }
+        // Who was silent may not have been able to say anything.
+        let is_steady = steady_since.is_some_and(|since: Instant| since.elapsed() > DEAD_AFTER);
+        let Some(somebody_is_dead) = cluster.note(cluster.beat(together, is_steady).await) else {
             steady_since = None;
             continue;
         };
         links.follow(&app.derp, &cluster.trust, &*cluster.fellows.lock());
-        let steady = steady_since.get_or_insert_with(Instant::now).elapsed();
-        if somebody_is_dead && steady > DEAD_AFTER {
+        steady_since.get_or_insert_with(Instant::now);
+        if somebody_is_dead && is_steady {
             cluster.note(together.bury().await);
         }
         if number.is_multiple_of(BEATS_TOLD) {

@@ -52,12 +52,19 @@ use crate::ssh::Door;
 /// has a limit of its own.
 const STEP: Duration = Duration::from_secs(12);
 
+/// How long a relay that is asked for something waits to hear who asks.
+const BEAT_LIMIT: Duration = Duration::from_secs(2);
+
 /// See the module.
 pub(crate) struct Cluster {
     me: Fellow,
     seats: Mutex<Seats>,
     /// There is something to write.
     write: Notify,
+    /// Somebody wants to know now who runs.
+    beat_now: Notify,
+    /// That is known.
+    beaten: Notify,
     fellows: Mutex<Vec<Fellow>>,
     /// Where nodes reach the relays that run, this one among them; in order, each once.
     places: watch::Sender<Vec<RelayPlace>>,
@@ -83,6 +90,8 @@ impl Cluster {
             places: watch::Sender::default(),
             seats: Mutex::default(),
             write: Notify::new(),
+            beat_now: Notify::new(),
+            beaten: Notify::new(),
             fellows: Mutex::default(),
             shared: Mutex::default(),
             sight,
@@ -117,22 +126,39 @@ impl Cluster {
     }
 
     /// Says that this relay runs, and learns who else does; whether somebody is dead.
-    async fn beat(&self, together: &dyn Together) -> Result<bool, Error> {
+    async fn beat(&self, together: &dyn Together, is_steady: bool) -> Result<bool, Error> {
         let beat = together.beat(self.me.clone()).await?;
         if !beat.was_known {
             self.seats.lock().handle_forgotten();
             self.write.notify_one();
         }
-        self.set_fellows(beat.fellows);
+        self.set_fellows(beat.fellows, is_steady);
+        self.beaten.notify_waiters();
         Ok(beat.somebody_is_dead)
     }
 
-    fn set_fellows(&self, fellows: Vec<Fellow>) {
+    /// Waits until it is known who else runs now.
+    async fn look_for_fellows(&self) {
+        let mut beaten = std::pin::pin!(self.beaten.notified());
+        beaten.as_mut().enable();
+        self.beat_now.notify_one();
+        // The database may be away.
+        let _ = timeout(BEAT_LIMIT, beaten).await;
+    }
+
+    /// Nodes are told at once of who is new, and of who is gone if this relay sees well.
+    fn set_fellows(&self, fellows: Vec<Fellow>, is_steady: bool) {
         let told = fellows.iter().filter_map(|fellow| {
             let (url, key) = (fellow.base_url.clone()?, fellow.key);
             Some(RelayPlace { url, key })
         });
-        let told: BTreeSet<RelayPlace> = told.collect();
+        let mut told: BTreeSet<RelayPlace> = told.collect();
+        if !is_steady {
+            let before = self.places.borrow().clone();
+            let is_known = |place: &RelayPlace| told.iter().any(|it| it.url == place.url);
+            let missed: Vec<_> = before.into_iter().filter(|it| !is_known(it)).collect();
+            told.extend(missed);
+        }
         let told: Vec<RelayPlace> = told.into_iter().take(MAX_RELAYS).collect();
         self.places.send_if_modified(|known| {
             let is_news = *known != told;
@@ -452,7 +478,7 @@ impl App {
             };
             if cluster.url_of(from).is_none() {
                 // It may have started a moment ago.
-                done = done.and(cluster.beat(together).await.map(drop));
+                cluster.look_for_fellows().await;
             }
             // The node may come before it is noted that it was told.
             let told = cluster.url_of(from).ok_or(NoWay::Away).and_then(|url| {

@@ -14,7 +14,10 @@ use crate::uplink::http::Http;
 use crate::uplink::kv::{Change, Shared};
 
 fn shared(node: &Node) -> Shared {
-    Shared::new(&node.membership, Arc::clone(&node.identity))
+    let url = node.membership.relay_url.clone();
+    Shared::new(&node.membership, Arc::clone(&node.identity), move || {
+        url.clone()
+    })
 }
 
 fn set(key: &str, value: &[u8]) -> Change {

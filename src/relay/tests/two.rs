@@ -198,7 +198,8 @@ async fn s22_s34_values_that_are_stored_at_one_relay_are_heard_at_the_other() {
         let at = |node: &Node, rig: &Rig| {
             let mut membership = node.membership.clone();
             membership.relay_url = rig.url().to_owned();
-            Shared::new(&membership, Arc::clone(&node.identity))
+            let url = membership.relay_url.clone();
+            Shared::new(&membership, Arc::clone(&node.identity), move || url.clone())
         };
         let (mine, theirs) = (at(&one, &a), at(&two, &b));
         let set = |key: &str, ttl: Option<&str>| Change {

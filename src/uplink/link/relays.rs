@@ -72,15 +72,11 @@ impl Relays {
         self.others.iter().map(place).collect()
     }
 
-    /// The connection is up.
-    pub(super) const fn handle_connected(&mut self) {
-        self.failed = 0;
-    }
-
     /// The connection, or an attempt at one, is over; whether it was the last one of a round. One
     /// that has just worked is tried once more.
     pub(super) fn handle_over(&mut self, was_up: bool) -> bool {
         if was_up {
+            self.failed = 0;
             return false;
         }
         self.failed += 1;
@@ -122,7 +118,6 @@ mod tests {
     fn others_are_tried_in_turn_and_the_last_one_that_worked_first() {
         let mut relays = relays(&["https://b.example", "https://c.example"]);
         assert_eq!(at(&relays), "a");
-        relays.handle_connected();
         // It was there a moment ago.
         assert!(!relays.handle_over(true));
         assert_eq!(at(&relays), "a");
@@ -133,7 +128,6 @@ mod tests {
         }
         assert_eq!(rounds, [false, false, true, false, false]);
         // One that is not told of any more is kept while it works.
-        relays.handle_connected();
         assert!(relays.handle_told(&owned(&["https://b.example"])));
         assert_eq!(at(&relays), "c");
         relays.handle_over(true);

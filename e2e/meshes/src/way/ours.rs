@@ -16,6 +16,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 pub struct Near {
     pub mesh: Mesh,
     pub peer: NodeKey,
+    stands_by: bool,
 }
 
 impl Near {
@@ -23,7 +24,12 @@ impl Near {
         let [near, far] = identities();
         let peer = far.key();
         let mesh = start(kind, near, &far, relay).await?;
-        Ok(Self { mesh, peer })
+        let stands_by = stands_by(relay);
+        Ok(Self {
+            mesh,
+            peer,
+            stands_by,
+        })
     }
 
     pub async fn open(&self) -> Result<(Sending, Receiving)> {
@@ -39,9 +45,7 @@ impl Near {
     }
 
     pub async fn online(&self) -> Result<()> {
-        while !self.mesh.relay_connected() {
-            tokio::time::sleep(GLANCE).await;
-        }
+        until_online(&self.mesh, self.stands_by).await;
         Ok(())
     }
 
@@ -68,13 +72,22 @@ impl Near {
     }
 }
 
+/// Two relays are named by both URLs, with a bar between them.
+fn stands_by(relay: Option<&str>) -> bool {
+    relay.is_some_and(|relay| relay.contains('|'))
+}
+
+async fn until_online(mesh: &Mesh, stands_by: bool) {
+    while !mesh.first_connected() || stands_by && !mesh.standby_connected() {
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
 /// Answers until the process ends.
 pub async fn serve(kind: Kind, relay: Option<&str>) -> Result<String> {
     let [near, far] = identities();
     let mesh = start(kind, far, &near, relay).await?;
-    while !mesh.relay_connected() {
-        tokio::time::sleep(GLANCE).await;
-    }
+    until_online(&mesh, stands_by(relay)).await;
     tokio::spawn(async move {
         while let Some(incoming) = mesh.accept().await {
             let (send, receive) = (incoming.send, incoming.recv);
@@ -87,6 +100,15 @@ pub async fn serve(kind: Kind, relay: Option<&str>) -> Result<String> {
 
 fn identities() -> [Arc<Identity>; 2] {
     [1, 2].map(|seed| Arc::new(Identity::from_seed(&Seed::from_bytes([seed; 32]))))
+}
+
+fn at(url: &str) -> Relay {
+    Relay {
+        url: url.to_owned(),
+        tls: None,
+        proxy: None,
+        stun: None,
+    }
 }
 
 async fn start(
@@ -107,12 +129,17 @@ async fn start(
         Kind::Ours | Kind::OursRelayed => {}
         _ => bail!("not ours"),
     }
-    mesh.set_relay(Some(Relay {
-        url: relay.context("a relay is needed")?.to_owned(),
-        tls: None,
-        proxy: None,
-        stun: None,
-    }));
+    let relay = relay.context("a relay is needed")?;
+    let (first, standby) = match relay.split_once('|') {
+        Some((first, standby)) => (first, Some(standby)),
+        None => (relay, None),
+    };
+    mesh.set_relay(Some(at(first)));
+    if let Some(standby) = standby {
+        let port = standby.rsplit_once(':').context("no port")?.1;
+        let key = crate::relay::secret(port.parse()?).public();
+        mesh.set_standby(Some((at(standby), key)));
+    }
     mesh.upsert_peer(Peer {
         key: other.key(),
         sign_key: other.verifying_key(),

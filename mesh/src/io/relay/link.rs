@@ -26,6 +26,8 @@ use crate::io::udp::Traffic;
 
 /// Peers remembered as absent; what is forgotten is said again.
 const MAX_ABSENT: usize = 4096;
+/// How long to wait where another relay is than the one that is wanted.
+const WRONG: Duration = Duration::from_secs(10);
 /// Bytes that may wait for the receive half.
 const QUEUE_LEN: usize = 1 << 20;
 
@@ -128,9 +130,8 @@ impl Link {
     /// # Errors
     ///
     /// When the relay's queue is full, or there is no connection: nothing was
-    /// sent, [`Link::room`] says when to try again. Who waits through a restart
-    /// of the relay goes on the moment it is back.
-    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<Hope, NoRoom> {
+    /// sent.
+    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<Hope, Refusal> {
         let sent = self.sender.read().as_ref().map(|s| s.try_send(to, packet));
         let mut hope = Hope::Little;
         if sent.is_some() {
@@ -143,7 +144,8 @@ impl Link {
             }
         }
         match sent {
-            None | Some(Err(SendError::Full | SendError::Closed)) => Err(NoRoom),
+            None | Some(Err(SendError::Closed)) => Err(Refusal::Gone),
+            Some(Err(SendError::Full)) => Err(Refusal::Full),
             Some(Ok(())) => {
                 self.traffic.sent.fetch_add(1, Relaxed);
                 let len = packet.len() as u64;
@@ -188,7 +190,7 @@ impl Link {
         sender.filter(|sender| !sender.is_closed())
     }
 
-    /// Waits until the connection comes, goes, or comes into doubt; from the first time on that
+    /// Waits until the connection comes, goes, comes into doubt or out of it; from the first time on that
     /// this is polled.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
@@ -286,8 +288,13 @@ impl Link {
                 *end = End::Up(sender, receiver);
             }
             News::Event(event) => {
-                self.home.lock().handle_heard(Instant::now());
+                self.handle_heard();
                 self.handle_event(event).await;
+            }
+            News::Wrong(error) => {
+                // It may take its place for long.
+                self.home.lock().handle_restarting(WRONG);
+                self.lose(end, &error);
             }
             News::Lost(error) => self.lose(end, &error),
         }
@@ -347,6 +354,15 @@ impl Link {
         }
     }
 
+    fn handle_heard(&self) {
+        let mut home = self.home.lock();
+        let was_in_doubt = home.is_in_doubt();
+        home.handle_heard(Instant::now());
+        if was_in_doubt {
+            self.changed.notify_waiters();
+        }
+    }
+
     fn note_server(&self, key: NodeKey) {
         self.server.send_if_modified(|known| {
             let is_news = *known != Some(key);
@@ -376,6 +392,8 @@ enum News {
     Up(Sender, Receiver),
     Event(Event),
     Lost(String),
+    /// Another relay is there.
+    Wrong(String),
 }
 
 impl End {
@@ -403,6 +421,7 @@ impl End {
             Self::None => std::future::pending().await,
             Self::Connecting(connecting) => match connecting.await {
                 Ok((sender, receiver)) => News::Up(sender, receiver),
+                Err(error @ derp::Error::Another) => News::Wrong(error.to_string()),
                 Err(error) => News::Lost(error.to_string()),
             },
             Self::Up(_, receiver) => match receiver.recv().await {
@@ -413,9 +432,14 @@ impl End {
     }
 }
 
-/// The relay takes no packets at the moment.
-#[derive(Debug)]
-pub(in crate::io) struct NoRoom;
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The queue is full.
+    Full,
+    /// There is no connection.
+    Gone,
+}
 
 /// A random number; without randomness pauses are merely regular.
 fn chance() -> u16 {
@@ -426,9 +450,12 @@ fn chance() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use derp::io::server::Server;
+    use tokio::net::TcpListener;
     use tokio::time::timeout;
 
     use super::*;
+    use crate::io::relay::Relays;
 
     #[tokio::test]
     async fn a_full_queue_holds_the_reader_up_until_it_is_drained() {
@@ -453,5 +480,82 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    /// A connection to a relay of its own, and its end, which closes it when dropped.
+    async fn connected() -> (Sender, Receiver) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let secret = NodeSecret::from_bytes([9; 32]);
+        let server = Server::new(secret.clone(), Arc::new(|_: &NodeKey| true));
+        tokio::spawn(async move {
+            let (tcp, remote) = listener.accept().await.unwrap();
+            let _ = server.serve_http(tcp, remote).await;
+        });
+        let config = client::Config {
+            url,
+            secret,
+            tls: None,
+            proxy: None,
+        };
+        client::connect(&config).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_connection_does_not_take_goes_by_the_other_relay() {
+        let relays = Relays::default();
+        let key = NodeKey::from_bytes([1; 32]);
+        let (closed, receiver) = connected().await;
+        let (open, _receiver) = connected().await;
+        drop(receiver);
+        while !closed.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        // The task of the first link does not know it yet.
+        relays.first.set_sender(Some(closed));
+        assert!(relays.send(&key, b"x").is_err());
+        relays.other.set_sender(Some(open));
+        assert!(relays.send(&key, b"x").is_ok());
+        assert_eq!(relays.other.traffic.sent.load(Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_goes_by_both_relays() {
+        let relays = Relays::default();
+        let key = NodeKey::from_bytes([1; 32]);
+        let (one, _receiver) = connected().await;
+        let (two, _receiver) = connected().await;
+        relays.first.set_sender(Some(one));
+        relays.other.set_sender(Some(two));
+        // Nothing was asked: neither is in doubt.
+        relays.first.home.lock().handle_connected(Instant::now());
+        relays.other.home.lock().handle_connected(Instant::now());
+        for (packet, by_other) in [
+            ([4, 0, 0, 0, 7], 0),
+            ([1, 0, 0, 0, 7], 1),
+            ([2, 0, 0, 0, 7], 2),
+            ([3, 0, 0, 0, 7], 2),
+        ] {
+            assert!(relays.send(&key, &packet).is_ok());
+            assert_eq!(relays.other.traffic.sent.load(Relaxed), by_other);
+        }
+        assert_eq!(relays.first.traffic.sent.load(Relaxed), 4);
+        // Who is heard by the other one is answered by both for a while, and there after that.
+        relays.handle_authentic(&key, true);
+        assert!(relays.send(&key, b"data").is_ok());
+        let sent = [&relays.first, &relays.other].map(|link| link.traffic.sent.load(Relaxed));
+        assert_eq!(sent, [5, 3]);
+        relays.handle_authentic(&key, false);
+        assert!(relays.send(&key, b"data").is_ok());
+        let sent = [&relays.first, &relays.other].map(|link| link.traffic.sent.load(Relaxed));
+        assert_eq!(sent, [6, 3]);
+        // While the first one has not answered, by both.
+        let action = relays.first.home.lock().handle_timeout(Instant::now());
+        assert_eq!(action, Some(Action::Ping));
+        assert!(relays.send(&key, b"data").is_ok());
+        relays.first.handle_heard();
+        assert!(relays.send(&key, b"data").is_ok());
+        let sent = [&relays.first, &relays.other].map(|link| link.traffic.sent.load(Relaxed));
+        assert_eq!(sent, [8, 4]);
     }
 }
