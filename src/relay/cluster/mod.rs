@@ -19,12 +19,13 @@
 //! is let in by what is known for half a minute, and then no more ([`sight`]): that a node was
 //! revoked at another relay would not be known here.
 
+mod fellows;
 mod follow;
 mod links;
 mod seats;
 mod sight;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,15 +46,12 @@ use super::directory::{ConnectionId, Standing};
 use super::store::cluster::{Cluster as Together, Errand, Fellow, Head, Note, Progress, RelayId};
 use super::store::{Error, NodeRow};
 use super::visits::NoWay;
-use crate::coord::{MAX_RELAYS, RelayPlace};
+use crate::coord::RelayPlace;
 use crate::ssh::Door;
 
 /// How long several calls of the database together may take, and waiting for one's turn; each call
 /// has a limit of its own.
 const STEP: Duration = Duration::from_secs(12);
-
-/// How long a relay that is asked for something waits to hear who asks.
-const BEAT_LIMIT: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(crate) struct Cluster {
@@ -112,62 +110,6 @@ impl Cluster {
         self.write.notify_one();
     }
 
-    /// The other relays that run.
-    #[cfg(test)]
-    pub(crate) fn fellows(&self) -> Vec<String> {
-        let fellows = self.fellows.lock();
-        let others = fellows.iter().filter(|fellow| fellow.id != self.me.id);
-        others.map(|fellow| fellow.url.clone()).collect()
-    }
-
-    /// Where nodes reach the relays that run, and a wake-up when that changes.
-    pub(super) fn places(&self) -> watch::Receiver<Vec<RelayPlace>> {
-        self.places.subscribe()
-    }
-
-    /// Says that this relay runs, and learns who else does; whether somebody is dead.
-    async fn beat(&self, together: &dyn Together, is_steady: bool) -> Result<bool, Error> {
-        let beat = together.beat(self.me.clone()).await?;
-        if !beat.was_known {
-            self.seats.lock().handle_forgotten();
-            self.write.notify_one();
-        }
-        self.set_fellows(beat.fellows, is_steady);
-        self.beaten.notify_waiters();
-        Ok(beat.somebody_is_dead)
-    }
-
-    /// Waits until it is known who else runs now.
-    async fn look_for_fellows(&self) {
-        let mut beaten = std::pin::pin!(self.beaten.notified());
-        beaten.as_mut().enable();
-        self.beat_now.notify_one();
-        // The database may be away.
-        let _ = timeout(BEAT_LIMIT, beaten).await;
-    }
-
-    /// Nodes are told at once of who is new, and of who is gone if this relay sees well.
-    fn set_fellows(&self, fellows: Vec<Fellow>, is_steady: bool) {
-        let told = fellows.iter().filter_map(|fellow| {
-            let (url, key) = (fellow.base_url.clone()?, fellow.key);
-            Some(RelayPlace { url, key })
-        });
-        let mut told: BTreeSet<RelayPlace> = told.collect();
-        if !is_steady {
-            let before = self.places.borrow().clone();
-            let is_known = |place: &RelayPlace| told.iter().any(|it| it.url == place.url);
-            let missed: Vec<_> = before.into_iter().filter(|it| !is_known(it)).collect();
-            told.extend(missed);
-        }
-        let told: Vec<RelayPlace> = told.into_iter().take(MAX_RELAYS).collect();
-        self.places.send_if_modified(|known| {
-            let is_news = *known != told;
-            *known = told;
-            is_news
-        });
-        *self.fellows.lock() = fellows;
-    }
-
     /// See [`Sight::lose`].
     #[cfg(test)]
     pub(crate) fn lose_sight(&self) {
@@ -181,12 +123,6 @@ impl Cluster {
     /// `tls` when nothing is trusted.
     pub(super) fn tls(&self, url: &str) -> Result<Option<Arc<ClientConfig>>, crate::error::Error> {
         self.trust.to(url)
-    }
-
-    fn url_of(&self, relay: RelayId) -> Option<String> {
-        let fellows = self.fellows.lock();
-        let found = fellows.iter().find(|fellow| fellow.id == relay);
-        found.map(|fellow| fellow.url.clone())
     }
 
     /// Says once that the database is away, and once that it is back.
