@@ -9,9 +9,11 @@
 //! whoever's turn comes after it waits as long. So a task lets the others go
 //! first whenever it has moved [`TURN`] bytes.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::input::Input;
@@ -107,7 +109,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
                     self.blocked = None;
                 }
                 written = write(&mut self.writer, &self.chunk[self.written..]), if writing => {
-                    self.wrote(written?)?;
+                    self.wrote(&written?)?;
                 }
                 read = self.input.read(&mut self.reader), if self.is_reading() => {
                     match read {
@@ -181,17 +183,20 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
         self.unflushed || !self.chunk.is_empty()
     }
 
-    fn wrote(&mut self, written: usize) -> Result<(), Error> {
-        if written == 0 && !self.chunk.is_empty() {
+    fn wrote(&mut self, written: &Written) -> Result<(), Error> {
+        let Written { len, unflushed } = *written;
+        if len == 0 && !self.chunk.is_empty() {
             return Err(Error::Closed("the client takes no bytes"));
         }
-        self.unflushed = written > 0;
-        self.written += written;
-        self.moved += written;
-        self.write_by = Instant::now() + WRITE_TIMEOUT;
+        self.unflushed = unflushed;
+        self.written += len;
+        self.moved += len;
         if self.written == self.chunk.len() {
             self.used = std::mem::take(&mut self.chunk);
             self.written = 0;
+        }
+        if self.is_writing() {
+            self.write_by = Instant::now() + WRITE_TIMEOUT;
         }
         Ok(())
     }
@@ -236,13 +241,31 @@ impl<'a, S: AsyncRead + AsyncWrite> Driver<'a, S> {
     }
 }
 
-/// Writes some of `bytes`, or flushes when there are none.
-async fn write(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<usize> {
-    if bytes.is_empty() {
-        io.flush().await?;
-        return Ok(0);
-    }
-    io.write(bytes).await
+/// What became of an attempt to write.
+struct Written {
+    /// So many bytes.
+    len: usize,
+    /// Perhaps not on their way.
+    unflushed: bool,
+}
+
+/// Writes some of `bytes`, and flushes if that were all, or there are none. It does not
+/// wait for that: whoever drops it must not lose that something was written.
+async fn write(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<Written> {
+    poll_fn(|cx| {
+        let mut io = Pin::new(&mut *io);
+        let len = match bytes {
+            [] => 0,
+            bytes => ready!(io.as_mut().poll_write(cx, bytes))?,
+        };
+        let flushed = len == bytes.len() && io.poll_flush(cx)?.is_ready();
+        if bytes.is_empty() && !flushed {
+            return Poll::Pending;
+        }
+        let unflushed = !flushed;
+        Poll::Ready(Ok(Written { len, unflushed }))
+    })
+    .await
 }
 
 #[cfg(test)]
