@@ -64,8 +64,8 @@ pub(crate) use invite::{Invite, InviteHash};
 /// The version of the coordination protocol; the relay refuses others.
 pub(crate) const VERSION: u32 = 1;
 
-/// Relays that a node is told of, at most.
-pub(crate) const MAX_RELAYS: usize = 16;
+/// Relays that a node is told of, at most: there are no more links among them either.
+pub(crate) const MAX_RELAYS: usize = 64;
 
 /// How often either end of a coordination connection sends a ping.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(3);

@@ -4,12 +4,13 @@
 //! matter at which of them a peer is. A packet goes to the first relay. It goes to
 //! the other one as well while the first has not answered a ping, or says that the
 //! peer is not there, and if it begins a session; and instead while there is no
-//! connection to the first. What
-//! comes twice is taken once, as WireGuard does with any packet. Whose packets
-//! come by the other relay is answered there, since the peer may have lost the first
-//! one before that noticed; for a while by both, since it may be the relays that
-//! sent them around: right after a node has connected to one, the other takes it
-//! for having moved.
+//! connection to the first. What comes twice is taken once, as WireGuard does with
+//! any packet.
+//!
+//! Whose packets come by the other relay is answered there, since the peer may have
+//! lost the first one before that noticed; for a while by both, since it may be the
+//! relays that sent them around: right after a node has connected to one, the other
+//! takes it for having moved.
 
 mod link;
 
@@ -23,9 +24,10 @@ use bytes::Bytes;
 use derp::NodeKey;
 use derp::io::client::Sender;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 pub(super) use self::link::Target;
-use self::link::{Hope, Link, Refusal};
+use self::link::{Link, Refusal};
 use super::udp::Traffic;
 
 /// Peers remembered as being at the other relay; who is forgotten is noticed again.
@@ -41,16 +43,21 @@ pub(super) struct Relays {
     pub(super) other: Arc<Link>,
     /// Whose last packet came by the other relay, and since when they do.
     strays: Mutex<HashMap<NodeKey, Instant>>,
+    /// A connection came or went, came into doubt or out of it.
+    changed: Arc<Notify>,
     /// Whose turn it is to be read.
     turn: AtomicBool,
 }
 
 impl Default for Relays {
     fn default() -> Self {
+        let changed = Arc::<Notify>::default();
+        let link = |is_first| Arc::new(Link::new(is_first, Arc::clone(&changed)));
         Self {
-            first: Arc::new(Link::new(true)),
-            other: Arc::new(Link::new(false)),
+            first: link(true),
+            other: link(false),
             strays: Mutex::default(),
+            changed,
             turn: AtomicBool::new(false),
         }
     }
@@ -72,7 +79,7 @@ impl Relays {
     pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<(), NoRoom> {
         if !self.other.is_connected() {
             let sent = self.first.send(to, packet);
-            return sent.map(drop).map_err(|_| NoRoom);
+            return sent.map_err(|_| NoRoom);
         }
         let stray = self.strays.lock().get(to).copied();
         let settled = stray.is_none_or(|since| since.elapsed() > UNSETTLED);
@@ -80,29 +87,26 @@ impl Relays {
             Some(_) => (&self.other, &self.first),
             None => (&self.first, &self.other),
         };
+        let in_doubt = one.is_in_doubt();
         match one.send(to, packet) {
-            Ok(Hope::Good) if settled && !is_handshake(packet) && one.missed(to).is_none() => {
+            Ok(()) => {
+                if in_doubt || !settled || is_handshake(packet) || one.missed(to).is_some() {
+                    // Where there is room, and otherwise not.
+                    let _ = two.send(to, packet);
+                }
                 Ok(())
             }
-            Ok(_) => {
-                // Where there is room, and otherwise not.
-                let _ = two.send(to, packet);
-                Ok(())
-            }
-            Err(Refusal::Full) if !one.is_in_doubt() => Err(NoRoom),
-            Err(_) => two.send(to, packet).map(drop).map_err(|_| NoRoom),
+            Err(Refusal::Full) if !in_doubt => Err(NoRoom),
+            Err(_) => two.send(to, packet).map_err(|_| NoRoom),
         }
     }
 
     /// Waits until a packet that was refused may be taken.
     pub(super) async fn room(&self) {
         loop {
-            let (first, other) = (self.first.changed(), self.other.changed());
-            let mut first = std::pin::pin!(first);
-            let mut other = std::pin::pin!(other);
+            let mut changed = std::pin::pin!(self.changed.notified());
             // Listen first, then look.
-            first.as_mut().enable();
-            other.as_mut().enable();
+            changed.as_mut().enable();
             let links = [&self.first, &self.other];
             let sure = links.iter().filter(|link| !link.is_in_doubt());
             let mut senders: Vec<Sender> = sure.filter_map(|link| link.sender()).collect();
@@ -116,8 +120,7 @@ impl Relays {
             };
             tokio::select! {
                 () = room, if !senders.is_empty() => return,
-                () = first => {}
-                () = other => {}
+                () = changed => {}
             }
         }
     }
@@ -180,11 +183,8 @@ impl Relays {
     /// relay is there again, or the other one has to do. Returns by which.
     pub(super) async fn rerouted(&self, mut before: Option<Route>) -> Option<Route> {
         loop {
-            let (first, other) = (self.first.changed(), self.other.changed());
-            let mut first = std::pin::pin!(first);
-            let mut other = std::pin::pin!(other);
-            first.as_mut().enable();
-            other.as_mut().enable();
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
             let now = self.route();
             if now.is_some() && now != before {
                 if now.is_some_and(|route| !route.is_other) {
@@ -194,10 +194,7 @@ impl Relays {
                 return now;
             }
             before = now;
-            tokio::select! {
-                () = first => {}
-                () = other => {}
-            }
+            changed.await;
         }
     }
 

@@ -205,13 +205,15 @@ async fn in_network(network: &Network, only: Option<&str>) -> Result<InNetwork> 
     let mesh = &network.mesh;
     let (v4, v6) = mesh.udp_ports();
     let nat = mesh.nat();
+    // Otherwise it is that of the relay that stands by.
+    let rtt = mesh.relay_rtt().filter(|_| mesh.first_connected());
     Ok(InNetwork {
         name: view.network.to_string(),
         relay: RelayWay {
             url: network.relay_url().to_owned(),
             connected: view.connected,
             forwards: mesh.first_connected(),
-            rtt_ms: mesh.relay_rtt().map(milliseconds),
+            rtt_ms: rtt.map(milliseconds),
             reason: view.last_error.clone(),
             instead: network.instead(),
             standby: network.standby().map(|url| StandbyWay {

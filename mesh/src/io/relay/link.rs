@@ -16,7 +16,6 @@ use bytes::Bytes;
 use derp::io::client::{self, Event, Receiver, SendError, Sender};
 use derp::{NodeKey, NodeSecret};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 use crate::home::{Action, Home};
@@ -44,8 +43,8 @@ pub(in crate::io) struct Link {
     target: watch::Sender<Option<Target>>,
     /// The key of the relay at the other end, or of the last one.
     server: watch::Sender<Option<NodeKey>>,
-    /// The connection came or went, or is in doubt.
-    changed: Notify,
+    /// See [`super::Relays`].
+    changed: Arc<Notify>,
     queue: Mutex<Queue>,
     drained: Notify,
     /// The relay has answered a ping.
@@ -70,17 +69,9 @@ struct Queue {
     reader: Option<Waker>,
 }
 
-/// Whether a packet that was given to a relay will get there, as far as one can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hope {
-    Good,
-    /// The relay has not answered a ping yet, or says that the peer is not there.
-    Little,
-}
-
 impl Link {
     /// The link by which peers find us, or else one that stands by.
-    pub(super) fn new(is_first: bool) -> Self {
+    pub(super) fn new(is_first: bool, changed: Arc<Notify>) -> Self {
         Self {
             home: Mutex::default(),
             is_first,
@@ -89,7 +80,7 @@ impl Link {
             number: AtomicU64::new(0),
             target: watch::Sender::default(),
             server: watch::Sender::default(),
-            changed: Notify::new(),
+            changed,
             queue: Mutex::default(),
             drained: Notify::new(),
             answered: Notify::new(),
@@ -131,17 +122,10 @@ impl Link {
     ///
     /// When the relay's queue is full, or there is no connection: nothing was
     /// sent.
-    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<Hope, Refusal> {
+    pub(super) fn send(&self, to: &NodeKey, packet: &[u8]) -> Result<(), Refusal> {
         let sent = self.sender.read().as_ref().map(|s| s.try_send(to, packet));
-        let mut hope = Hope::Little;
-        if sent.is_some() {
-            let mut home = self.home.lock();
-            if home.handle_sent(Instant::now()) {
-                self.sooner.notify_one();
-            }
-            if !home.is_in_doubt() {
-                hope = Hope::Good;
-            }
+        if sent.is_some() && self.home.lock().handle_sent(Instant::now()) {
+            self.sooner.notify_one();
         }
         match sent {
             None | Some(Err(SendError::Closed)) => Err(Refusal::Gone),
@@ -150,9 +134,9 @@ impl Link {
                 self.traffic.sent.fetch_add(1, Relaxed);
                 let len = packet.len() as u64;
                 self.traffic.sent_bytes.fetch_add(len, Relaxed);
-                Ok(hope)
+                Ok(())
             }
-            Some(Err(SendError::TooLarge)) => Ok(Hope::Good),
+            Some(Err(SendError::TooLarge)) => Ok(()),
         }
     }
 
@@ -190,12 +174,6 @@ impl Link {
         sender.filter(|sender| !sender.is_closed())
     }
 
-    /// Waits until the connection comes, goes, comes into doubt or out of it; from the first time on that
-    /// this is polled.
-    pub(super) fn changed(&self) -> Notified<'_> {
-        self.changed.notified()
-    }
-
     /// Waits until the relay has answered, and so has read what was sent before; or until the
     /// connection is over.
     pub(super) async fn written(&self) {
@@ -206,7 +184,7 @@ impl Link {
             sender.ping(*b"got all?");
         }
         loop {
-            let mut changed = std::pin::pin!(self.changed());
+            let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if number.is_none() || self.number() != number {
                 return;
@@ -459,7 +437,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_holds_the_reader_up_until_it_is_drained() {
-        let link = Arc::new(Link::new(true));
+        let link = Arc::new(Link::new(true, Arc::default()));
         let key = NodeKey::from_bytes([1; 32]);
         let filler = Bytes::from(vec![0; QUEUE_LEN]);
         let writer = Arc::clone(&link);
