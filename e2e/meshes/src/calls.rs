@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use crate::awake;
 use crate::child::Pair;
 use crate::report::Samples;
 use crate::way::Kind;
@@ -17,14 +18,27 @@ struct Figures {
     tail: Samples,
 }
 
-/// Directly: on one core, and on two.
+/// Directly: on one core, on two, and on two that do not halt between their turns.
 pub fn direct() -> Result<()> {
     let kinds = [Kind::Ours, Kind::Quinn, Kind::Iroh, Kind::Tcp];
     let mut pairs = start(&kinds)?;
-    for (far, name) in [(0, "same core"), (1, "two cores")] {
+    let settings = [
+        (0, "same core", false),
+        (1, "two cores", false),
+        (1, "both kept awake", true),
+    ];
+    for (far, name, is_awake) in settings {
         for pair in pairs.iter_mut().flatten() {
             pair.pin(0, far)?;
         }
+        let cores: &[usize] = if is_awake { &[0, far] } else { &[] };
+        let _awake = match awake::keep(cores) {
+            Ok(awake) => awake,
+            Err(why) => {
+                println!("not measured: calls, {name} ({why:#})");
+                continue;
+            }
+        };
         let [ours, quinn, iroh, tcp] = &measure(&mut pairs)?;
         let Some(ours) = ours else {
             continue;

@@ -26,14 +26,22 @@ impl Drop for Child {
 impl Child {
     /// Starts it, in a network namespace if one is named, and waits until it is ready.
     pub fn start(namespace: Option<&str>, words: &[&str]) -> Result<Self> {
+        match namespace {
+            Some(namespace) => Self::behind(&["ip", "netns", "exec", namespace], words),
+            None => Self::behind(&[], words),
+        }
+    }
+
+    /// Starts it by another program, which is named with its own words, and waits until it is ready.
+    pub fn behind(starter: &[&str], words: &[&str]) -> Result<Self> {
         let program = std::env::current_exe()?;
-        let mut command = match namespace {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(program);
+        let mut command = match starter {
+            [starter, of_starter @ ..] => {
+                let mut command = Command::new(starter);
+                command.args(of_starter).arg(program);
                 command
             }
-            None => Command::new(program),
+            [] => Command::new(program),
         };
         let mut process = command
             .args(words)

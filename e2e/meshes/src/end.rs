@@ -225,7 +225,8 @@ impl Calling {
     }
 }
 
-fn pin(core: &str) -> Result<String> {
+/// Has the thread run on that processor alone, and whatever it starts.
+pub fn pin(core: &str) -> Result<String> {
     let mut set = rustix::thread::CpuSet::new();
     set.set(core.parse().context("no core")?);
     // On a machine with one core there is nothing to choose.

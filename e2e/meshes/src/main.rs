@@ -10,6 +10,7 @@
 //!
 //! `calls` to `wireguard` are by loopback; `connect` to `mtu` need root, iproute2 and TUN devices.
 
+mod awake;
 mod bulk;
 mod calls;
 mod child;
@@ -50,6 +51,7 @@ fn main() -> Result<()> {
     match words[..] {
         ["end", kind, side, relay, about] => end::run(kind, side, relay, about),
         ["relay", whose, at] => relay::run(whose, at),
+        ["awake", core] => awake::run(core),
         [] => measure(&PARTS),
         _ if words.iter().all(|it| PARTS.contains(it) || *it == EACH_MTU) => measure(&words),
         _ => bail!("usage: cw-meshes [{}|{EACH_MTU} …]", PARTS.join("|")),
