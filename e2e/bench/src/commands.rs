@@ -9,19 +9,60 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 
+use crate::postgres::Server;
 use crate::report::{Samples, row};
 
 /// Alternating rounds.
 const ROUNDS: usize = 40;
 const TOKEN: &str = "bench-token";
 
-/// A relay and two nodes; ended when dropped.
+/// Relays, mostly one, and two nodes; ended when dropped.
 pub struct Rig {
     program: PathBuf,
     dir: tempfile::TempDir,
-    url: String,
-    relay: Child,
+    relays: Vec<Relay>,
+    /// The one that new nodes and whoever keeps the network are told of.
+    named: usize,
     direct: bool,
+    /// What the relays share, if there are several.
+    _database: Option<Server>,
+}
+
+struct Relay {
+    url: String,
+    serve: Command,
+    process: Child,
+}
+
+impl Relay {
+    fn start(program: &Path, data: &Path, stun: &str, database: Option<&str>) -> Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let url = format!("http://127.0.0.1:{port}");
+        let mut serve = Command::new(program);
+        serve
+            .args(["relay", "serve", "--base-url", &url, "--stun-listen", stun])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(data)
+            .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
+            .stderr(Stdio::null());
+        if let Some(database) = database {
+            serve.env("CW_DATABASE_URL", database);
+            serve.env("CW_PEER_URL", "http://127.0.0.1:0");
+        }
+        let process = serve.spawn()?;
+        Ok(Self {
+            url,
+            serve,
+            process,
+        })
+    }
+
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Drop for Rig {
@@ -29,40 +70,46 @@ impl Drop for Rig {
         for node in ["dev-1", "dev-2"] {
             self.stop(node);
         }
-        let _ = self.relay.kill();
-        let _ = self.relay.wait();
+        self.relays.iter_mut().for_each(Relay::kill);
     }
 }
 
 impl Rig {
     pub fn start(program: &Path) -> Result<Self> {
-        Self::begin(program, "", true)
+        Self::begin(program, "", true, None)
     }
 
     /// The same with an answer to STUN at this address, and by the relay if not direct.
     pub fn start_with(program: &Path, stun: SocketAddr, direct: bool) -> Result<Self> {
-        Self::begin(program, &stun.to_string(), direct)
+        Self::begin(program, &stun.to_string(), direct, None)
     }
 
-    fn begin(program: &Path, stun: &str, direct: bool) -> Result<Self> {
+    /// The same with two relays over one database, and by relays alone.
+    pub fn start_together(program: &Path) -> Result<Self> {
+        let server = Server::own().context("two relays share a PostgreSQL database")?;
+        Self::begin(program, "", false, Some(server))
+    }
+
+    fn begin(program: &Path, stun: &str, direct: bool, server: Option<Server>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .port();
-        let url = format!("http://127.0.0.1:{port}");
-        let relay = Command::new(program)
-            .args(["relay", "serve", "--base-url", &url, "--stun-listen", stun])
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
-            .arg(dir.path().join("relay"))
-            .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
-            .stderr(Stdio::null())
-            .spawn()?;
+        let database = server.as_ref().map(Server::database);
+        let names: &[&str] = if server.is_some() {
+            &["a", "b"]
+        } else {
+            &["relay"]
+        };
+        let mut relays = Vec::new();
+        for name in names {
+            let data = dir.path().join(name);
+            relays.push(Relay::start(program, &data, stun, database.as_deref())?);
+        }
         let rig = Self {
             program: program.to_path_buf(),
             dir,
-            url,
-            relay,
+            relays,
+            named: 0,
             direct,
+            _database: server,
         };
         rig.wait(|| rig.ok("dev-1", &["network", "create", "bench"]))?;
         for node in ["dev-1", "dev-2"] {
@@ -83,14 +130,36 @@ impl Rig {
         self.dir.path().join(node)
     }
 
-    /// The relay's process.
+    /// The relay's process; the first one's, if there are several.
     pub fn relay_pid(&self) -> u32 {
-        self.relay.id()
+        self.relays[0].process.id()
+    }
+
+    /// How many relays there are.
+    pub const fn relays(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// Kills a relay. From now on the next one is named.
+    pub fn kill_relay(&mut self, number: usize) {
+        self.relays[number].kill();
+        self.named = (number + 1) % self.relays.len();
+    }
+
+    /// Starts a relay that was killed, where it was.
+    pub fn start_relay(&mut self, number: usize) -> Result<()> {
+        let relay = &mut self.relays[number];
+        relay.process = relay.serve.spawn()?;
+        Ok(())
+    }
+
+    fn url(&self) -> &str {
+        &self.relays[self.named].url
     }
 
     /// Where the relay listens.
     pub fn relay(&self) -> SocketAddr {
-        let address = self.url.trim_start_matches("http://").parse();
+        let address = self.url().trim_start_matches("http://").parse();
         address.unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
@@ -106,7 +175,7 @@ impl Rig {
             .env("CODEWIRE_HOME", self.dir.path().join(node))
             .env("CODEWIRE_NODE_NAME", node)
             .env("CODEWIRE_DIRECT", if self.direct { "1" } else { "0" })
-            .env("CODEWIRE_RELAY_URL", &self.url)
+            .env("CODEWIRE_RELAY_URL", self.url())
             .env("CODEWIRE_RELAY_AUTH_TOKEN", TOKEN)
             .stdin(Stdio::null());
         command

@@ -15,7 +15,8 @@
 //!
 //! `cw-bench stalled <cw> [connections]`: a relay while so many stall in their handshake.
 //!
-//! `cw-bench soak <cw> [seconds]`: an hour of coming and going, and what it leaves in memory.
+//! `cw-bench soak <cw> [seconds] [together]`: an hour of coming and going, and what it leaves in
+//! memory; by two relays, of which one dies each minute, if they are to be together.
 //!
 //! `cw-bench message <cw>`: messages and requests beside NATS JetStream and Redis streams.
 
@@ -26,6 +27,9 @@ mod flood;
 #[path = "../../src/forged.rs"]
 mod forged;
 mod message;
+#[path = "../../src/postgres.rs"]
+#[expect(dead_code, reason = "tests do more with it")]
+mod postgres;
 mod raw;
 mod relay;
 #[expect(dead_code, reason = "other packages print with it, too")]

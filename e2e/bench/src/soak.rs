@@ -2,6 +2,9 @@
 //! that start and end, terminals that come and leave, messages and requests both ways, and a third
 //! node that joins, is spoken to, and leaves for good.
 //!
+//! With the word `together` there are two relays over one database, by which alone the nodes reach
+//! each other, and of which one is killed each minute, in turn, and is back after [`AWAY`].
+//!
 //! Each minute it prints, for each process that stays, its memory and descriptors; at the end what
 //! they were after three fifths of the time and what they are, and how many rounds went wrong. Memory
 //! and descriptors must be flat: what is kept of ended sessions is bounded to [`KEPT`].
@@ -9,7 +12,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::commands::Rig;
 use crate::report::{Samples, load};
@@ -28,6 +31,10 @@ const SEASON: u64 = 20;
 /// node remembers at most are there.
 const WARM: f64 = 0.6;
 
+/// How long a relay that was killed is away: longer than it takes until it is missed, and most of
+/// the time both are there.
+const AWAY: Duration = Duration::from_secs(20);
+
 /// A process that stays.
 struct Stayer {
     name: String,
@@ -37,16 +44,38 @@ struct Stayer {
     descriptors: Samples,
 }
 
+/// Relays that die in turn.
+#[derive(Default)]
+struct Deaths {
+    away: Option<usize>,
+    count: usize,
+}
+
+impl Deaths {
+    fn next(&mut self, rig: &mut Rig) {
+        let turn = self.count % rig.relays();
+        rig.kill_relay(turn);
+        self.count += 1;
+        self.away = Some(turn);
+    }
+
+    fn end(&mut self, rig: &mut Rig) -> Result<()> {
+        match self.away.take() {
+            Some(relay) => rig.start_relay(relay),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Runs and prints.
 pub fn run(program: &str, words: &[String]) -> Result<()> {
-    let seconds = match words {
-        [] => TIME,
-        [word, ..] => word.parse().context("how many seconds?")?,
+    let (time, together) = told(words)?;
+    println!("load before: {}; {} s", load(), time.as_secs());
+    let program = std::path::absolute(program)?;
+    let mut rig = match together {
+        true => Rig::start_together(&program)?,
+        false => Rig::start(&program)?,
     };
-    ensure!(seconds >= 300, "at least 300 seconds");
-    let time = Duration::from_secs(seconds);
-    println!("load before: {}; {seconds} s", load());
-    let rig = Rig::start(&std::path::absolute(program)?)?;
     for node in ["dev-1", "dev-2"] {
         let config = rig.home(node).join("config.toml");
         let text = std::fs::read_to_string(&config).unwrap_or_default();
@@ -58,14 +87,22 @@ pub fn run(program: &str, words: &[String]) -> Result<()> {
     let mut stayers = stayers(&rig)?;
     let (start, mut looked) = (Instant::now(), Instant::now());
     let (mut rounds, mut wrong) = (0_u64, Vec::new());
+    let mut deaths = Deaths::default();
     while start.elapsed() < time {
         if let Err(error) = round(&rig, rounds) {
-            wrong.push(format!("round {rounds}: {error:#}"));
+            let at = start.elapsed().as_secs();
+            wrong.push(format!("round {rounds}, {at} s: {error:#}"));
         }
         rounds += 1;
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             look(&mut stayers, start.elapsed(), rounds)?;
+            if together {
+                deaths.next(&mut rig);
+            }
+        }
+        if looked.elapsed() >= AWAY {
+            deaths.end(&mut rig)?;
         }
         std::thread::sleep(PAUSE);
     }
@@ -73,13 +110,31 @@ pub fn run(program: &str, words: &[String]) -> Result<()> {
     for what in wrong.iter().take(10) {
         println!("  {what}");
     }
+    if together {
+        println!("a relay was killed {} times", deaths.count);
+    }
     print(&stayers);
     println!("load after: {}", load());
     Ok(())
 }
 
+/// For how long, and whether there are two relays.
+fn told(words: &[String]) -> Result<(Duration, bool)> {
+    let (together, number): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "together");
+    let seconds = match number[..] {
+        [] => TIME,
+        [word] => word.parse().context("how many seconds?")?,
+        [..] => bail!("usage: soak [seconds] [together]"),
+    };
+    ensure!(seconds >= 300, "at least 300 seconds");
+    Ok((Duration::from_secs(seconds), !together.is_empty()))
+}
+
 fn stayers(rig: &Rig) -> Result<Vec<Stayer>> {
-    let mut found = vec![("relay".to_owned(), rig.relay_pid())];
+    let mut found = vec![];
+    if rig.relays() == 1 {
+        found.push(("relay".to_owned(), rig.relay_pid()));
+    }
     for node in ["dev-1", "dev-2"] {
         for (what, file) in [("node", "codewire.pid"), ("keeper", "lock")] {
             let text = std::fs::read_to_string(rig.home(node).join(file))?;
