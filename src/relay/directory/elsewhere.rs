@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use derp::NodeKey;
 use mesh::NetworkId;
 
+use super::network::Node;
 use super::{ConnectionId, Directory};
 use crate::relay::store::cluster::{Head, Part, Since};
 
@@ -78,7 +79,7 @@ impl Directory {
         for mut row in part.nodes {
             let (key, is_live) = (row.record.key, row.revoked.is_none());
             let before = network.nodes.get(&key);
-            let was_live = before.is_some_and(|node| node.row.revoked.is_none());
+            let was_live = before.is_some_and(Node::is_live);
             let connection = before.and_then(|node| node.connection);
             // The store hears of it later than the directory.
             row.seen = row.seen.max(before.and_then(|node| node.row.seen));
@@ -94,7 +95,7 @@ impl Directory {
             network.hurry();
         }
         for key in came {
-            *self.enrolled.entry(key).or_default() += 1;
+            self.enrol(key);
         }
         for (key, _) in &gone {
             self.withdraw(key);
@@ -117,12 +118,95 @@ impl Directory {
             return;
         };
         let was_online = node.is_online();
-        node.elsewhere = is_there && node.row.revoked.is_none();
+        node.elsewhere = is_there && node.is_live();
         if was_online || node.is_online() {
             node.row.seen = Some(now);
         }
         if was_online != node.is_online() {
             network.touch(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::SignKey;
+
+    use super::super::tests::{
+        NOW, change, delta, empty, issuer, key, network, revision, row, slot,
+    };
+    use super::*;
+    use crate::coord::handover::Issuers;
+    use crate::relay::papers::Has;
+
+    #[test]
+    fn who_is_at_another_relay_is_online() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2)] {
+            directory.apply(change(n, number, false));
+        }
+        let me = ConnectionId(1);
+        directory.connect(&network(), &key(0), me).unwrap();
+        let greeting = directory.greeting(&network(), &key(0), Has::default(), slot());
+        let mut cursor = greeting.unwrap().cursor;
+        let mut news = |directory: &mut Directory| {
+            let news = directory.news(&network(), &key(0), cursor, slot()).unwrap();
+            cursor = news.cursor;
+            let frame = news.frames.first().map(delta);
+            frame.map(|delta| (delta.online, delta.offline))
+        };
+        directory.is_elsewhere(&network(), &key(1), true, NOW);
+        assert_eq!(news(&mut directory), Some((vec![key(1)], vec![])));
+        assert!(directory.list(&network())[1].connected);
+        // It comes here, and what it was elsewhere counts no more.
+        let here = ConnectionId(2);
+        directory.connect(&network(), &key(1), here).unwrap();
+        assert_eq!(news(&mut directory), None);
+        directory.disconnect(&network(), &key(1), here, NOW);
+        assert_eq!(news(&mut directory), Some((vec![], vec![key(1)])));
+        // And back, before the connection here is over.
+        directory.connect(&network(), &key(1), here).unwrap();
+        directory.is_elsewhere(&network(), &key(1), true, NOW);
+        directory.disconnect(&network(), &key(1), here, NOW);
+        assert_eq!(news(&mut directory), Some((vec![key(1)], vec![])));
+    }
+
+    #[test]
+    fn what_another_relay_has_changed_is_news() {
+        let mut directory = empty();
+        for (n, number) in [(0, 1), (1, 2)] {
+            directory.apply(change(n, number, false));
+        }
+        let me = ConnectionId(1);
+        directory.connect(&network(), &key(0), me).unwrap();
+        let other = ConnectionId(2);
+        directory.connect(&network(), &key(1), other).unwrap();
+        let greeting = directory.greeting(&network(), &key(0), Has::default(), slot());
+        let cursor = greeting.unwrap().cursor;
+        let mut gone = row(1, 4);
+        gone.revoked = Some(NOW);
+        let part = |nodes, is_all| Part {
+            issuer: issuer(),
+            issuers: Issuers::new(network(), SignKey::from(&issuer().verifying_key())),
+            revision: revision(4),
+            history: vec![revision(3), revision(4)],
+            nodes,
+            papers: Vec::new(),
+            is_all,
+        };
+        let cut = directory.catch_up(&network(), part(vec![row(2, 3), gone], false), NOW);
+        assert_eq!(cut, [(key(1), Some(other))]);
+        let news = directory.news(&network(), &key(0), cursor, slot()).unwrap();
+        let news = delta(&news.frames[0]);
+        assert_eq!((news.upsert.len(), news.removed), (1, vec![key(1)]));
+        assert_eq!(news.revision, revision(4));
+        assert!(directory.is_enrolled(&key(2)) && !directory.is_enrolled(&key(1)));
+        // The same again changes nothing.
+        let since = directory.since(&network()).unwrap();
+        assert_eq!(since.revision, revision(4));
+        // A database that was put back under it: who is not in it is out.
+        let cut = directory.catch_up(&network(), part(vec![row(0, 1)], true), NOW);
+        assert_eq!(cut, [(key(2), None)]);
+        assert!(directory.is_enrolled(&key(0)) && !directory.is_enrolled(&key(2)));
     }
 }

@@ -7,11 +7,15 @@ use derp::NodeKey;
 use ed25519_dalek::SigningKey;
 use mesh::SignedRecord;
 
-use super::{ConnectionId, Cursor, Line, Slot, Tick, line};
+use super::{ConnectionId, Cursor, Line, Slot, line};
 use crate::coord::handover::Issuers;
 use crate::coord::{Delta, Mark, Peer, Revision, SNAPSHOT_PEERS, ToNode};
 use crate::relay::papers::Papers;
 use crate::relay::store::{MAX_CHANGES, NetworkState, NodeRow, Rotated};
+
+/// A place in the order of what happened in a network since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(super) struct Tick(u64);
 
 pub(super) struct Network {
     pub(super) issuer: SigningKey,
@@ -172,7 +176,7 @@ impl Network {
 
     pub(super) fn is_live(&self, key: &NodeKey) -> bool {
         let node = self.nodes.get(key);
-        node.is_some_and(|node| node.row.revoked.is_none())
+        node.is_some_and(Node::is_live)
     }
 
     pub(super) fn knows(&self, revision: &Revision) -> bool {
@@ -221,7 +225,7 @@ impl Network {
 
     fn snapshot(&self) -> Vec<ToNode> {
         let there = self.there().map(|(_, node)| node);
-        let live = there.filter(|node| node.row.revoked.is_none());
+        let live = there.filter(|node| node.is_live());
         let peers: Vec<Peer> = live.map(Node::peer).collect();
         let parts = peers.len().div_ceil(SNAPSHOT_PEERS).max(1);
         let mut frames: Vec<ToNode> = (1..=parts)
@@ -302,7 +306,19 @@ impl Network {
     }
 }
 
+impl Tick {
+    /// The place after this one.
+    const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 impl Node {
+    /// Whether it is a member still.
+    pub(super) const fn is_live(&self) -> bool {
+        self.row.revoked.is_none()
+    }
+
     pub(super) const fn is_online(&self) -> bool {
         self.connection.is_some() || self.elsewhere
     }
