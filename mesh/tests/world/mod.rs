@@ -23,12 +23,17 @@
 //! `MESH_WORLD_SEEDS=from..to` runs other seeds than the first 200, and a
 //! failure prints the seed it is to be run with.
 
+mod call;
+mod connection;
+mod datagram;
 mod net;
 mod node;
+mod promise;
 mod relay;
 mod rng;
 mod run;
 mod scenario;
+mod serve;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -10,6 +10,7 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use derp::client::Client;
 use derp::{NodeKey, NodeSecret};
 
+use super::call::Call;
 use crate::home::Home;
 use crate::packet::QUIC_MTU;
 use crate::path::{Around, Via};
@@ -23,21 +24,6 @@ const INDEX_STEP: u32 = 64;
 /// The first port of a fan, and how many there are.
 const FAN: u16 = 20_000;
 pub(super) const FAN_PORTS: u16 = 256;
-
-/// Something one node asked another, repeated until it is answered, as QUIC
-/// would: after a pause that doubles.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) id: u64,
-    pub(super) to: usize,
-    pub(super) size: usize,
-    /// How often it was sent.
-    pub(super) tries: usize,
-    /// In the world's time.
-    pub(super) started: Instant,
-    pub(super) next: Instant,
-    pub(super) pause: Duration,
-}
 
 /// What came out of a datagram.
 pub(super) enum Got {

@@ -13,6 +13,9 @@ use super::node::secret;
 /// Bytes on their way on one connection, each way; more wait.
 pub(super) const WINDOW: usize = 256 << 10;
 
+/// The relay's own line.
+pub(super) const RELAY_DELAY: Duration = Duration::from_millis(1);
+
 /// How the relay is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -202,6 +205,3 @@ impl Relay {
         self.conns.values().map(waiting).max().unwrap_or_default()
     }
 }
-
-/// TCP repeats what was lost after at least that.
-pub(super) const TCP_RTO: Duration = Duration::from_millis(200);
