@@ -6,18 +6,22 @@
 //! be played back. What a later issuer has signed counts before what an earlier
 //! one has ([`crate::coord::handover`]).
 //!
-//! Who was taken out stays out, whatever the relay says later: its database may
-//! have been put back to before, and the record in it is as well signed as ever
-//! ([`Gone`]).
+//! Who was taken out stays out, whatever the relay says later ([`gone`]). What
+//! is believed outlives the process ([`saved`]).
+
+mod gone;
+mod saved;
 
 use std::collections::BTreeMap;
 
 use mesh::{NodeKey, NodeName, NodeRecord, SignedRecord};
-use serde::{Deserialize, Serialize};
 
+use self::gone::{Gone, TakenOut};
 use super::PeerView;
 use crate::coord::handover::{Broken, Issuers, SignedHandover};
 use crate::coord::{Delta, Peer, Revision};
+
+pub(crate) use saved::Saved;
 
 /// See the module.
 pub(crate) struct Netmap {
@@ -28,18 +32,7 @@ pub(crate) struct Netmap {
     peers: BTreeMap<NodeKey, Entry>,
     /// The parts of a snapshot whose last part is not there yet.
     staged: Vec<Peer>,
-    gone: BTreeMap<NodeKey, Gone>,
-}
-
-/// What is no longer believed of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Gone {
-    /// What was issued until then, unix seconds: it was in no snapshot any more. It may have
-    /// joined again since.
-    Until(u64),
-    /// Anything: it was revoked, and a key that was is so for ever.
-    Revoked,
+    gone: TakenOut,
 }
 
 #[derive(Clone)]
@@ -51,20 +44,8 @@ struct Entry {
     online: bool,
 }
 
-/// What is written to disk: nothing in it is believed without its signature.
-#[derive(Default, Serialize, Deserialize)]
-pub(crate) struct Saved {
-    revision: Option<Revision>,
-    records: Vec<SignedRecord>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    gone: BTreeMap<NodeKey, Gone>,
-}
-
 /// Peers in one snapshot, in all its parts; a relay that sends more is not kept in memory.
 const MAX_PEERS: usize = 100_000;
-
-/// Keys that are remembered because they were taken out.
-const MAX_GONE: usize = 20_000;
 
 /// Why a record is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -93,38 +74,14 @@ impl Netmap {
             revision: None,
             peers: BTreeMap::new(),
             staged: Vec::new(),
-            gone: BTreeMap::new(),
-        }
-    }
-
-    /// Takes up where an earlier process was. Records that are expired or not
-    /// right are left out, and then a snapshot will be needed.
-    pub(crate) fn restore(&mut self, saved: Saved, now: u64) {
-        self.revision = saved.revision;
-        self.gone = saved.gone;
-        for signed in saved.records {
-            let peer = Peer {
-                record: signed,
-                online: false,
-            };
-            self.put_or_forget(peer, now);
-        }
-    }
-
-    /// What to keep on disk.
-    pub(crate) fn save(&self) -> Saved {
-        let entries = [&self.me].into_iter().chain(self.peers.values());
-        Saved {
-            revision: self.revision,
-            records: entries.map(|entry| entry.signed.clone()).collect(),
-            gone: self.gone.clone(),
+            gone: TakenOut::default(),
         }
     }
 
     /// Forgets everybody else: the network is no more.
     pub(crate) fn forget_peers(&mut self) {
         self.peers.clear();
-        self.gone.clear();
+        self.gone = TakenOut::default();
         self.revision = None;
     }
 
@@ -207,7 +164,7 @@ impl Netmap {
         if is_later && self.revision.is_some() {
             for (key, entry) in before {
                 if !self.peers.contains_key(&key) {
-                    self.take_out(key, Gone::Until(entry.record.issued));
+                    self.gone.take_out(key, Gone::Until(entry.record.issued));
                 }
             }
         }
@@ -218,7 +175,7 @@ impl Netmap {
     pub(crate) fn handle_delta(&mut self, delta: Delta, now: u64) -> Vec<Unbelievable> {
         for key in &delta.removed {
             self.peers.remove(key);
-            self.take_out(*key, Gone::Revoked);
+            self.gone.take_out(*key, Gone::Revoked);
         }
         if delta.resumed {
             for entry in self.peers.values_mut() {
@@ -255,17 +212,6 @@ impl Netmap {
         self.put(peer, now)
     }
 
-    fn take_out(&mut self, key: NodeKey, gone: Gone) {
-        let is_room = self.gone.len() < MAX_GONE;
-        match self.gone.get_mut(&key) {
-            Some(known) => *known = gone.max(*known),
-            None if is_room => {
-                self.gone.insert(key, gone);
-            }
-            None => {}
-        }
-    }
-
     /// Puts a peer in. One that cannot be believed leaves a hole: perhaps it
     /// is this machine's clock that is wrong, so the next connection asks for
     /// a snapshot.
@@ -291,12 +237,8 @@ impl Netmap {
             return Ok(());
         }
         let record = &entry.record;
-        match self.gone.get(&record.key) {
-            Some(Gone::Until(last)) if record.issued > *last => {
-                self.gone.remove(&record.key);
-            }
-            Some(_) => return Err(Unbelievable::Gone(record.name.clone())),
-            None => {}
+        if !self.gone.admits(record) {
+            return Err(Unbelievable::Gone(record.name.clone()));
         }
         if let Some(known) = self.peers.get(&entry.record.key) {
             entry.keep_newer(known);
@@ -326,7 +268,7 @@ mod tests {
     use crate::coord::Mark;
     use crate::coord::handover::Handover;
 
-    const NOW: u64 = 1_800_000_000;
+    pub(super) const NOW: u64 = 1_800_000_000;
 
     fn network() -> NetworkId {
         "home".parse().unwrap()
@@ -340,7 +282,7 @@ mod tests {
         SignKey::from(&key.verifying_key())
     }
 
-    fn record(n: u8, name: &str) -> NodeRecord {
+    pub(super) fn record(n: u8, name: &str) -> NodeRecord {
         NodeRecord {
             network: network(),
             name: name.parse().unwrap(),
@@ -353,25 +295,25 @@ mod tests {
         }
     }
 
-    fn peer(record: &NodeRecord) -> Peer {
+    pub(super) fn peer(record: &NodeRecord) -> Peer {
         Peer {
             record: SignedRecord::sign(record, &issuer()),
             online: true,
         }
     }
 
-    fn new_map() -> Netmap {
+    pub(super) fn new_map() -> Netmap {
         let me = record(1, "me");
         let signed = SignedRecord::sign(&me, &issuer());
         Netmap::new(Issuers::new(network(), public(&issuer())), signed, me)
     }
 
-    fn revision(number: u64) -> Revision {
+    pub(super) fn revision(number: u64) -> Revision {
         let mark = Mark([7; 8]);
         Revision { number, mark }
     }
 
-    fn upsert(peer: Peer) -> Delta {
+    pub(super) fn upsert(peer: Peer) -> Delta {
         Delta {
             revision: revision(2),
             upsert: vec![peer],
@@ -382,7 +324,7 @@ mod tests {
         }
     }
 
-    fn names(map: &Netmap) -> Vec<String> {
+    pub(super) fn names(map: &Netmap) -> Vec<String> {
         map.peers(NOW).keys().map(ToString::to_string).collect()
     }
 
@@ -433,73 +375,6 @@ mod tests {
         assert_eq!(map.me().issued, NOW + 50);
     }
 
-    /// A database that was put back, or a relay that plays an old state back: the record is
-    /// signed as well as ever.
-    #[test]
-    fn b11_s26_who_was_taken_out_stays_out_after_a_roll_back() {
-        let snapshot = |map: &mut Netmap, number, records: &[&NodeRecord]| {
-            let peers = records.iter().map(|record| peer(record)).collect();
-            map.handle_snapshot(revision(number), peers, false, NOW).1
-        };
-        let (stays, revoked) = (record(2, "dev-2"), record(3, "dev-3"));
-        let mut map = new_map();
-        assert!(snapshot(&mut map, 7, &[&stays, &revoked]).is_empty());
-        let mut delta = upsert(peer(&stays));
-        delta.removed = vec![revoked.key];
-        map.handle_delta(delta, NOW);
-        assert_eq!(names(&map), ["dev-2"]);
-
-        let bad = snapshot(&mut map, 5, &[&stays, &revoked]);
-        assert!(matches!(&bad[..], [Unbelievable::Gone(name)] if *name == revoked.name));
-        assert_eq!(names(&map), ["dev-2"]);
-        // It is no hole: the next connection goes on from here.
-        assert_eq!(map.revision(), Some(revision(5)));
-        // A record that the relay renews is none of a key that was revoked either.
-        let mut renewed = revoked.clone();
-        renewed.issued += 500;
-        assert_eq!(map.handle_delta(upsert(peer(&renewed)), NOW).len(), 1);
-        assert_eq!(names(&map), ["dev-2"]);
-
-        // Nor does a restart make it forget.
-        let saved = serde_json::to_string(&map.save()).unwrap();
-        let mut fresh = new_map();
-        fresh.restore(serde_json::from_str(&saved).unwrap(), NOW);
-        assert_eq!(snapshot(&mut fresh, 5, &[&stays, &renewed]).len(), 1);
-        assert_eq!(names(&fresh), ["dev-2"]);
-    }
-
-    /// The same for one that was revoked while this node was away for so long that it gets a
-    /// snapshot.
-    #[test]
-    fn b11_s26_who_is_in_no_snapshot_is_in_by_a_newer_record_only() {
-        let (mut map, old) = (new_map(), record(3, "dev-3"));
-        map.handle_snapshot(revision(1), vec![peer(&old)], false, NOW);
-        map.handle_snapshot(revision(2), vec![], false, NOW);
-        let bad = map.handle_snapshot(revision(1), vec![peer(&old)], false, NOW);
-        assert_eq!(bad.1.len(), 1);
-        assert!(names(&map).is_empty());
-        let mut again = old;
-        again.issued += 1;
-        assert!(map.handle_delta(upsert(peer(&again)), NOW).is_empty());
-        assert_eq!(names(&map), ["dev-3"]);
-
-        // In a state of before it joined it is not, and that says nothing.
-        map.handle_snapshot(revision(1), vec![], false, NOW);
-        assert!(names(&map).is_empty());
-        assert!(map.handle_delta(upsert(peer(&again)), NOW).is_empty());
-        assert_eq!(names(&map), ["dev-3"]);
-
-        // A snapshot of which something cannot be read says nothing of who is missing.
-        let unsigned = Peer {
-            record: SignedRecord::sign(&again, &SigningKey::from_bytes(&[4; 32])),
-            online: true,
-        };
-        map.handle_snapshot(revision(3), vec![unsigned], false, NOW);
-        assert!(names(&map).is_empty());
-        assert!(map.handle_delta(upsert(peer(&again)), NOW).is_empty());
-        assert_eq!(names(&map), ["dev-3"]);
-    }
-
     #[test]
     fn a_snapshot_counts_when_it_is_whole() {
         let mut map = new_map();
@@ -537,25 +412,6 @@ mod tests {
         }
         let peers = map.peers(NOW);
         assert_eq!(peers[&newer.name].record, newer);
-    }
-
-    #[test]
-    fn what_was_saved_is_believed_only_by_its_signature() {
-        let mut map = new_map();
-        map.handle_snapshot(revision(1), vec![], false, NOW);
-        map.handle_delta(upsert(peer(&record(2, "dev-2"))), NOW);
-        let saved = || serde_json::to_string(&map.save()).unwrap();
-        let restored = |text: &str, now| {
-            let mut fresh = new_map();
-            fresh.restore(serde_json::from_str(text).unwrap(), now);
-            (names(&fresh), fresh.revision())
-        };
-        let whole = (vec!["dev-2".to_owned()], Some(revision(2)));
-        assert_eq!(restored(&saved(), NOW), whole);
-        assert_eq!(restored(&saved(), NOW + 1_000), (vec![], None));
-        let mut broken: serde_json::Value = serde_json::from_str(&saved()).unwrap();
-        broken["records"][1]["signature"] = broken["records"][0]["signature"].clone();
-        assert_eq!(restored(&broken.to_string(), NOW), (vec![], None));
     }
 
     #[test]
