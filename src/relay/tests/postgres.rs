@@ -1,6 +1,11 @@
-//! What a relay with a file does a relay with a PostgreSQL database does too.
+//! What a relay with a file does a relay with a PostgreSQL database does too, and what only that
+//! cannot store.
 
-use super::rig::on_postgres;
+use reqwest::Method;
+
+use super::rig::{Rig, TOKEN, code, limited, on_postgres};
+use crate::relay::store::Server;
+use crate::uplink::http::Http;
 
 macro_rules! again {
     ($($module:ident::$name:ident;)*) => {
@@ -30,4 +35,25 @@ again! {
     churn::s30_many_who_come_and_go_leave_nothing_behind;
     stolen::t3_u12_of_64_that_race_with_one_enrolment_one_is_in;
     stolen::t3_u11_a_signed_request_is_good_once_and_only_as_it_was;
+}
+
+#[tokio::test]
+async fn a_text_that_postgresql_cannot_store_is_a_bad_request() {
+    limited(async {
+        let Some(server) = Server::shared() else {
+            return;
+        };
+        let a = Rig::over(Some(server.database())).await;
+        let network = a.network("home").await;
+        let http = Http::new(a.url(), Some(TOKEN)).unwrap();
+        for (method, path) in [
+            (Method::DELETE, "/api/v1/invites/%00?"),
+            (Method::GET, "/api/v1/kv/default?prefix=%00&"),
+        ] {
+            let path = format!("{path}network_id={network}");
+            let asked = http.send_raw(http.request(method, &path)).await;
+            assert_eq!(code(asked), "bad_request", "{path}");
+        }
+    })
+    .await;
 }

@@ -254,10 +254,17 @@ impl Node {
         }
     }
 
+    /// Its membership with the relay at another address.
+    pub(super) fn membership_at(&self, url: &str) -> Membership {
+        Membership {
+            relay_url: url.to_owned(),
+            ..self.membership.clone()
+        }
+    }
+
     /// With the relay at another address, which leads to it.
     pub(super) fn up_through(&self, url: &str) -> Up {
-        let (mut membership, identity) = (self.membership.clone(), Arc::clone(&self.identity));
-        membership.relay_url = url.to_owned();
+        let (membership, identity) = (self.membership_at(url), Arc::clone(&self.identity));
         let uplink = Uplink::start(membership, identity, self.files(), Vec::new());
         let (uplink, _) = uplink.unwrap();
         Up {

@@ -46,8 +46,7 @@ async fn until_follows(up: &mut Up, issuer: SignKey, handovers: u32) -> Arc<Netw
 
 async fn signed_request(rig: &Rig, node: &Node) -> String {
     let path = format!("/api/v1/nodes?network_id={}", node.membership.network);
-    let mut membership = node.membership.clone();
-    membership.relay_url = rig.url().to_owned();
+    let membership = node.membership_at(rig.url());
     code(uplink::sign_request(&membership, &node.identity, (Method::GET, &path), None).await)
 }
 
@@ -129,8 +128,7 @@ async fn only_who_rules_rotates() {
         let invite = rig.invite(&network, 1).await;
         let node = rig.join(&invite, "dev-1").await.unwrap();
         // A node does not, not even one of the owner's.
-        let mut membership = node.membership.clone();
-        membership.relay_url = rig.url().to_owned();
+        let membership = node.membership_at(rig.url());
         let target = (Method::POST, "/api/v1/networks/home/rotate");
         let asked = uplink::sign_request(&membership, &node.identity, target, Some(b"{}")).await;
         assert_eq!(code(asked), "unauthorized");
