@@ -150,7 +150,7 @@ impl Client {
         self.queue.push_urgent(&Ping { data })
     }
 
-    /// Queues the note that this relay is (not) our home.
+    /// Queues the note that this relay is (not) where we are to be found.
     ///
     /// # Errors
     ///

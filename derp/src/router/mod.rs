@@ -268,6 +268,10 @@ impl<H: Clone> Router<H> {
                 self.counters.preferred -= u64::from(conn.preferred);
                 self.counters.preferred += u64::from(note.preferred);
                 conn.preferred = note.preferred;
+                if note.preferred && matches!(conn.role, Role::Client) {
+                    let key = conn.client.key;
+                    self.tell_watchers(key);
+                }
             }
             Frame::ForwardPacket(_) | Frame::WatchConns(_) | Frame::ClosePeer(_) => {
                 return Err(Error::Protocol("only servers of the region may send this"));

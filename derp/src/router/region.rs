@@ -11,8 +11,10 @@
 //! A key may be at two servers for a moment, when its client has moved and one
 //! of them does not know yet. Who connected last receives: `PeerPresent` that
 //! does not answer the question of the beginning outweighs a connection here
-//! until that sends a packet or a ping. (The answers to that question carry a flag that
-//! other implementations do not know, and ignore.)
+//! until that sends a packet or a ping. (The answers to that question carry a
+//! flag that other implementations do not know, and ignore.) A client that is at
+//! two servers, and has lost one of them without a word, says to the other that
+//! this is its home now (`NotePreferred`), and is told of anew.
 //!
 //! What is told of presence is not queued but looked up when it is written, so
 //! a server that reads slowly costs no more than one entry a key. Packets wait
@@ -185,13 +187,18 @@ impl<H: Clone> Router<H> {
             return;
         }
         let away = self.away.entry(key).or_default();
+        let last = away.links.last().copied();
         away.links.retain(|other| *other != link);
         let at = if before { 0 } else { away.links.len() };
         away.links.insert(at, link);
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.moved |= !before;
+        let mut is_news = away.links.last().copied() != last;
+        if let Some(peer) = self.peers.get_mut(&key)
+            && !before
+        {
+            is_news |= !std::mem::replace(&mut peer.moved, true);
         }
-        self.epoch += 1;
+        // What a client says again and again costs others nothing.
+        self.epoch += u64::from(is_news);
     }
 
     fn handle_absent(&mut self, link: ConnId, key: NodeKey) {
@@ -244,7 +251,7 @@ mod tests {
 
     use super::super::{Limits, Transmit};
     use super::*;
-    use crate::frame::{Receives, SendPacket, decode};
+    use crate::frame::{NotePreferred, Receives, SendPacket, decode};
 
     /// Two servers and the links between them, driven by hand.
     struct Region {
@@ -413,6 +420,28 @@ mod tests {
         region.routers[1].handle_disconnect(new);
         region.carry();
         assert_eq!(region.read(0, sender), [(2, b"gone".to_vec())]);
+    }
+
+    #[test]
+    fn who_has_lost_one_of_two_servers_is_found_at_the_other() {
+        let mut region = Region::new();
+        let sender = region.join(0, 1);
+        let kept = region.join(1, 2);
+        region.carry();
+        let lost = region.join(0, 2);
+        region.carry();
+        region.send(0, sender, 2, b"first");
+        assert_eq!(region.read(0, lost), [(1, b"first".to_vec())]);
+        // Nothing gets through to the client here any more, and nobody knows but itself.
+        for (preferred, found) in [(false, [1, 0]), (true, [0, 1])] {
+            let note = Frame::NotePreferred(NotePreferred { preferred });
+            let now = region.now;
+            region.routers[1].handle_frame(kept, &note, now).unwrap();
+            region.carry();
+            region.send(0, sender, 2, b"next");
+            let got = [region.read(0, lost), region.read(1, kept)].map(|got| got.len());
+            assert_eq!(got, found);
+        }
     }
 
     #[test]
