@@ -34,6 +34,7 @@ mod peer;
 mod portmap;
 mod record;
 mod reflect;
+mod standby;
 pub mod stun;
 mod wg;
 #[cfg(test)]

@@ -307,9 +307,8 @@ impl Node {
     /// Tells the peers' state machines that the relay is there (again), until
     /// the task is aborted.
     pub(super) async fn run_relay_news(self: Arc<Self>) {
-        let mut route = None;
         loop {
-            route = self.relays.rerouted(route).await;
+            self.relays.rerouted().await;
             self.tell_all(Core::handle_relay_up);
         }
     }

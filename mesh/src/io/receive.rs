@@ -19,6 +19,7 @@ use super::node::Node;
 use super::pack::Packer;
 use super::udp::{BATCH, Family, SLOT};
 use crate::path::Via;
+use crate::standby::Which;
 use crate::wg::demux::{Class, Initiator, classify};
 
 /// The longest datagram there is, by UDP or over the relay, and some room.
@@ -48,10 +49,8 @@ pub(super) struct Inbox {
 #[derive(Clone, Copy)]
 struct Datagram<'a> {
     via: Via,
-    /// Whom the relay names as the sender.
-    relayed_from: Option<&'a NodeKey>,
-    /// It came by the relay that stands by.
-    by_other: bool,
+    /// Whom the relay names as the sender, and which relay that is.
+    relayed_from: Option<(&'a NodeKey, Which)>,
     ecn: Option<EcnCodepoint>,
     bytes: &'a [u8],
 }
@@ -119,13 +118,12 @@ impl Inbox {
             if !packer.has_room() {
                 return true;
             }
-            let Some((from, bytes, by_other)) = node.relays.poll_recv(cx) else {
+            let Some((from, bytes, which)) = node.relays.poll_recv(cx) else {
                 return taken > 0;
             };
             let datagram = Datagram {
                 via: Via::Relay,
-                relayed_from: Some(&from),
-                by_other,
+                relayed_from: Some((&from, which)),
                 ecn: None,
                 bytes: &bytes,
             };
@@ -172,7 +170,6 @@ impl Inbox {
                 let datagram = Datagram {
                     via: Via::Direct(canonical(meta.addr)),
                     relayed_from: None,
-                    by_other: false,
                     ecn: meta.ecn,
                     bytes: &slot[self.offset..end],
                 };
@@ -209,8 +206,10 @@ impl Inbox {
         let quic = core.handle(datagram.via, source, datagram.bytes, &mut self.plain, now);
         let is_authentic = quic.is_some() || core.last_heard() != before;
         drop(state);
-        if is_authentic && datagram.relayed_from.is_some() {
-            node.relays.handle_authentic(&entry.key, datagram.by_other);
+        if let Some((_, which)) = datagram.relayed_from
+            && is_authentic
+        {
+            node.relays.handle_authentic(&entry.key, which);
         }
         if self.last.as_ref().is_none_or(|last| last.key != entry.key) {
             self.leave(node);
@@ -246,7 +245,7 @@ impl Inbox {
                     return Some(Arc::clone(last));
                 }
                 let entry = node.table.read().by_index(index).cloned();
-                if let (None, Some(from)) = (&entry, from) {
+                if let (None, Some((from, _))) = (&entry, from) {
                     stray(node, from, now);
                 }
                 entry
@@ -255,7 +254,7 @@ impl Inbox {
                 node.demux.refresh_limiter();
                 match (from, datagram.via) {
                     // The handshake will show whether the relay tells the truth.
-                    (Some(from), _) => {
+                    (Some((from, _)), _) => {
                         let entry = node.by_key(from)?;
                         let admitted = node.demux.admits(entry.synthetic_ip(), now);
                         admitted.then_some(entry)

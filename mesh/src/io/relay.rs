@@ -1,20 +1,9 @@
 //! The relays: one by which peers find us, and one that stands by.
 //!
-//! Relays of one region pass on packets for each other's clients, so it does not
-//! matter at which of them a peer is. A packet goes to the first relay. It goes to
-//! the other one as well while the first has not answered a ping, or says that the
-//! peer is not there, and if it begins a session; and instead while there is no
-//! connection to the first. What comes twice is taken once, as WireGuard does with
-//! any packet.
-//!
-//! Whose packets come by the other relay is answered there, since the peer may have
-//! lost the first one before that noticed; for a while by both, since it may be the
-//! relays that sent them around: right after a node has connected to one, the other
-//! takes it for having moved.
+//! By which of them a packet goes `crate::standby` decides.
 
 mod link;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Context;
@@ -29,20 +18,13 @@ use tokio::sync::Notify;
 pub(super) use self::link::Target;
 use self::link::{Link, Refusal};
 use super::udp::Traffic;
-
-/// Peers remembered as being at the other relay; who is forgotten is noticed again.
-const MAX_STRAYS: usize = 4096;
-
-/// Who turned up at the other relay so recently is answered by both. Relays know by
-/// then where a node is: it has asked each of them whether it is there.
-const UNSETTLED: Duration = Duration::from_secs(10);
+use crate::standby::{Standby, Standing, Which};
 
 /// The links to the relays.
 pub(super) struct Relays {
     pub(super) first: Arc<Link>,
     pub(super) other: Arc<Link>,
-    /// Whose last packet came by the other relay, and since when they do.
-    strays: Mutex<HashMap<NodeKey, Instant>>,
+    standby: Mutex<Standby>,
     /// A connection came or went, came into doubt or out of it.
     changed: Arc<Notify>,
     /// Whose turn it is to be read.
@@ -52,11 +34,11 @@ pub(super) struct Relays {
 impl Default for Relays {
     fn default() -> Self {
         let changed = Arc::<Notify>::default();
-        let link = |is_first| Arc::new(Link::new(is_first, Arc::clone(&changed)));
+        let link = || Arc::new(Link::new(Arc::clone(&changed)));
         Self {
-            first: link(true),
-            other: link(false),
-            strays: Mutex::default(),
+            first: link(),
+            other: link(),
+            standby: Mutex::default(),
             changed,
             turn: AtomicBool::new(false),
         }
@@ -81,23 +63,35 @@ impl Relays {
             let sent = self.first.send(to, packet);
             return sent.map_err(|_| NoRoom);
         }
-        let stray = self.strays.lock().get(to).copied();
-        let settled = stray.is_none_or(|since| since.elapsed() > UNSETTLED);
-        let (one, two) = match stray {
-            Some(_) => (&self.other, &self.first),
-            None => (&self.first, &self.other),
+        let standing = |which| {
+            let link = self.link(which);
+            Standing {
+                in_doubt: link.is_in_doubt(),
+                misses_peer: link.missed(to).is_some(),
+            }
         };
-        let in_doubt = one.is_in_doubt();
-        match one.send(to, packet) {
+        let plan = self
+            .standby
+            .lock()
+            .plan(to, packet, Instant::now(), standing);
+        let otherwise = self.link(plan.by.other());
+        match self.link(plan.by).send(to, packet) {
             Ok(()) => {
-                if in_doubt || !settled || is_handshake(packet) || one.missed(to).is_some() {
+                if plan.both {
                     // Where there is room, and otherwise not.
-                    let _ = two.send(to, packet);
+                    let _ = otherwise.send(to, packet);
                 }
                 Ok(())
             }
-            Err(Refusal::Full) if !in_doubt => Err(NoRoom),
-            Err(_) => two.send(to, packet).map_err(|_| NoRoom),
+            Err(Refusal::Full) if !plan.impatient => Err(NoRoom),
+            Err(_) => otherwise.send(to, packet).map_err(|_| NoRoom),
+        }
+    }
+
+    fn link(&self, which: Which) -> &Link {
+        match which {
+            Which::First => &self.first,
+            Which::Other => &self.other,
         }
     }
 
@@ -151,57 +145,46 @@ impl Relays {
         tokio::join!(self.first.written(), self.other.written());
     }
 
-    /// The next packet that came in, and whether it came by the other relay; or
-    /// registers the task.
-    pub(super) fn poll_recv(&self, cx: &Context<'_>) -> Option<(NodeKey, Bytes, bool)> {
-        let others_turn = self.turn.fetch_xor(true, Relaxed);
-        for is_other in [others_turn, !others_turn] {
-            let link = if is_other { &self.other } else { &self.first };
-            if let Some((from, packet)) = link.poll_recv(cx) {
-                return Some((from, packet, is_other));
+    /// The next packet that came in, and by which relay; or registers the task.
+    pub(super) fn poll_recv(&self, cx: &Context<'_>) -> Option<(NodeKey, Bytes, Which)> {
+        let turn = match self.turn.fetch_xor(true, Relaxed) {
+            true => Which::Other,
+            false => Which::First,
+        };
+        for which in [turn, turn.other()] {
+            if let Some((from, packet)) = self.link(which).poll_recv(cx) {
+                return Some((from, packet, which));
             }
         }
         None
     }
 
     /// A packet of a peer was authentic, and not a copy of one that had come before.
-    pub(super) fn handle_authentic(&self, from: &NodeKey, is_other: bool) {
-        let mut strays = self.strays.lock();
-        if !is_other {
-            if !strays.is_empty() {
-                strays.remove(from);
-            }
-        } else if !strays.contains_key(from) {
-            if strays.len() >= MAX_STRAYS {
-                strays.clear();
-            }
-            strays.insert(*from, Instant::now());
-        }
+    pub(super) fn handle_authentic(&self, from: &NodeKey, by: Which) {
+        let mut standby = self.standby.lock();
+        standby.handle_authentic(from, by, Instant::now());
     }
 
-    /// Waits until packets go by another connection than by `before`: the first
-    /// relay is there again, or the other one has to do. Returns by which.
-    pub(super) async fn rerouted(&self, mut before: Option<Route>) -> Option<Route> {
+    /// Tells the relays where we are to be found, until packets go by another
+    /// connection than before: the first relay is there again, or the other one has
+    /// to do.
+    pub(super) async fn rerouted(&self) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let now = self.route();
-            if now.is_some() && now != before {
-                if now.is_some_and(|route| !route.is_other) {
-                    // Whoever has the first relay, too, is to be found there again.
-                    self.strays.lock().clear();
+            let links = [&self.first, &self.other];
+            let connections = links.map(|link| link.connection());
+            let change = self.standby.lock().handle_connections(connections);
+            for (link, note) in links.into_iter().zip(change.notes) {
+                if let (Some(preferred), Some(sender)) = (note, link.sender()) {
+                    sender.note_preferred(preferred);
                 }
-                return now;
             }
-            before = now;
+            if change.rerouted {
+                return;
+            }
             changed.await;
         }
-    }
-
-    fn route(&self) -> Option<Route> {
-        let first = self.first.number().map(|number| (false, number));
-        let (is_other, number) = first.or_else(|| Some((true, self.other.number()?)))?;
-        Some(Route { is_other, number })
     }
 
     /// What has gone by relays since the start.
@@ -213,17 +196,3 @@ impl Relays {
 /// Nothing was sent: the relay takes no packets at the moment.
 #[derive(Debug)]
 pub(super) struct NoRoom;
-
-/// Whether a packet begins a session of WireGuard, or answers that. Where both relays
-/// are there it goes by both: by which of them the peer can be heard is not known
-/// before.
-fn is_handshake(packet: &[u8]) -> bool {
-    matches!(packet, [1 | 2, 0, 0, 0, ..])
-}
-
-/// A connection by which packets go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Route {
-    is_other: bool,
-    number: u64,
-}

@@ -134,6 +134,22 @@ async fn who_has_lost_one_relay_is_answered_by_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_have_lost_one_relay_each_meet_by_both() {
+    limited(async {
+        for lost in [[0, 1], [1, 0]] {
+            let region = Region::connected().await;
+            region.calls().await;
+            // Neither relay knows for minutes, and each would keep what is for its own.
+            for (node, relay) in lost.into_iter().enumerate() {
+                region.cables[node][relay].cut(true);
+            }
+            region.calls().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_at_the_other_relay_alone_is_found_there() {
     limited(async {
         let region = Region::start().await;

@@ -1,4 +1,4 @@
-//! The connections between nodes and the relay: how they are opened and lost, and the bytes on them,
+//! The connections between nodes and relays: how they are opened and lost, and the bytes on them,
 //! which arrive late but whole and in order.
 
 use std::time::Duration;
@@ -7,146 +7,182 @@ use bytes::Bytes;
 use derp::client::{Client, Event, Heard};
 
 use super::net::Host;
-use super::node::secret;
-use super::relay::{RELAY_DELAY, State, WINDOW};
+use super::relay::{ConnAt, RELAY_DELAY, State, WINDOW};
 use super::rng::Rng;
 use super::run::{What, World};
 use crate::home::Action;
 use crate::path::Via;
+use crate::standby::Which;
 
 /// TCP repeats what was lost after at least that.
 const TCP_RTO: Duration = Duration::from_millis(200);
 
 impl World {
+    /// The connection that a node has with a relay, or tries to make.
+    pub(super) fn conn(&self, node: usize, which: Which) -> Option<ConnAt> {
+        let number = self.nodes[node].link(which).conn?;
+        Some((self.relay_of(node, which), number))
+    }
+
+    /// What a node uses this connection for, if it does.
+    fn used_for(&self, node: usize, conn: ConnAt) -> Option<Which> {
+        let all = [Which::First, Which::Other].into_iter();
+        let mut used = all.filter(|which| self.conn(node, *which) == Some(conn));
+        used.next().filter(|_| self.is_awake(node))
+    }
+
     /// Does what a node wants done with its connection.
-    pub(super) fn act(&mut self, node: usize, action: Action) {
+    pub(super) fn act(&mut self, node: usize, which: Which, action: Action) {
+        let relay = self.relay_of(node, which);
         if action != Action::Ping {
-            self.note(|| format!("{node} relay: {action:?}"));
+            self.note(|| format!("{node} relay {relay}: {action:?}"));
         }
         match action {
             Action::Connect => {
-                let conn = self.relay.open(node, self.now);
-                self.nodes[node].conn = Some(conn);
+                let number = self.relays[relay].open(node, which, self.now);
+                self.nodes[node].link_mut(which).conn = Some(number);
+                let conn = (relay, number);
                 let host = &self.net.hosts[node];
                 let trip = 2 * (host.delay + RELAY_DELAY);
-                match (host.segment, self.relay.state) {
+                match (host.segment, self.relays[relay].state) {
                     (None, _) | (_, State::Dark) => {}
+                    _ if self.barred[node][relay] => {}
                     (_, State::Ended) => self.push(self.now + trip, What::Reset(conn, node)),
                     // TCP, then the upgrade with the handshake of the protocol.
                     (_, State::Up) => self.push(self.now + 3 * trip, What::Connected(conn)),
                 }
             }
-            Action::Ping => drop(self.nodes[node].client.handle_ping(*b"are you?")),
+            Action::Ping => {
+                let client = &mut self.nodes[node].link_mut(which).client;
+                let _ = client.handle_ping(*b"are you?");
+            }
             Action::Drop(_) => {
-                if let Some(conn) = self.nodes[node].conn {
+                if let Some(conn) = self.conn(node, which) {
                     // The relay hears of it, if it hears anything.
-                    if self.relay.state == State::Up && !self.is_cut(conn) {
-                        self.relay.close(conn);
+                    if self.relays[relay].state == State::Up && !self.is_cut(conn) {
+                        self.relays[relay].close(conn.1);
                     }
-                    self.lose_conn(node);
+                    self.lose_conn(node, which);
                 }
             }
         }
     }
 
     /// The relay has let a node in.
-    pub(super) fn connected(&mut self, conn: u64) -> Result<(), String> {
-        let Some(node) = self.relay.conns.get(&conn).map(|conn| conn.node) else {
+    pub(super) fn connected(&mut self, conn: ConnAt) -> Result<(), String> {
+        let (relay, number) = conn;
+        let Some(entry) = self.relays[relay].conns.get(&number) else {
             return Ok(());
         };
-        let current = self.nodes[node].conn == Some(conn) && self.is_awake(node);
-        if current && !self.is_cut(conn) && self.relay.state == State::Up {
-            self.note(|| format!("{node} relay: connected"));
-            self.relay.accept(conn, self.now);
+        let (node, which) = (entry.node, entry.which);
+        let current = self.used_for(node, conn) == Some(which);
+        if current && !self.is_cut(conn) && self.relays[relay].state == State::Up {
+            self.note(|| format!("{node} relay {relay}: connected"));
+            self.relays[relay].accept(number, self.now);
             let now = self.local(node);
-            self.nodes[node].home.handle_connected(now);
-            for core in self.nodes[node].cores.iter_mut().flatten() {
-                core.handle_relay_up(now);
-            }
+            let link = self.nodes[node].link_mut(which);
+            link.home.handle_connected(now);
+            self.nodes[node].handle_connections(now);
             self.serve(node)?;
-            self.serve_relay();
+            self.serve_relay(relay);
         }
         Ok(())
     }
 
     /// A node's connection is lost, and it knows.
-    fn lose_conn(&mut self, node: usize) {
+    fn lose_conn(&mut self, node: usize, which: Which) {
         let (now, chance) = (self.local(node), self.rng.next() as u16);
-        let it = &mut self.nodes[node];
-        it.conn = None;
-        it.client = Client::new();
-        it.home.handle_lost(now, chance);
+        let link = self.nodes[node].link_mut(which);
+        link.conn = None;
+        link.failed += 1;
+        link.absent.clear();
+        link.client = Client::new();
+        link.home.handle_lost(now, chance);
+        self.nodes[node].handle_connections(now);
     }
 
     /// The other end of a node's connection knows nothing of it.
-    pub(super) fn reset(&mut self, conn: u64, node: usize) -> Result<(), String> {
-        if self.nodes[node].conn == Some(conn) && self.is_awake(node) {
-            self.lose_conn(node);
+    pub(super) fn reset(&mut self, conn: ConnAt, node: usize) -> Result<(), String> {
+        if let Some(which) = self.used_for(node, conn) {
+            self.lose_conn(node, which);
             self.serve(node)?;
         }
         Ok(())
     }
 
     /// Bytes have arrived at the relay.
-    pub(super) fn reach_relay(&mut self, conn: u64, bytes: &[u8]) {
-        if self.relay.state == State::Up && !self.is_cut(conn) {
-            self.relay.receive(conn, bytes, self.now);
+    pub(super) fn reach_relay(&mut self, conn: ConnAt, bytes: &[u8]) {
+        let (relay, number) = conn;
+        if self.relays[relay].state == State::Up && !self.is_cut(conn) {
+            self.relays[relay].receive(number, bytes, self.now);
         }
-        self.serve_relay();
+        self.serve_relay(relay);
     }
 
-    /// The relay's timer goes off.
-    pub(super) fn relay_timer(&mut self) {
-        self.relay_due = None;
-        self.relay.handle_timeout(self.now);
-        self.serve_relay();
+    /// A relay's timer goes off.
+    pub(super) fn relay_timer(&mut self, relay: usize) {
+        self.relays[relay].scheduled = None;
+        self.relays[relay].handle_timeout(self.now);
+        self.serve_relay(relay);
     }
 
     /// Bytes of the relay have arrived at a node.
-    pub(super) fn hear_relay(&mut self, conn: u64, bytes: &[u8]) -> Result<(), String> {
-        let Some(entry) = self.relay.conns.get_mut(&conn) else {
+    pub(super) fn hear_relay(&mut self, conn: ConnAt, bytes: &[u8]) -> Result<(), String> {
+        let (relay, number) = conn;
+        let Some(entry) = self.relays[relay].conns.get(&number) else {
             return Ok(());
         };
-        let node = entry.node;
-        let awake = self.nodes[node].asleep.is_none();
-        if entry.cut || !awake || self.nodes[node].conn != Some(conn) {
+        let (node, cut) = (entry.node, entry.cut);
+        let Some(which) = self.used_for(node, conn).filter(|_| !cut) else {
             return Ok(());
+        };
+        if let Some(entry) = self.relays[relay].conns.get_mut(&number) {
+            entry.flying_to_node -= bytes.len();
         }
-        entry.flying_to_node -= bytes.len();
         let now = self.local(node);
         let mut rest = Bytes::copy_from_slice(bytes);
         while !rest.is_empty() {
             let len = 5 + u32::from_be_bytes(*rest[1..].first_chunk().unwrap()) as usize;
             let raw = rest.split_to(len);
-            self.nodes[node].home.handle_heard(now);
+            self.nodes[node].link_mut(which).home.handle_heard(now);
             match derp::client::read(&raw).unwrap() {
                 Heard::Event(Event::Packet { from, data }) => {
-                    let known = |peer: &usize| secret(*peer).public() == from;
-                    let from = (0..self.nodes.len()).find(known).unwrap();
-                    self.take(node, Via::Relay, Some(from), &data)?;
+                    let from = self.nodes[node].holder(&from).unwrap();
+                    self.nodes[node].link_mut(which).absent.remove(&from);
+                    self.take(node, Via::Relay, Some((from, which)), &data)?;
                 }
-                Heard::Asked(data) => self.nodes[node].client.handle_asked(data),
+                Heard::Event(Event::PeerGone { key, .. }) => {
+                    let gone = self.nodes[node].holder(&key).unwrap();
+                    self.nodes[node].link_mut(which).absent.insert(gone);
+                }
+                Heard::Asked(data) => self.nodes[node].link_mut(which).client.handle_asked(data),
                 _ => {}
             }
         }
         self.serve(node)?;
-        self.serve_relay();
+        self.serve_relay(relay);
         Ok(())
     }
 
-    /// Writes to the connection with the relay.
+    /// Writes to the connections with the relays.
     pub(super) fn write(&mut self, node: usize) {
-        let Some(conn) = self.nodes[node]
-            .conn
-            .filter(|_| self.nodes[node].home.is_up())
-        else {
-            return;
-        };
-        while let Some(entry) = self.relay.conns.get_mut(&conn) {
+        for which in [Which::First, Which::Other] {
+            if self.nodes[node].link(which).home.is_up()
+                && let Some(conn) = self.conn(node, which)
+            {
+                self.write_to(node, which, conn);
+            }
+        }
+    }
+
+    fn write_to(&mut self, node: usize, which: Which, conn: ConnAt) {
+        let (relay, number) = conn;
+        while let Some(entry) = self.relays[relay].conns.get_mut(&number) {
             if entry.flying_to_relay >= WINDOW {
                 return;
             }
-            let Some(bytes) = self.nodes[node].client.poll_transmit() else {
+            let client = &mut self.nodes[node].link_mut(which).client;
+            let Some(bytes) = client.poll_transmit() else {
                 return;
             };
             self.sent[node] += 1;
@@ -154,14 +190,15 @@ impl World {
             let at = self.now + on_the_way(&self.net.hosts[node], &mut self.rng);
             entry.last_to_relay = entry.last_to_relay.max(at);
             let at = entry.last_to_relay;
-            if entry.cut || self.relay.state == State::Dark {
+            if entry.cut || self.relays[relay].state == State::Dark {
                 continue;
             }
             self.push(at, What::ToRelay(conn, bytes));
         }
         // The relay has restarted and knows nothing of this connection.
-        if self.relay.state != State::Dark
+        if self.relays[relay].state != State::Dark
             && !self.relay_mute
+            && !self.barred[node][relay]
             && self.net.hosts[node].segment.is_some()
         {
             let at = self.now + 2 * self.net.hosts[node].delay;
@@ -169,53 +206,65 @@ impl World {
         }
     }
 
-    /// Carries out what the relay wants, and sets its timer.
-    fn serve_relay(&mut self) {
-        if self.relay.state != State::Up {
+    /// Carries out what a relay wants, and sets its timer.
+    pub(super) fn serve_relay(&mut self, relay: usize) {
+        if self.relays[relay].state != State::Up {
             return;
         }
-        for (conn, bytes) in self.relay.collect(self.now) {
-            let Some(entry) = self.relay.conns.get_mut(&conn) else {
+        for (number, bytes) in self.relays[relay].collect(self.now) {
+            let Some(entry) = self.relays[relay].conns.get_mut(&number) else {
                 continue;
             };
             let at = self.now + on_the_way(&self.net.hosts[entry.node], &mut self.rng);
             entry.last_to_node = entry.last_to_node.max(at);
             let at = entry.last_to_node;
             if !entry.cut {
-                self.push(at, What::ToNode(conn, bytes));
+                self.push(at, What::ToNode((relay, number), bytes));
             }
         }
-        if let Some(due) = self.relay.due()
-            && self.relay_due.is_none_or(|at| due < at)
+        self.write_links(relay);
+        if let Some(due) = self.relays[relay].due()
+            && self.relays[relay].scheduled.is_none_or(|at| due < at)
         {
             let due = due.max(self.now);
-            self.relay_due = Some(due);
-            self.push(due, What::Relay);
+            self.relays[relay].scheduled = Some(due);
+            self.push(due, What::Relay(relay));
         }
     }
 
     /// The connections of a node lead nowhere any more, and nobody knows.
     pub(super) fn cut_conns(&mut self, node: usize) {
-        for conn in self.relay.conns.values_mut() {
+        for relay in 0..self.relays.len() {
+            self.cut_conns_with(node, relay);
+        }
+    }
+
+    /// The same with one relay.
+    pub(super) fn cut_conns_with(&mut self, node: usize, relay: usize) {
+        for conn in self.relays[relay].conns.values_mut() {
             conn.cut |= conn.node == node;
         }
     }
 
-    /// The relay's process ends, or its machine.
-    pub(super) fn end_relay(&mut self, state: State) {
-        for conn in self.relay.end(state) {
+    /// A relay's process ends, or its machine.
+    pub(super) fn end_relay(&mut self, relay: usize, state: State) {
+        for number in self.relays[relay].end(state) {
             for node in 0..self.nodes.len() {
-                if state == State::Ended && self.nodes[node].conn == Some(conn) {
+                let conn = (relay, number);
+                let has = [Which::First, Which::Other].map(|which| self.conn(node, which));
+                if state == State::Ended && has.contains(&Some(conn)) {
                     let at = self.now + self.net.hosts[node].delay;
                     self.push(at, What::Reset(conn, node));
                 }
             }
         }
+        self.relink();
     }
 
     /// Whether what is written to it does not arrive.
-    pub(super) fn is_cut(&self, conn: u64) -> bool {
-        self.relay.conns.get(&conn).is_none_or(|conn| conn.cut)
+    pub(super) fn is_cut(&self, (relay, number): ConnAt) -> bool {
+        let conn = self.relays[relay].conns.get(&number);
+        conn.is_none_or(|conn| conn.cut)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Datagrams: how they are sent, delayed, lost and doubled, and who gets them. The relay's STUN server
-//! is one of those.
+//! Datagrams: how they are sent, delayed, lost and doubled, and who gets them. The relays' STUN servers
+//! are among those.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use super::relay::State;
 use super::run::{MS, What, World};
 use crate::path::Via;
 
-/// Where the relay's machine answers STUN.
+/// Where a relay's machine answers STUN.
 pub(super) const STUN_PORT: u16 = 3478;
 /// Where it does so too, which tells a NAT that gives each destination another port.
 const OTHER_PORT: u16 = 3479;
@@ -58,8 +58,8 @@ impl World {
         source: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), String> {
-        if host == self.nodes_len() {
-            self.answer_stun(source, port, bytes);
+        if let Some(relay) = host.checked_sub(self.nodes_len()) {
+            self.answer_stun(relay, source, port, bytes);
             return Ok(());
         }
         if !self.is_awake(host) || !self.nodes[host].listens(port, source) {
@@ -68,10 +68,10 @@ impl World {
         self.take(host, Via::Direct(source), None, bytes)
     }
 
-    fn answer_stun(&mut self, source: SocketAddr, port: u16, request: &[u8]) {
+    fn answer_stun(&mut self, relay: usize, source: SocketAddr, port: u16, request: &[u8]) {
         let IpAddr::V4(ip) = source.ip() else { return };
         let known = [STUN_PORT, OTHER_PORT].contains(&port);
-        if !known || request.len() != 20 || self.relay.state != State::Up {
+        if !known || request.len() != 20 || self.relays[relay].state != State::Up {
             return;
         }
         let mut answer = request.to_vec();
@@ -82,6 +82,6 @@ impl World {
         answer.extend([0x80, 0x2c, 0, 8, 0, 1]);
         answer.extend(OTHER_PORT.to_be_bytes());
         answer.extend([0; 4]);
-        self.carry((self.nodes_len(), port), source, &answer);
+        self.carry((self.nodes_len() + relay, port), source, &answer);
     }
 }

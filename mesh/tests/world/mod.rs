@@ -1,14 +1,16 @@
-//! A world of nodes, NATs and a relay, in one thread, with its own time.
+//! A world of nodes, NATs and relays, in one thread, with its own time.
 //!
 //! Nothing here has a socket or waits for anything. The nodes are made of the
 //! state machines that real nodes are made of: peers with their WireGuard
-//! tunnels and path agents, the connection to the relay, the questions to its
-//! STUN server; and the relay is derp's router. Around them is a network that
+//! tunnels and path agents, the connections to the relays, the questions to a
+//! STUN server; and a relay is derp's router. Around them is a network that
 //! delays, loses, repeats and reorders datagrams, translates their addresses,
-//! and changes: machines move to other networks, sleep, restart; the relay
-//! dies with and without a word.
+//! and changes: machines move to other networks, sleep, restart; a relay
+//! dies with and without a word, and where there are two, they lose each other,
+//! and a node loses one of them.
 //!
-//! A world follows from its seed. What must hold in each of them:
+//! A world follows from its seed and the number of its relays. What must hold in
+//! each of them:
 //!
 //! - a call is answered within a bounded time after the last disturbance, if
 //!   there is a path at all;
@@ -29,6 +31,7 @@ mod datagram;
 mod net;
 mod node;
 mod promise;
+mod region;
 mod relay;
 mod rng;
 mod run;
@@ -55,7 +58,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 /// Runs seeds on all cores, one world a thread; the seeds that failed.
-fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Vec<(u64, String)> {
+fn run_all(relays: usize, seeds: impl Iterator<Item = u64> + Send) -> Vec<(u64, String)> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let seeds = std::sync::Mutex::new(seeds);
     let failed = std::sync::Mutex::new(vec![]);
@@ -63,7 +66,7 @@ fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Vec<(u64, String)> {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(seed) = next(&seeds) {
-                    if let Err(why) = run_seed(seed) {
+                    if let Err(why) = run_seed(seed, relays) {
                         failed.lock().unwrap().push((seed, why));
                     }
                 }
@@ -77,8 +80,8 @@ fn next(seeds: &std::sync::Mutex<impl Iterator<Item = u64>>) -> Option<u64> {
     seeds.lock().unwrap().next()
 }
 
-fn run_seed(seed: u64) -> Result<(), String> {
-    let run = AssertUnwindSafe(|| scenario::run(seed));
+fn run_seed(seed: u64, relays: usize) -> Result<(), String> {
+    let run = AssertUnwindSafe(|| scenario::run(seed, relays));
     match catch_unwind(run) {
         Ok(result) => result,
         Err(panic) => {
@@ -89,9 +92,8 @@ fn run_seed(seed: u64) -> Result<(), String> {
     }
 }
 
-#[test]
-fn every_world_keeps_its_promises() {
-    let failed = run_all(REGRESSIONS.into_iter().chain(seeds()));
+fn keep_their_promises(relays: usize, seeds: impl Iterator<Item = u64> + Send) {
+    let failed = run_all(relays, seeds);
     let show = |(seed, why): &(u64, String)| {
         let again = format!("MESH_WORLD_SEEDS={seed}..{}", seed + 1);
         format!("seed {seed} ({again}):\n{why}")
@@ -107,18 +109,26 @@ fn every_world_keeps_its_promises() {
 }
 
 #[test]
-#[ignore = "ten thousand worlds: many minutes"]
+fn every_world_keeps_its_promises() {
+    keep_their_promises(1, REGRESSIONS.into_iter().chain(seeds()));
+}
+
+#[test]
+fn every_world_of_two_relays_keeps_its_promises() {
+    keep_their_promises(2, seeds());
+}
+
+#[test]
+#[ignore = "ten thousand worlds of each kind: many minutes"]
 fn ten_thousand_worlds_keep_their_promises() {
-    let count = AtomicU64::new(0);
-    let failed = run_all((0..10_000).inspect(|_| {
-        let count = count.fetch_add(1, Ordering::Relaxed);
-        if count.is_multiple_of(1000) {
-            println!("{count} worlds");
-        }
-    }));
-    for (seed, why) in failed.iter().take(10) {
-        println!("seed {seed}:\n{why}");
+    for relays in [1, 2] {
+        let count = AtomicU64::new(0);
+        let seeds = (0..10_000).inspect(|_| {
+            let count = count.fetch_add(1, Ordering::Relaxed);
+            if count.is_multiple_of(1000) {
+                println!("{count} worlds, relays in each: {relays}");
+            }
+        });
+        keep_their_promises(relays, seeds);
     }
-    let seeds: Vec<_> = failed.iter().map(|(seed, _)| seed).collect();
-    assert!(seeds.is_empty(), "{} failed: {seeds:?}", seeds.len());
 }

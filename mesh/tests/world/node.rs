@@ -1,7 +1,7 @@
 //! A node of the world: the same state machines as a real one, with the glue
 //! of `io` around them written out without sockets.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use crate::packet::QUIC_MTU;
 use crate::path::{Around, Via};
 use crate::peer::{Core, Event, Setup, Transmit};
 use crate::reflect::Reflector;
+use crate::standby::{Connection, Standby, Standing, Which};
 use crate::wg::demux::{Class, Demux, Initiator, classify};
 
 /// Numbers of nodes fit into receiver indices so often.
@@ -40,10 +41,25 @@ pub(super) struct Sealed {
     pub(super) bytes: Option<Vec<u8>>,
 }
 
+/// What a node has to do with one relay.
+#[derive(Default)]
+pub(super) struct Link {
+    pub(super) home: Home,
+    /// The number of the connection, or of the attempt at one.
+    pub(super) conn: Option<u64>,
+    pub(super) client: Client,
+    /// Of connections and attempts, those that failed.
+    pub(super) failed: u64,
+    /// Who is not there, as the relay says.
+    pub(super) absent: BTreeSet<usize>,
+}
+
 /// One node.
 pub(super) struct Node {
     pub(super) me: usize,
     pub(super) key: NodeKey,
+    /// The keys of all nodes.
+    keys: Vec<NodeKey>,
     secret: NodeSecret,
     demux: Demux,
     limiter: Arc<RateLimiter>,
@@ -54,11 +70,10 @@ pub(super) struct Node {
     pub(super) fan: Option<SocketAddr>,
     /// Addresses that are reached by a port of the fan, as `io::fan` has it.
     pub(super) lanes: HashMap<SocketAddr, u16>,
-    pub(super) home: Home,
+    /// With the relay by which it is found, and with the one that stands by.
+    pub(super) links: [Link; 2],
+    standby: Standby,
     pub(super) reflector: Reflector,
-    /// The number of the connection to the relay, or the attempt at one.
-    pub(super) conn: Option<u64>,
-    pub(super) client: Client,
     pub(super) cores: Vec<Option<Core>>,
     /// How far its clock is behind the world's: the sum of its sleeps.
     pub(super) lag: Duration,
@@ -84,6 +99,7 @@ impl Node {
         let mut node = Self {
             me,
             key: secret.public(),
+            keys: (0..nodes).map(|node| self::secret(node).public()).collect(),
             limiter: Arc::clone(demux.limiter()),
             around: Arc::default(),
             demux,
@@ -92,10 +108,9 @@ impl Node {
             port,
             fan: None,
             lanes: HashMap::new(),
-            home: Home::default(),
+            links: Default::default(),
+            standby: Standby::default(),
             reflector: Reflector::default(),
-            conn: None,
-            client: Client::new(),
             cores: vec![],
             lag: Duration::ZERO,
             asleep: None,
@@ -117,13 +132,73 @@ impl Node {
         Core::new(Setup {
             secret: self.secret.clone(),
             local: self.key,
-            remote: secret(peer).public(),
+            remote: self.keys[peer],
             index: run * INDEX_STEP + peer as u32,
             limiter: Arc::clone(&self.limiter),
             boot: self.boot,
             direct: true,
             first_id: self.boot << 32,
         })
+    }
+
+    pub(super) fn link(&self, which: Which) -> &Link {
+        &self.links[which as usize]
+    }
+
+    pub(super) fn link_mut(&mut self, which: Which) -> &mut Link {
+        &mut self.links[which as usize]
+    }
+
+    /// Which node has this key.
+    pub(super) fn holder(&self, key: &NodeKey) -> Option<usize> {
+        self.keys.iter().position(|known| known == key)
+    }
+
+    /// Gives a packet to the relays, as `io::relay` does. Without room it is lost.
+    pub(super) fn relay(&mut self, peer: usize, packet: &[u8], now: Instant) {
+        if !self.link(Which::Other).home.is_up() {
+            self.give(Which::First, peer, packet, now);
+            return;
+        }
+        let standing = |which| Standing {
+            in_doubt: self.link(which).home.is_in_doubt(),
+            misses_peer: self.link(which).absent.contains(&peer),
+        };
+        let plan = self.standby.plan(&self.keys[peer], packet, now, standing);
+        let is_up = self.link(plan.by).home.is_up();
+        let given = self.give(plan.by, peer, packet, now);
+        if plan.both || !is_up || (!given && plan.impatient) {
+            self.give(plan.by.other(), peer, packet, now);
+        }
+    }
+
+    fn give(&mut self, which: Which, peer: usize, packet: &[u8], now: Instant) -> bool {
+        let key = self.keys[peer];
+        let link = self.link_mut(which);
+        if !link.home.is_up() {
+            return false;
+        }
+        link.home.handle_sent(now);
+        link.client.handle_send(&key, packet).is_ok()
+    }
+
+    /// A connection with a relay has come or gone: relays and peers are told, as `io::relay` does.
+    pub(super) fn handle_connections(&mut self, now: Instant) {
+        let connections = self.links.each_ref().map(|link| match link.conn {
+            Some(conn) if link.home.is_up() => Connection::There(conn),
+            _ => Connection::Missing(link.failed),
+        });
+        let change = self.standby.handle_connections(connections);
+        for (link, note) in self.links.iter_mut().zip(change.notes) {
+            if let Some(preferred) = note {
+                let _ = link.client.handle_note(preferred);
+            }
+        }
+        if change.rerouted {
+            for core in self.cores.iter_mut().flatten() {
+                core.handle_relay_up(now);
+            }
+        }
     }
 
     pub(super) fn core_mut(&mut self, peer: usize) -> &mut Core {
@@ -198,7 +273,7 @@ impl Node {
     pub(super) fn receive(
         &mut self,
         via: Via,
-        relayed_from: Option<usize>,
+        relayed_from: Option<(usize, Which)>,
         bytes: &[u8],
         now: Instant,
     ) -> Got {
@@ -214,7 +289,7 @@ impl Node {
                 let peer = (index % INDEX_STEP) as usize;
                 let ours = index / INDEX_STEP == run && peer < self.cores.len();
                 if !ours || peer == self.me {
-                    if let Some(from) = relayed_from {
+                    if let Some((from, _)) = relayed_from {
                         self.core_mut(from).handle_stray(now);
                     }
                     return Got::Nothing;
@@ -222,13 +297,11 @@ impl Node {
                 peer
             }
             Class::Initiation => match (relayed_from, via) {
-                (Some(from), _) => from,
+                (Some((from, _)), _) => from,
                 (None, Via::Direct(source)) => {
                     match self.demux.initiator(source.ip(), bytes, now) {
                         Initiator::Key(key) => {
-                            let known = |peer: &usize| secret(*peer).public() == key;
-                            let found = (0..self.cores.len()).find(known);
-                            match found.filter(|peer| *peer != self.me) {
+                            match self.holder(&key).filter(|peer| *peer != self.me) {
                                 Some(peer) => peer,
                                 None => return Got::Nothing,
                             }
@@ -245,7 +318,14 @@ impl Node {
         };
         let mut buf = std::mem::take(&mut self.buf);
         let core = self.cores[peer].as_mut().unwrap();
+        let before = core.last_heard();
         let got = core.handle(via, source, bytes, &mut buf, now);
+        if let Some((_, which)) = relayed_from
+            && (got.is_some() || core.last_heard() != before)
+        {
+            let key = self.keys[peer];
+            self.standby.handle_authentic(&key, which, now);
+        }
         let got = got.map(|range| buf[range].to_vec());
         self.buf = buf;
         got.map_or(Got::Nothing, |payload| Got::Payload(peer, payload))
@@ -271,8 +351,9 @@ impl Node {
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let cores = self.cores.iter().flatten().filter_map(Core::poll_timeout);
         let calls = self.calls.iter().map(|call| call.next - self.lag);
-        let home = self.home.poll_timeout(now);
+        let homes = self.links.iter();
+        let homes = homes.filter_map(|link| link.home.poll_timeout(now));
         let reflector = self.reflector.poll_timeout();
-        cores.chain(calls).chain(home).chain(reflector).min()
+        cores.chain(calls).chain(homes).chain(reflector).min()
     }
 }

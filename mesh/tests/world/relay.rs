@@ -1,5 +1,7 @@
-//! The relay of the world: derp's router as a function, and the TCP
+//! The relays of the world: derp's router as a function, and the TCP
 //! connections to it as byte streams that arrive late but whole and in order.
+//!
+//! Where there are two they are of one region, with a link from each to the other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use derp::handshake::Introduction;
 use derp::router::{ConnId, Limits, Outcome, Router, Transmit};
 
 use super::node::secret;
+use crate::standby::Which;
 
 /// Bytes on their way on one connection, each way; more wait.
 pub(super) const WINDOW: usize = 256 << 10;
@@ -26,9 +29,20 @@ pub(super) enum State {
     Dark,
 }
 
+/// A connection: the number of its relay, and its own.
+pub(super) type ConnAt = (usize, u64);
+
+/// What the router calls its links with the other relay, which it never needs to wake.
+const LINK: u64 = u64::MAX;
+
+/// The relays' keys are those of nodes that there are not.
+const FIRST_KEY: usize = 200;
+
 /// One connection.
 pub(super) struct Conn {
     pub(super) node: usize,
+    /// What this relay is to the node.
+    pub(super) which: Which,
     /// Its ends cannot reach each other any more, and do not know.
     pub(super) cut: bool,
     /// On the relay's side, when it is up.
@@ -49,6 +63,10 @@ pub(super) struct Relay {
     router: Router<u64>,
     pub(super) conns: BTreeMap<u64, Conn>,
     next: u64,
+    /// Our link to the other relay, and the one that it has made to us.
+    links: Option<[ConnId; 2]>,
+    /// When its timer goes off.
+    pub(super) scheduled: Option<Instant>,
 }
 
 impl Relay {
@@ -58,14 +76,17 @@ impl Relay {
             router: Router::new(Limits::default()),
             conns: BTreeMap::new(),
             next: 0,
+            links: None,
+            scheduled: None,
         }
     }
 
     /// A node begins to connect.
-    pub(super) fn open(&mut self, node: usize, now: Instant) -> u64 {
+    pub(super) fn open(&mut self, node: usize, which: Which, now: Instant) -> u64 {
         self.next += 1;
         let conn = Conn {
             node,
+            which,
             cut: false,
             id: None,
             last_to_relay: now,
@@ -103,6 +124,7 @@ impl Relay {
     /// The process ends; the numbers of its connections.
     pub(super) fn end(&mut self, state: State) -> Vec<u64> {
         self.state = state;
+        self.links = None;
         self.router = Router::new(Limits::default());
         std::mem::take(&mut self.conns).into_keys().collect()
     }
@@ -149,6 +171,68 @@ impl Relay {
         }
     }
 
+    /// Links it with the other relay, whose number that is.
+    pub(super) fn link(&mut self, other: usize, now: Instant) {
+        self.unlink();
+        let key = secret(FIRST_KEY + other).public();
+        let server = Introduction {
+            key,
+            can_ack_pings: true,
+            is_mesh: true,
+            is_prober: false,
+        };
+        let ours = self.router.handle_link(key, LINK, now, LINK);
+        let theirs = self.router.handle_connect(server, LINK, now, LINK);
+        self.links = Some([ours, theirs]);
+    }
+
+    /// The links with the other relay are over, and this one knows.
+    pub(super) fn unlink(&mut self) {
+        for link in self.links.take().into_iter().flatten() {
+            self.router.handle_disconnect(link);
+        }
+    }
+
+    /// Takes bytes of the other relay: by its link to us, or by ours to it.
+    pub(super) fn hear_relay(&mut self, by_ours: bool, bytes: &[u8], now: Instant) {
+        let Some([ours, theirs]) = self.links else {
+            return;
+        };
+        let (link, receives) = match by_ours {
+            true => (ours, Receives::Client),
+            false => (theirs, Receives::Server),
+        };
+        let mut rest = bytes;
+        while let Some((frame, len)) = frame::decode(receives, rest).unwrap() {
+            let outcome = self.router.handle_frame(link, &frame, now);
+            assert_eq!(outcome.unwrap(), Outcome::Taken, "nobody waits for a link");
+            rest = &rest[len..];
+        }
+        assert!(rest.is_empty(), "a relay has written half a frame");
+    }
+
+    /// What to write to the other relay now, and whether by our link to it.
+    pub(super) fn collect_links(&mut self) -> Vec<(bool, Vec<u8>)> {
+        let mut out = vec![];
+        let mut over = false;
+        for (link, by_ours) in self.links.into_iter().flatten().zip([true, false]) {
+            loop {
+                match self.router.poll_transmit(link) {
+                    Transmit::Chunk(bytes) => out.push((by_ours, bytes)),
+                    Transmit::Idle => break,
+                    Transmit::Close(_) => {
+                        over = true;
+                        break;
+                    }
+                }
+            }
+        }
+        if over {
+            self.unlink();
+        }
+        out
+    }
+
     /// Runs what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let due: Vec<u64> = self.conns.keys().copied().collect();
@@ -160,11 +244,15 @@ impl Relay {
                 self.router.handle_timeout(id, now);
             }
         }
+        for link in self.links.into_iter().flatten() {
+            self.router.handle_timeout(link, now);
+        }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
         let retries = self.conns.values().filter_map(|conn| conn.retry);
         let ids = self.conns.values().filter_map(|conn| conn.id);
+        let ids = ids.chain(self.links.into_iter().flatten());
         let router = ids.filter_map(|id| self.router.poll_timeout(id));
         retries.chain(router).min()
     }

@@ -9,9 +9,10 @@ use super::call::Answered;
 use super::net::{Host, Net};
 use super::node::Node;
 use super::promise::Watched;
-use super::relay::{RELAY_DELAY, Relay};
+use super::relay::{ConnAt, RELAY_DELAY, Relay};
 use super::rng::Rng;
 use crate::path::Via;
+use crate::standby::Which;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -28,17 +29,32 @@ pub(super) enum What {
         bytes: Rc<[u8]>,
     },
     /// Bytes arrive at the relay on this connection.
-    ToRelay(u64, Vec<u8>),
+    ToRelay(ConnAt, Vec<u8>),
     /// Bytes arrive at the node that has this connection.
-    ToNode(u64, Vec<u8>),
+    ToNode(ConnAt, Vec<u8>),
     /// A connection with the relay is there, and greeted.
-    Connected(u64),
+    Connected(ConnAt),
     /// The other end knows nothing of this connection of a node.
-    Reset(u64, usize),
+    Reset(ConnAt, usize),
     /// The timer of a node goes off.
     Timer(usize),
-    /// The timer of the relay goes off.
-    Relay,
+    /// The timer of a relay goes off.
+    Relay(usize),
+    /// Relays find each other, unless something has happened to them since.
+    Link(u64),
+    /// A relay hears that its links with the other one are over, unless the same.
+    Unlink(usize, u64),
+    /// Bytes of the other one arrive at a relay, by its own link or by the other's.
+    ToOtherRelay(Between, Vec<u8>),
+}
+
+/// From one relay to the other.
+pub(super) struct Between {
+    pub(super) to: usize,
+    /// By the link that `to` has made.
+    pub(super) by_own: bool,
+    /// While there are these links.
+    pub(super) links: u64,
 }
 
 /// Everything there is.
@@ -47,45 +63,59 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) rng: Rng,
     pub(super) net: Net,
-    pub(super) relay: Relay,
+    pub(super) relays: Vec<Relay>,
+    /// The relays are not to find each other.
+    pub(super) apart: bool,
+    /// They have found each other.
+    pub(super) linked: bool,
+    /// How often something has happened to their links.
+    pub(super) links: u64,
     pub(super) nodes: Vec<Node>,
+    /// By which relay each node is found.
+    first: Vec<usize>,
+    /// Which relays each node cannot reach.
+    pub(super) barred: Vec<[bool; 2]>,
     /// What is to happen and when; at one time, in the order in which it was pushed.
     queue: BTreeMap<(Instant, u64), What>,
     order: u64,
-    pub(super) relay_due: Option<Instant>,
     pub(super) next_call: u64,
     pub(super) answered: Vec<Answered>,
     /// How long a call may take after the last disturbance.
     pub(super) bound: Duration,
-    /// When something last happened to a node, or to the relay.
+    /// When something last happened to a node, or to a relay.
     pub(super) disturbed: Vec<Instant>,
     pub(super) relay_disturbed: Instant,
-    /// The relay says nothing to connections that it does not know.
+    /// Relays say nothing to connections that they do not know.
     pub(super) relay_mute: bool,
-    /// Pairs that had a direct path when the relay went, and have not been
+    /// Pairs that had a direct path when the last relay went, and have not been
     /// disturbed since.
     pub(super) proven: Vec<(usize, usize)>,
     pub(super) watched: Watched,
     /// The ways that payloads from one node to another took last.
     pub(super) ways: HashMap<(usize, usize), Vec<Via>>,
-    /// Packets of each node, datagrams and writes to the relay.
+    /// Packets of each node, datagrams and writes to relays.
     pub(super) sent: Vec<u64>,
     trace: VecDeque<String>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, bound: Duration) -> Self {
+    /// With one relay, or two.
+    pub(super) fn new(seed: u64, relays: usize, bound: Duration) -> Self {
         let start = Instant::now();
         Self {
             start,
             now: start,
             rng: Rng::new(seed),
             net: Net::new(),
-            relay: Relay::new(),
+            relays: (0..relays).map(|_| Relay::new()).collect(),
+            apart: false,
+            linked: false,
+            links: 0,
             nodes: vec![],
+            first: vec![],
+            barred: vec![],
             queue: BTreeMap::new(),
             order: 0,
-            relay_due: None,
             next_call: 1,
             answered: vec![],
             bound,
@@ -100,16 +130,25 @@ impl World {
         }
     }
 
-    /// Puts nodes on these hosts, then the relay on one more, and starts them.
+    /// Puts nodes on these hosts, then each relay on one more, and starts them.
     pub(super) fn populate(&mut self, hosts: Vec<Host>) {
         let nodes = hosts.len();
         self.net.hosts = hosts;
         let mut line = self.net.hosts[0].clone();
         line.segment = Some(0);
-        line.ip = self.net.address_in(0, 200);
         line.delay = RELAY_DELAY;
         (line.loss, line.twice, line.mtu, line.no_udp) = (0, 0, 1500, false);
-        self.net.hosts.push(line);
+        for relay in 0..self.relays.len() {
+            line.ip = self.net.address_in(0, 200 + relay);
+            self.net.hosts.push(line.clone());
+        }
+        let among = self.relays.len();
+        self.first = match among {
+            1 => vec![0; nodes],
+            _ => (0..nodes).map(|_| self.rng.index(among)).collect(),
+        };
+        self.barred = vec![[false; 2]; nodes];
+        self.relink();
         self.disturbed = vec![self.now; nodes];
         self.sent = vec![0; nodes];
         for node in 0..nodes {
@@ -119,14 +158,19 @@ impl World {
         }
     }
 
-    /// Where the relay is.
-    pub(super) fn relay_ip(&self) -> IpAddr {
-        self.net.hosts[self.nodes_len()].ip
+    /// Where a relay is.
+    pub(super) fn relay_ip(&self, relay: usize) -> IpAddr {
+        self.net.hosts[self.nodes_len() + relay].ip
     }
 
-    /// How many nodes there are: the number of the relay's host.
+    /// Which relay that is to a node.
+    pub(super) fn relay_of(&self, node: usize, which: Which) -> usize {
+        (self.first[node] + which as usize) % self.relays.len()
+    }
+
+    /// How many nodes there are: the number of the first relay's host.
     pub(super) fn nodes_len(&self) -> usize {
-        self.net.hosts.len() - 1
+        self.net.hosts.len() - self.relays.len()
     }
 
     /// A node's own clock.
@@ -199,7 +243,10 @@ impl World {
             What::Connected(conn) => return self.connected(conn),
             What::Reset(conn, node) => return self.reset(conn, node),
             What::Timer(node) => return self.timer(node),
-            What::Relay => self.relay_timer(),
+            What::Relay(relay) => self.relay_timer(relay),
+            What::Link(links) => self.link_relays(links),
+            What::Unlink(relay, links) => self.unlink_relay(relay, links),
+            What::ToOtherRelay(between, bytes) => self.reach_other_relay(&between, &bytes),
         }
         Ok(())
     }

@@ -21,14 +21,14 @@ const AT_REST: f64 = 1.0;
 /// Packets a second of a node besides those of calls, whatever happens.
 const AT_MOST: f64 = 400.0;
 
-/// Runs the world of this seed.
-pub(super) fn run(seed: u64) -> Result<(), String> {
-    let mut world = World::new(seed, BOUND);
+/// Runs the world of this seed, with one relay or two.
+pub(super) fn run(seed: u64, relays: usize) -> Result<(), String> {
+    let mut world = World::new(seed, relays, BOUND);
     let count = 2 + world.rng.index(4);
     let segments = build(&mut world, count);
-    // The relay may be late.
+    // The first relay may be late.
     if world.rng.permille(100) {
-        world.relay.state = State::Ended;
+        set_relay(&mut world, 0, State::Ended);
     }
     for node in 0..count {
         world.rouse(node)?;
@@ -66,7 +66,7 @@ pub(super) fn run(seed: u64) -> Result<(), String> {
     rest(&mut world, count)
 }
 
-/// Makes networks, nodes in them, and a relay. Returns how many networks.
+/// Makes networks, nodes in them, and relays. Returns how many networks.
 fn build(world: &mut World, count: usize) -> usize {
     let lans = world.rng.index(count + 1);
     let mut segments = 1;
@@ -167,7 +167,7 @@ fn disturb(world: &mut World, count: usize, segments: usize) -> Result<(), Strin
             Ok(())
         }
         60..75 => {
-            disturb_relay(world);
+            disturb_relays(world, node);
             Ok(())
         }
         75..85 => {
@@ -227,7 +227,9 @@ pub(super) fn move_node(
         return Ok(());
     }
     let now = world.local(node);
-    world.nodes[node].home.handle_move(now);
+    for link in &mut world.nodes[node].links {
+        link.home.handle_move(now);
+    }
     world.nodes[node].reflector.handle_move(now);
     world.nodes[node].forget_lanes();
     world.refresh(node);
@@ -271,7 +273,9 @@ pub(super) fn wake(world: &mut World, node: usize) -> Result<(), String> {
     for call in &mut world.nodes[node].calls {
         call.next = call.next.max(world.now);
     }
-    world.nodes[node].home.handle_move(now);
+    for link in &mut world.nodes[node].links {
+        link.home.handle_move(now);
+    }
     world.nodes[node].reflector.handle_move(now);
     world.nodes[node].forget_lanes();
     for core in world.nodes[node].cores.iter_mut().flatten() {
@@ -280,22 +284,49 @@ pub(super) fn wake(world: &mut World, node: usize) -> Result<(), String> {
     world.rouse(node)
 }
 
-fn disturb_relay(world: &mut World) {
-    let next = match world.relay.state {
-        State::Up if world.rng.permille(500) => State::Ended,
-        State::Up => State::Dark,
-        _ => State::Up,
-    };
-    set_relay(world, next);
+/// Something happens to a relay; where there are two, maybe between them, or between one and a node.
+fn disturb_relays(world: &mut World, node: usize) {
+    let count = world.relays.len();
+    let relay = if count > 1 { world.rng.index(count) } else { 0 };
+    let what = if count > 1 { world.rng.below(4) } else { 0 };
+    match what {
+        2 => bar(world, node, relay, !world.barred[node][relay]),
+        3 => set_apart(world, !world.apart),
+        _ => {
+            let next = match world.relays[relay].state {
+                State::Up if world.rng.permille(500) => State::Ended,
+                State::Up => State::Dark,
+                _ => State::Up,
+            };
+            set_relay(world, relay, next);
+        }
+    }
 }
 
-pub(super) fn set_relay(world: &mut World, state: State) {
-    world.note(|| format!("the relay is {state:?}"));
-    world.relay_disturbed = world.now;
+/// A node cannot reach a relay any more, or can again; nobody is told.
+fn bar(world: &mut World, node: usize, relay: usize, barred: bool) {
+    world.note(|| format!("{node} reaches relay {relay}: {}", !barred));
+    world.disturbed[node] = world.now + if barred { Duration::ZERO } else { RELAY_BACK };
+    forget_proven(world, node);
+    world.barred[node][relay] = barred;
+    world.cut_conns_with(node, relay);
+}
+
+/// The relays cannot reach each other any more, or can again.
+fn set_apart(world: &mut World, apart: bool) {
+    world.note(|| format!("the relays reach each other: {}", !apart));
+    world.relay_disturbed = world.relay_disturbed.max(world.now);
+    world.apart = apart;
+    world.relink();
+}
+
+pub(super) fn set_relay(world: &mut World, relay: usize, state: State) {
+    world.note(|| format!("relay {relay} is {state:?}"));
     if state == State::Up {
-        world.relay.state = state;
+        world.relays[relay].state = state;
         world.relay_disturbed = world.now + RELAY_BACK;
         world.proven.clear();
+        world.relink();
         return;
     }
     let count = world.nodes.len();
@@ -313,16 +344,27 @@ pub(super) fn set_relay(world: &mut World, state: State) {
             }
         }
     }
+    world.relay_disturbed = world.now;
     world.proven = proven.into_iter().collect();
-    world.end_relay(state);
+    world.end_relay(relay, state);
 }
 
 /// Everything that can be mended is mended.
 fn calm_down(world: &mut World, count: usize) -> Result<(), String> {
-    if world.relay.state != State::Up {
-        set_relay(world, State::Up);
+    for relay in 0..world.relays.len() {
+        if world.relays[relay].state != State::Up {
+            set_relay(world, relay, State::Up);
+        }
+    }
+    if world.apart {
+        set_apart(world, false);
     }
     for node in 0..count {
+        for relay in 0..world.relays.len() {
+            if world.barred[node][relay] {
+                bar(world, node, relay, false);
+            }
+        }
         wake(world, node)?;
         if world.net.hosts[node].segment.is_none() {
             move_node(world, node, Some(0))?;

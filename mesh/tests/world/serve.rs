@@ -7,6 +7,7 @@ use super::datagram::STUN_PORT;
 use super::node::{Got, Node};
 use super::run::{What, World};
 use crate::path::Via;
+use crate::standby::Which;
 
 impl World {
     /// The program on a node, as it starts.
@@ -19,17 +20,22 @@ impl World {
     /// The program on a node begins.
     pub(super) fn start_node(&mut self, node: usize) {
         let now = self.local(node);
-        let server = SocketAddr::new(self.relay_ip(), STUN_PORT);
+        let server = SocketAddr::new(self.relay_ip(self.relay_of(node, Which::First)), STUN_PORT);
+        let relays = self.relays.len();
         let it = &mut self.nodes[node];
-        it.home.set_wanted(true, now);
+        for link in &mut it.links[..relays] {
+            link.home.set_wanted(true, now);
+        }
         it.reflector.set_server(Some(server), now);
         self.refresh(node);
     }
 
     /// The program on a node is killed and started again.
     pub(super) fn restart_node(&mut self, node: usize) {
-        if let Some(conn) = self.nodes[node].conn.filter(|conn| !self.is_cut(*conn)) {
-            self.relay.close(conn);
+        for which in [Which::First, Which::Other] {
+            if let Some(conn) = self.conn(node, which).filter(|conn| !self.is_cut(*conn)) {
+                self.relays[conn.0].close(conn.1);
+            }
         }
         let lag = self.nodes[node].lag;
         self.nodes[node] = self.fresh_node(node, self.nodes.len());
@@ -58,7 +64,7 @@ impl World {
         &mut self,
         node: usize,
         via: Via,
-        from: Option<usize>,
+        from: Option<(usize, Which)>,
         bytes: &[u8],
     ) -> Result<(), String> {
         let now = self.local(node);
@@ -90,8 +96,10 @@ impl World {
         if let Some((to, request)) = self.nodes[node].reflector.handle_timeout(now, id) {
             self.send_udp(node, to, &request);
         }
-        while let Some(action) = self.nodes[node].home.handle_timeout(now) {
-            self.act(node, action);
+        for which in [Which::First, Which::Other] {
+            while let Some(action) = self.nodes[node].link_mut(which).home.handle_timeout(now) {
+                self.act(node, which, action);
+            }
         }
         self.repeat_calls(node)?;
         self.serve(node)
@@ -123,14 +131,10 @@ impl World {
                     self.carry((node, port), to, bytes);
                 }
             }
-            Via::Relay if self.nodes[node].home.is_up() => {
-                let (now, key) = (self.local(node), self.nodes[peer].key);
-                let it = &mut self.nodes[node];
-                it.home.handle_sent(now);
-                // Without room it is lost.
-                let _ = it.client.handle_send(&key, bytes);
+            Via::Relay => {
+                let now = self.local(node);
+                self.nodes[node].relay(peer, bytes, now);
             }
-            Via::Relay => {}
         }
     }
 

@@ -25,8 +25,8 @@ const PLACES: [(&str, Option<Kind>); 4] = [
 
 /// Two nodes, each behind one of these, with `trip` from one to the other and
 /// back, and to the relay and back.
-fn pair(seed: u64, kinds: [Option<Kind>; 2], trip: Duration) -> World {
-    let mut world = World::new(seed, 30 * SECOND);
+fn pair(seed: u64, relays: usize, kinds: [Option<Kind>; 2], trip: Duration) -> World {
+    let mut world = World::new(seed, relays, 30 * SECOND);
     let mut hosts: Vec<Host> = vec![];
     for (node, kind) in kinds.into_iter().enumerate() {
         let segment = kind.map_or(0, |kind| world.net.add_segment(kind, false, 0));
@@ -131,28 +131,32 @@ impl Figures {
     }
 }
 
-fn easy(seed: u64, trip: Duration) -> World {
-    pair(seed, [Some(Kind::PortRestricted), None], trip)
+fn easy(seed: u64, relays: usize, trip: Duration) -> World {
+    pair(seed, relays, [Some(Kind::PortRestricted), None], trip)
 }
 
 fn upgrades(trip: Duration) -> Figures {
     let within = 20 * SECOND;
     Figures::of(
         (0..RUNS)
-            .map(|seed| until_direct(&mut easy(seed, trip), within).unwrap())
+            .map(|seed| until_direct(&mut easy(seed, 1, trip), within).unwrap())
             .collect(),
     )
 }
 
 /// Stalls by something that happens to an established pair.
 fn stalls(trip: Duration, happens: fn(&mut World) -> Result<(), String>) -> Figures {
-    let one = |seed| stall(&mut easy(seed, trip), happens);
+    let one = |seed| stall(&mut easy(seed, 1, trip), happens);
     Figures::of((0..RUNS).map(one).collect())
 }
 
-fn relayed_stalls(trip: Duration, happens: fn(&mut World) -> Result<(), String>) -> Figures {
+fn relayed_stalls(
+    relays: usize,
+    trip: Duration,
+    happens: fn(&mut World) -> Result<(), String>,
+) -> Figures {
     let one = |seed| {
-        let mut world = easy(seed, trip);
+        let mut world = easy(seed, relays, trip);
         world.net.hosts[0].no_udp = true;
         stall(&mut world, happens)
     };
@@ -165,15 +169,20 @@ fn cut_udp(world: &mut World) -> Result<(), String> {
 }
 
 fn restart_relay(world: &mut World) -> Result<(), String> {
-    set_relay(world, State::Ended);
-    set_relay(world, State::Up);
+    set_relay(world, 0, State::Ended);
+    set_relay(world, 0, State::Up);
+    Ok(())
+}
+
+fn lose_relay(world: &mut World) -> Result<(), String> {
+    set_relay(world, 0, State::Dark);
     Ok(())
 }
 
 /// Its machine is lost without a word, and another one takes its place.
 fn replace_relay(world: &mut World) -> Result<(), String> {
-    set_relay(world, State::Dark);
-    set_relay(world, State::Up);
+    set_relay(world, 0, State::Dark);
+    set_relay(world, 0, State::Up);
     // Nobody says that the old connections are gone.
     world.relay_mute = true;
     Ok(())
@@ -206,15 +215,15 @@ fn recovery_times() {
     stalls(trip, cut_udp).show("direct path dies silently", "p99 ≤ 1000");
     stalls(trip, swap_link).show("link swap", "≤ 1500");
     stalls(trip, sleep).show("sleep of 90 s", "≤ 1500");
-    relayed_stalls(trip, restart_relay).show("relay restarts, relayed", "≤ 2000");
-    relayed_stalls(trip, replace_relay).show("relay dies silently, relayed", "≤ 2000");
-    relayed_stalls(trip, swap_link).show("link swap, relayed", "≤ 1500");
-    relayed_stalls(trip, sleep).show("sleep of 90 s, relayed", "≤ 1500");
-    let direct = stalls(trip, |world| {
-        set_relay(world, State::Dark);
-        Ok(())
-    });
-    direct.show("relay dies, direct", "no stall");
+    relayed_stalls(1, trip, restart_relay).show("relay restarts, relayed", "≤ 2000");
+    relayed_stalls(1, trip, replace_relay).show("relay dies silently, relayed", "≤ 2000");
+    relayed_stalls(2, trip, lose_relay).show(
+        "relay dies silently and another stands by, relayed",
+        "≤ 2000",
+    );
+    relayed_stalls(1, trip, swap_link).show("link swap, relayed", "≤ 1500");
+    relayed_stalls(1, trip, sleep).show("sleep of 90 s, relayed", "≤ 1500");
+    stalls(trip, lose_relay).show("relay dies, direct", "no stall");
     assert_eq!(matrix(), 15, "all but symmetric with symmetric");
 }
 
@@ -229,7 +238,7 @@ fn matrix() -> usize {
         let mut line = format!("| {name} |");
         for (_, other) in PLACES {
             let runs = (0..20).map(|seed| {
-                let mut world = pair(seed, [one, other], 50 * MS);
+                let mut world = pair(seed, 1, [one, other], 50 * MS);
                 until_direct(&mut world, 25 * SECOND)
             });
             let times: Vec<_> = runs.flatten().collect();
@@ -251,7 +260,7 @@ fn matrix() -> usize {
 fn ports_of_a_symmetric_nat_are_guessed() {
     let kinds = [Some(Kind::PortRestricted), Some(Kind::Symmetric)];
     for (seed, kinds) in [(1, kinds), (2, [kinds[1], kinds[0]])] {
-        let mut world = pair(seed, kinds, 50 * MS);
+        let mut world = pair(seed, 1, kinds, 50 * MS);
         let took = until_direct(&mut world, 25 * SECOND);
         assert!(took.is_some(), "seed {seed}");
         let sent: u64 = world.sent.iter().sum();
@@ -259,7 +268,7 @@ fn ports_of_a_symmetric_nat_are_guessed() {
         // The path holds while it is used.
         world.run_for(60 * SECOND).unwrap();
     }
-    let mut world = pair(3, [kinds[1]; 2], 50 * MS);
+    let mut world = pair(3, 1, [kinds[1]; 2], 50 * MS);
     assert_eq!(until_direct(&mut world, 25 * SECOND), None);
     let sent: u64 = world.sent.iter().sum();
     assert!(sent < 3000, "{sent} datagrams for nothing");

@@ -22,6 +22,7 @@ use crate::home::{Action, Home};
 use crate::io::Relay;
 use crate::io::timers::sleep_until;
 use crate::io::udp::Traffic;
+use crate::standby::Connection;
 
 /// Peers remembered as absent; what is forgotten is said again.
 const MAX_ABSENT: usize = 4096;
@@ -33,13 +34,13 @@ const QUEUE_LEN: usize = 1 << 20;
 /// The link, shared by its task, the send half and the receive half.
 pub(in crate::io) struct Link {
     home: Mutex<Home>,
-    /// It is the one by which peers find us.
-    is_first: bool,
     /// Something is due earlier than the task knows.
     sooner: Notify,
     sender: RwLock<Option<Sender>>,
     /// Connections that there were.
     number: AtomicU64,
+    /// Of them and of attempts, those that failed.
+    failed: AtomicU64,
     target: watch::Sender<Option<Target>>,
     /// The key of the relay at the other end, or of the last one.
     server: watch::Sender<Option<NodeKey>>,
@@ -70,14 +71,13 @@ struct Queue {
 }
 
 impl Link {
-    /// The link by which peers find us, or else one that stands by.
-    pub(super) fn new(is_first: bool, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(changed: Arc<Notify>) -> Self {
         Self {
             home: Mutex::default(),
-            is_first,
             sooner: Notify::new(),
             sender: RwLock::default(),
             number: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             target: watch::Sender::default(),
             server: watch::Sender::default(),
             changed,
@@ -148,6 +148,14 @@ impl Link {
     /// Which connection it is that there is now.
     pub(super) fn number(&self) -> Option<u64> {
         self.is_connected().then(|| self.number.load(Relaxed))
+    }
+
+    /// How the connection is now.
+    pub(super) fn connection(&self) -> Connection {
+        match self.number() {
+            Some(number) => Connection::There(number),
+            None => Connection::Missing(self.failed.load(Relaxed)),
+        }
     }
 
     /// The machine has other addresses now, or has slept: the connection is
@@ -258,7 +266,6 @@ impl Link {
         match news {
             News::Up(sender, receiver) => {
                 tracing::info!("connected to the relay");
-                sender.note_preferred(self.is_first);
                 self.home.lock().handle_connected(Instant::now());
                 self.number.fetch_add(1, Relaxed);
                 self.note_server(receiver.server());
@@ -284,6 +291,7 @@ impl Link {
             _ => tracing::debug!(reason, "the relay is not there"),
         }
         *end = End::None;
+        self.failed.fetch_add(1, Relaxed);
         self.set_sender(None);
         self.home.lock().handle_lost(Instant::now(), chance());
     }
@@ -434,10 +442,11 @@ mod tests {
 
     use super::*;
     use crate::io::relay::Relays;
+    use crate::standby::Which;
 
     #[tokio::test]
     async fn a_full_queue_holds_the_reader_up_until_it_is_drained() {
-        let link = Arc::new(Link::new(true, Arc::default()));
+        let link = Arc::new(Link::new(Arc::default()));
         let key = NodeKey::from_bytes([1; 32]);
         let filler = Bytes::from(vec![0; QUEUE_LEN]);
         let writer = Arc::clone(&link);
@@ -519,11 +528,11 @@ mod tests {
         }
         assert_eq!(relays.first.traffic.sent.load(Relaxed), 4);
         // Who is heard by the other one is answered by both for a while, and there after that.
-        relays.handle_authentic(&key, true);
+        relays.handle_authentic(&key, Which::Other);
         assert!(relays.send(&key, b"data").is_ok());
         let sent = [&relays.first, &relays.other].map(|link| link.traffic.sent.load(Relaxed));
         assert_eq!(sent, [5, 3]);
-        relays.handle_authentic(&key, false);
+        relays.handle_authentic(&key, Which::First);
         assert!(relays.send(&key, b"data").is_ok());
         let sent = [&relays.first, &relays.other].map(|link| link.traffic.sent.load(Relaxed));
         assert_eq!(sent, [6, 3]);
