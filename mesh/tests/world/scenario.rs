@@ -304,7 +304,7 @@ fn disturb_relays(world: &mut World, node: usize) {
 }
 
 /// A node cannot reach a relay any more, or can again; nobody is told.
-fn bar(world: &mut World, node: usize, relay: usize, barred: bool) {
+pub(super) fn bar(world: &mut World, node: usize, relay: usize, barred: bool) {
     world.note(|| format!("{node} reaches relay {relay}: {}", !barred));
     world.disturbed[node] = world.now + if barred { Duration::ZERO } else { RELAY_BACK };
     forget_proven(world, node);
@@ -313,7 +313,7 @@ fn bar(world: &mut World, node: usize, relay: usize, barred: bool) {
 }
 
 /// The relays cannot reach each other any more, or can again.
-fn set_apart(world: &mut World, apart: bool) {
+pub(super) fn set_apart(world: &mut World, apart: bool) {
     world.note(|| format!("the relays reach each other: {}", !apart));
     world.relay_disturbed = world.relay_disturbed.max(world.now);
     world.apart = apart;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::net::{Host, Kind};
 use super::relay::State;
 use super::run::{MS, SECOND, World};
-use super::scenario::{move_node, set_relay, wake};
+use super::scenario::{bar, move_node, set_apart, set_relay, wake};
 
 /// Runs of each kind.
 const RUNS: u64 = 50;
@@ -113,6 +113,9 @@ fn stall(world: &mut World, happens: impl FnOnce(&mut World) -> Result<(), Strin
     waits.max().unwrap()
 }
 
+/// Something that happens to a world.
+type Happens = fn(&mut World) -> Result<(), String>;
+
 struct Figures(Vec<Duration>);
 
 impl Figures {
@@ -145,16 +148,12 @@ fn upgrades(trip: Duration) -> Figures {
 }
 
 /// Stalls by something that happens to an established pair.
-fn stalls(trip: Duration, happens: fn(&mut World) -> Result<(), String>) -> Figures {
+fn stalls(trip: Duration, happens: Happens) -> Figures {
     let one = |seed| stall(&mut easy(seed, 1, trip), happens);
     Figures::of((0..RUNS).map(one).collect())
 }
 
-fn relayed_stalls(
-    relays: usize,
-    trip: Duration,
-    happens: fn(&mut World) -> Result<(), String>,
-) -> Figures {
+fn relayed_stalls(relays: usize, trip: Duration, happens: Happens) -> Figures {
     let one = |seed| {
         let mut world = easy(seed, relays, trip);
         world.net.hosts[0].no_udp = true;
@@ -171,6 +170,11 @@ fn cut_udp(world: &mut World) -> Result<(), String> {
 fn restart_relay(world: &mut World) -> Result<(), String> {
     set_relay(world, 0, State::Ended);
     set_relay(world, 0, State::Up);
+    Ok(())
+}
+
+fn end_relay(world: &mut World) -> Result<(), String> {
+    set_relay(world, 0, State::Ended);
     Ok(())
 }
 
@@ -225,6 +229,45 @@ fn recovery_times() {
     relayed_stalls(1, trip, sleep).show("sleep of 90 s, relayed", "≤ 1500");
     stalls(trip, lose_relay).show("relay dies, direct", "no stall");
     assert_eq!(matrix(), 15, "all but symmetric with symmetric");
+}
+
+/// A relay and a node lose each other without a word.
+fn lose_each_other(world: &mut World) -> Result<(), String> {
+    bar(world, 0, 0, true);
+    Ok(())
+}
+
+/// Both nodes lose a relay, not the same one.
+fn lose_one_each(world: &mut World) -> Result<(), String> {
+    bar(world, 0, 0, true);
+    bar(world, 1, 1, true);
+    Ok(())
+}
+
+/// The relays lose each other, and a node one of them.
+fn fall_apart(world: &mut World) -> Result<(), String> {
+    set_apart(world, true);
+    lose_each_other(world)
+}
+
+#[test]
+fn nobody_waits_for_a_relay_while_another_stands_by() {
+    let kinds: [(&str, Happens, Duration); 5] = [
+        ("a relay ends", end_relay, 500 * MS),
+        ("a relay dies", lose_relay, 500 * MS),
+        ("one node loses one", lose_each_other, 500 * MS),
+        ("the relays lose each other", fall_apart, 500 * MS),
+        // There is no way any more until it is noticed.
+        ("each node loses one", lose_one_each, 2 * SECOND),
+    ];
+    for (what, happens, most) in kinds {
+        for seed in 0..10 {
+            let mut world = easy(seed, 2, 50 * MS);
+            world.net.hosts[0].no_udp = true;
+            let longest = stall(&mut world, happens);
+            assert!(longest <= most, "{what}, seed {seed}: {longest:?}");
+        }
+    }
 }
 
 /// How many of the 16 pairs find a direct path.
