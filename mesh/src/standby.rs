@@ -152,11 +152,12 @@ impl Standby {
     /// How the connections are now.
     pub(crate) fn handle_connections(&mut self, now: [Connection; 2]) -> Change {
         let before = std::mem::replace(&mut self.connections, now);
-        let is_other = |which: usize| now[which] != before[which];
-        let is_new = |which: usize| is_other(which) && now[which].is_there();
+        let has_changed = |which: usize| now[which] != before[which];
+        let is_new = |which: usize| has_changed(which) && now[which].is_there();
         // Or was, until it was made anew.
-        let is_missed =
-            |which: usize| is_other(which) && (before[which].is_there() || !now[which].is_there());
+        let is_missed = |which: usize| {
+            has_changed(which) && (before[which].is_there() || !now[which].is_there())
+        };
         let [first, other] = now.map(Connection::is_there);
         let mut notes = [None; 2];
         if first && (is_new(0) || is_missed(1)) {

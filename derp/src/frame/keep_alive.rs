@@ -22,7 +22,8 @@ impl Body<'_> for KeepAlive {
     }
 }
 
-/// Whether the client regards this server as its home; for statistics.
+/// Whether the client regards this server as its home: for statistics, and to find it in a
+/// region of several servers (`crate::router`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotePreferred {
     /// Home or not.

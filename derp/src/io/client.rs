@@ -219,8 +219,8 @@ impl Sender {
         let _ = self.shared.queueing(|state| state.client.handle_ping(data));
     }
 
-    /// Notes that this relay is (or is not) where we are to be found. It passes
-    /// that on to the other relays of its region, which may not know yet that we
+    /// Notes that this relay is (or is not) where we are to be found. That it is it
+    /// passes on to the other relays of its region, which may not know yet that we
     /// have left them.
     pub fn note_preferred(&self, preferred: bool) {
         let _ = self

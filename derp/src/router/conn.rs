@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::ConnId;
-use super::limits::{Counters, Limits, NOT_HERE_BURST, NOT_HERE_EVERY};
+use super::limits::{Counters, Limits, NOT_HERE_BURST, NOT_HERE_EVERY, TELL_BURST, TELL_EVERY};
 use super::region::Watch;
 use crate::NodeKey;
 use crate::frame::{Body, KeepAlive, Ping};
@@ -47,6 +47,7 @@ pub(super) struct Conn<H> {
     pub(super) route: Option<Route>,
     pub(super) preferred: bool,
     not_here: Bucket,
+    told: Bucket,
     heard_at: Instant,
     due_at: Instant,
     jitter: u64,
@@ -87,7 +88,8 @@ impl<H> Conn<H> {
             blocked_since: None,
             route: None,
             preferred: false,
-            not_here: Bucket::new(now),
+            not_here: Bucket::new(now, NOT_HERE_BURST, NOT_HERE_EVERY),
+            told: Bucket::new(now, TELL_BURST, TELL_EVERY),
             heard_at: now,
             due_at: now,
             jitter: seed,
@@ -144,6 +146,11 @@ impl<H> Conn<H> {
         }
     }
 
+    /// Whether the other servers may be told once more that the client is here.
+    pub(super) fn may_tell(&mut self, now: Instant) -> bool {
+        self.told.take(now)
+    }
+
     /// Whether another "not here" may be sent now.
     pub(super) fn may_say_not_here(&mut self, now: Instant) -> bool {
         self.not_here.take(now)
@@ -162,27 +169,31 @@ impl<H> Conn<H> {
     }
 }
 
-/// Lets a burst pass, then one each [`NOT_HERE_EVERY`].
+/// Lets a burst pass, then one from time to time.
 #[derive(Debug)]
 struct Bucket {
     tokens: u32,
     since: Instant,
+    burst: u32,
+    every: Duration,
 }
 
 impl Bucket {
-    const fn new(now: Instant) -> Self {
+    const fn new(now: Instant, burst: u32, every: Duration) -> Self {
         Self {
-            tokens: NOT_HERE_BURST,
+            tokens: burst,
             since: now,
+            burst,
+            every,
         }
     }
 
     fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.since);
-        let earned = passed.as_millis() / NOT_HERE_EVERY.as_millis();
+        let earned = passed.as_millis() / self.every.as_millis();
         if earned > 0 {
             let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.tokens = self.tokens.saturating_add(earned).min(NOT_HERE_BURST);
+            self.tokens = self.tokens.saturating_add(earned).min(self.burst);
             self.since = now;
         }
         let some = self.tokens > 0;
@@ -198,7 +209,7 @@ mod tests {
     #[test]
     fn a_bucket_gives_a_burst_and_then_a_trickle() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
+        let mut bucket = Bucket::new(start, NOT_HERE_BURST, NOT_HERE_EVERY);
         let given = (0..100).filter(|_| bucket.take(start)).count();
         assert_eq!(given, NOT_HERE_BURST as usize);
         assert!(bucket.take(start + NOT_HERE_EVERY));

@@ -55,6 +55,12 @@ pub(super) const NOT_HERE_BURST: u32 = 10;
 /// somebody who is away should not be answered at full rate.
 pub(super) const NOT_HERE_EVERY: Duration = Duration::from_millis(200);
 
+/// Times that a client may have the other servers told at once that it is here, and
+/// time after which it may once more. It says so again while it misses one of them,
+/// and each time costs all of them something.
+pub(super) const TELL_BURST: u32 = 4;
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(2);
+
 /// What happened since the router started; each only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {

@@ -269,8 +269,13 @@ impl<H: Clone> Router<H> {
                 self.counters.preferred += u64::from(note.preferred);
                 conn.preferred = note.preferred;
                 if note.preferred && matches!(conn.role, Role::Client) {
-                    let key = conn.client.key;
-                    self.tell_watchers(key);
+                    let (key, tells) = (conn.client.key, conn.may_tell(now));
+                    if let Some(peer) = self.peers.get_mut(&key) {
+                        self.epoch += u64::from(std::mem::take(&mut peer.moved));
+                    }
+                    if tells {
+                        self.tell_watchers(key);
+                    }
                 }
             }
             Frame::ForwardPacket(_) | Frame::WatchConns(_) | Frame::ClosePeer(_) => {

@@ -14,7 +14,8 @@
 //! until that sends a packet or a ping. (The answers to that question carry a
 //! flag that other implementations do not know, and ignore.) A client that is at
 //! two servers, and has lost one of them without a word, says to the other that
-//! this is its home now (`NotePreferred`), and is told of anew.
+//! this is its home now (`NotePreferred`), and is told of anew, though not at any
+//! rate.
 //!
 //! What is told of presence is not queued but looked up when it is written, so
 //! a server that reads slowly costs no more than one entry a key. Packets wait
@@ -197,7 +198,7 @@ impl<H: Clone> Router<H> {
         {
             is_news |= !std::mem::replace(&mut peer.moved, true);
         }
-        // What a client says again and again costs others nothing.
+        // Routes are looked up anew only if one may lead elsewhere now.
         self.epoch += u64::from(is_news);
     }
 
@@ -249,6 +250,7 @@ impl<H: Clone> Router<H> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::limits::{TELL_BURST, TELL_EVERY};
     use super::super::{Limits, Transmit};
     use super::*;
     use crate::frame::{NotePreferred, Receives, SendPacket, decode};
@@ -433,15 +435,37 @@ mod tests {
         region.send(0, sender, 2, b"first");
         assert_eq!(region.read(0, lost), [(1, b"first".to_vec())]);
         // Nothing gets through to the client here any more, and nobody knows but itself.
-        for (preferred, found) in [(false, [1, 0]), (true, [0, 1])] {
+        let near = region.join(1, 3);
+        region.carry();
+        for (preferred, found) in [(false, [2, 0]), (true, [0, 2])] {
             let note = Frame::NotePreferred(NotePreferred { preferred });
             let now = region.now;
             region.routers[1].handle_frame(kept, &note, now).unwrap();
             region.carry();
             region.send(0, sender, 2, b"next");
+            region.send(1, near, 2, b"next");
             let got = [region.read(0, lost), region.read(1, kept)].map(|got| got.len());
             assert_eq!(got, found);
         }
+    }
+
+    #[test]
+    fn a_client_is_not_told_of_at_any_rate() {
+        let mut region = Region::new();
+        let client = region.join(1, 2);
+        region.carry();
+        let note = Frame::NotePreferred(NotePreferred { preferred: true });
+        let told = |region: &mut Region| {
+            let now = region.now;
+            region.routers[1].handle_frame(client, &note, now).unwrap();
+            let server = region.servers[1];
+            matches!(region.routers[1].poll_transmit(server), Transmit::Chunk(_))
+        };
+        let at_once = (0..100).filter(|_| told(&mut region)).count();
+        assert_eq!(at_once, TELL_BURST as usize);
+        region.now += TELL_EVERY;
+        assert!(told(&mut region));
+        assert!(!told(&mut region));
     }
 
     #[test]

@@ -65,12 +65,17 @@ impl Relay {
     }
 }
 
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         for node in ["dev-1", "dev-2"] {
             self.stop(node);
         }
-        self.relays.iter_mut().for_each(Relay::kill);
     }
 }
 
@@ -151,6 +156,12 @@ impl Rig {
         let relay = &mut self.relays[number];
         relay.process = relay.serve.spawn()?;
         Ok(())
+    }
+
+    /// Whether a relay takes connections.
+    pub fn answers(&self, number: usize) -> bool {
+        let url = &self.relays[number].url;
+        std::net::TcpStream::connect(url.trim_start_matches("http://")).is_ok()
     }
 
     fn url(&self) -> &str {

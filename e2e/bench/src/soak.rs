@@ -52,11 +52,15 @@ struct Deaths {
 }
 
 impl Deaths {
-    fn next(&mut self, rig: &mut Rig) {
+    /// Kills the next one, once all are there: never both.
+    fn next(&mut self, rig: &mut Rig) -> Result<()> {
+        self.end(rig)?;
+        rig.wait(|| (0..rig.relays()).all(|relay| rig.answers(relay)))?;
         let turn = self.count % rig.relays();
         rig.kill_relay(turn);
         self.count += 1;
         self.away = Some(turn);
+        Ok(())
     }
 
     fn end(&mut self, rig: &mut Rig) -> Result<()> {
@@ -98,7 +102,7 @@ pub fn run(program: &str, words: &[String]) -> Result<()> {
             looked = Instant::now();
             look(&mut stayers, start.elapsed(), rounds)?;
             if together {
-                deaths.next(&mut rig);
+                deaths.next(&mut rig)?;
             }
         }
         if looked.elapsed() >= AWAY {

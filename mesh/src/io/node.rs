@@ -308,7 +308,7 @@ impl Node {
     /// the task is aborted.
     pub(super) async fn run_relay_news(self: Arc<Self>) {
         loop {
-            self.relays.rerouted().await;
+            self.relays.run_until_rerouted().await;
             self.tell_all(Core::handle_relay_up);
         }
     }

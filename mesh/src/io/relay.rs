@@ -167,8 +167,8 @@ impl Relays {
 
     /// Tells the relays where we are to be found, until packets go by another
     /// connection than before: the first relay is there again, or the other one has
-    /// to do.
-    pub(super) async fn rerouted(&self) {
+    /// to do. For one task.
+    pub(super) async fn run_until_rerouted(&self) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();

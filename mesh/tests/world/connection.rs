@@ -252,7 +252,8 @@ impl World {
             for node in 0..self.nodes.len() {
                 let conn = (relay, number);
                 let has = [Which::First, Which::Other].map(|which| self.conn(node, which));
-                if state == State::Ended && has.contains(&Some(conn)) {
+                let hears = state == State::Ended && !self.barred[node][relay];
+                if hears && has.contains(&Some(conn)) {
                     let at = self.now + self.net.hosts[node].delay;
                     self.push(at, What::Reset(conn, node));
                 }

@@ -72,7 +72,7 @@ pub(super) struct World {
     pub(super) links: u64,
     pub(super) nodes: Vec<Node>,
     /// By which relay each node is found.
-    first: Vec<usize>,
+    pub(super) first: Vec<usize>,
     /// Which relays each node cannot reach.
     pub(super) barred: Vec<[bool; 2]>,
     /// What is to happen and when; at one time, in the order in which it was pushed.

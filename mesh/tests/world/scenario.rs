@@ -306,7 +306,8 @@ fn disturb_relays(world: &mut World, node: usize) {
 /// A node cannot reach a relay any more, or can again; nobody is told.
 pub(super) fn bar(world: &mut World, node: usize, relay: usize, barred: bool) {
     world.note(|| format!("{node} reaches relay {relay}: {}", !barred));
-    world.disturbed[node] = world.now + if barred { Duration::ZERO } else { RELAY_BACK };
+    let noticed = if barred { Duration::ZERO } else { RELAY_BACK };
+    world.disturbed[node] = world.disturbed[node].max(world.now + noticed);
     forget_proven(world, node);
     world.barred[node][relay] = barred;
     world.cut_conns_with(node, relay);
@@ -344,7 +345,7 @@ pub(super) fn set_relay(world: &mut World, relay: usize, state: State) {
             }
         }
     }
-    world.relay_disturbed = world.now;
+    world.relay_disturbed = world.relay_disturbed.max(world.now);
     world.proven = proven.into_iter().collect();
     world.end_relay(relay, state);
 }

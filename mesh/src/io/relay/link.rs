@@ -147,7 +147,8 @@ impl Link {
 
     /// Which connection it is that there is now.
     pub(super) fn number(&self) -> Option<u64> {
-        self.is_connected().then(|| self.number.load(Relaxed))
+        let sender = self.sender.read();
+        sender.is_some().then(|| self.number.load(Relaxed))
     }
 
     /// How the connection is now.
@@ -267,7 +268,6 @@ impl Link {
             News::Up(sender, receiver) => {
                 tracing::info!("connected to the relay");
                 self.home.lock().handle_connected(Instant::now());
-                self.number.fetch_add(1, Relaxed);
                 self.note_server(receiver.server());
                 self.set_sender(Some(sender.clone()));
                 *end = End::Up(sender, receiver);
@@ -358,7 +358,12 @@ impl Link {
     }
 
     fn set_sender(&self, sender: Option<Sender>) {
-        *self.sender.write() = sender;
+        {
+            // Whoever looks sees a connection with its own number.
+            let mut current = self.sender.write();
+            self.number.fetch_add(u64::from(sender.is_some()), Relaxed);
+            *current = sender;
+        }
         self.absent.lock().clear();
         self.changed.notify_waiters();
     }
