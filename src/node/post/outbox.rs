@@ -282,7 +282,11 @@ impl Outbox {
                 Err(not_found().into())
             };
         }
-        let asked = record.got_by.as_ref().map(|(id, _)| *id);
+        // A quick answer may come before its node has said which session got the request.
+        let asked = match (&record.got_by, &letter.to) {
+            (Some((id, _)), _) | (None, Some(Session::Id(id))) => Some(*id),
+            (None, Some(Session::Name(_)) | None) => None,
+        };
         if asked.is_some_and(|asked| asked != answer.from.0) {
             return Err(Error::new(
                 "not_addressee",
@@ -544,6 +548,31 @@ mod tests {
             code(outbox.handle_answer(id, ("dev-2", key), answer(2, 7))),
             "request_not_found"
         );
+    }
+
+    #[test]
+    fn b15_an_answer_may_overtake_the_receipt_but_not_come_from_another_session() {
+        for (to, refused) in [
+            (Session::Id(7), Some("not_addressee")),
+            (Session::Name("coder".to_owned()), None),
+        ] {
+            let mut world = World::default();
+            let mut asked = letter(1, MessageKind::Request, "dev-2");
+            asked.to = Some(to);
+            let (id, key) = (asked.id, NodeKey::from_bytes([1; 32]));
+            world.put(asked);
+            for (from, expected) in [(8, refused), (7, None)] {
+                let answer = Answer {
+                    id: MessageId::new(MessageKind::Reply, [1; 16]),
+                    body: "so".into(),
+                    from: (from, None),
+                    at_ms: 9,
+                };
+                let result = world.outbox.handle_answer(id, ("dev-2", key), answer);
+                let code = result.err().map(|error| error.code);
+                assert_eq!(code.as_deref(), expected);
+            }
+        }
     }
 
     #[test]
