@@ -57,15 +57,48 @@ pub(crate) struct Standing {
     pub(crate) misses_peer: bool,
 }
 
+/// Why a packet was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is no connection.
+    Gone,
+    /// The queue is full.
+    Full,
+}
+
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// To that relay; if there is no connection to it, to the one that is not this.
-    pub(crate) by: Which,
+    by: Which,
     /// To both, as far as there is room.
-    pub(crate) both: bool,
+    both: bool,
     /// A full queue is no reason to wait: the one that is not this may take it.
-    pub(crate) impatient: bool,
+    impatient: bool,
+}
+
+impl Plan {
+    /// Sends it by `send`, which may refuse.
+    ///
+    /// # Errors
+    ///
+    /// No relay has taken it.
+    pub(crate) fn carry_out(
+        self,
+        mut send: impl FnMut(Which) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        match send(self.by) {
+            Ok(()) => {
+                if self.both {
+                    // Where there is room, and otherwise not.
+                    let _ = send(self.by.other());
+                }
+                Ok(())
+            }
+            Err(Refusal::Full) if !self.impatient => Err(Refusal::Full),
+            Err(_) => send(self.by.other()),
+        }
+    }
 }
 
 /// The connection with a relay.
@@ -240,6 +273,34 @@ mod tests {
         assert_eq!(plan(&standby, &DATA, later, sure), (Which::Other, true));
         assert!(standby.handle_connections([There(1), There(1)]).rerouted);
         assert_eq!(plan(&standby, &DATA, later, sure), (Which::First, false));
+    }
+
+    #[test]
+    fn what_one_relay_refuses_the_other_takes_unless_it_is_worth_waiting() {
+        use Refusal::{Full, Gone};
+        let (ok, first, other) = (Ok(()), Which::First, Which::Other);
+        // In doubt, what the first and the other one say, who is asked, and what comes of it.
+        for (in_doubt, says, asked, result) in [
+            (false, [ok, ok], vec![first], ok),
+            (false, [Err(Full), ok], vec![first], Err(Full)),
+            (false, [Err(Gone), ok], vec![first, other], ok),
+            (false, [Err(Gone), Err(Full)], vec![first, other], Err(Full)),
+            (true, [ok, ok], vec![first, other], ok),
+            (true, [ok, Err(Full)], vec![first, other], ok),
+            (true, [Err(Full), ok], vec![first, other], ok),
+        ] {
+            let standing = Standing {
+                in_doubt,
+                misses_peer: false,
+            };
+            let plan = Standby::default().plan(&PEER, &DATA, Instant::now(), |_| standing);
+            let mut were_asked = vec![];
+            let sent = plan.carry_out(|which| {
+                were_asked.push(which);
+                says[which as usize]
+            });
+            assert_eq!((were_asked, sent), (asked, result), "{in_doubt} {says:?}");
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use derp::io::client::Sender;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::link::Link;
 pub(super) use self::link::Target;
-use self::link::{Link, Refusal};
 use super::udp::Traffic;
 use crate::standby::{Standby, Standing, Which};
 
@@ -74,18 +74,8 @@ impl Relays {
             .standby
             .lock()
             .plan(to, packet, Instant::now(), standing);
-        let otherwise = self.link(plan.by.other());
-        match self.link(plan.by).send(to, packet) {
-            Ok(()) => {
-                if plan.both {
-                    // Where there is room, and otherwise not.
-                    let _ = otherwise.send(to, packet);
-                }
-                Ok(())
-            }
-            Err(Refusal::Full) if !plan.impatient => Err(NoRoom),
-            Err(_) => otherwise.send(to, packet).map_err(|_| NoRoom),
-        }
+        let sent = plan.carry_out(|which| self.link(which).send(to, packet));
+        sent.map_err(|_| NoRoom)
     }
 
     fn link(&self, which: Which) -> &Link {

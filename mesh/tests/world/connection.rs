@@ -39,7 +39,7 @@ impl World {
         }
         match action {
             Action::Connect => {
-                let number = self.relays[relay].open(node, which, self.now);
+                let number = self.relays[relay].open(node, self.now);
                 self.nodes[node].link_mut(which).conn = Some(number);
                 let conn = (relay, number);
                 let host = &self.net.hosts[node];
@@ -61,6 +61,7 @@ impl World {
                     // The relay hears of it, if it hears anything.
                     if self.relays[relay].state == State::Up && !self.is_cut(conn) {
                         self.relays[relay].close(conn.1);
+                        self.serve_relay(relay);
                     }
                     self.lose_conn(node, which);
                 }
@@ -71,12 +72,13 @@ impl World {
     /// The relay has let a node in.
     pub(super) fn connected(&mut self, conn: ConnAt) -> Result<(), String> {
         let (relay, number) = conn;
-        let Some(entry) = self.relays[relay].conns.get(&number) else {
+        let Some(node) = self.relays[relay].conns.get(&number).map(|conn| conn.node) else {
             return Ok(());
         };
-        let (node, which) = (entry.node, entry.which);
-        let current = self.used_for(node, conn) == Some(which);
-        if current && !self.is_cut(conn) && self.relays[relay].state == State::Up {
+        if let Some(which) = self.used_for(node, conn)
+            && !self.is_cut(conn)
+            && self.relays[relay].state == State::Up
+        {
             self.note(|| format!("{node} relay {relay}: connected"));
             self.relays[relay].accept(number, self.now);
             let now = self.local(node);

@@ -16,7 +16,7 @@ use crate::packet::QUIC_MTU;
 use crate::path::{Around, Via};
 use crate::peer::{Core, Event, Setup, Transmit};
 use crate::reflect::Reflector;
-use crate::standby::{Connection, Standby, Standing, Which};
+use crate::standby::{Connection, Refusal, Standby, Standing, Which};
 use crate::wg::demux::{Class, Demux, Initiator, classify};
 
 /// Numbers of nodes fit into receiver indices so often.
@@ -157,7 +157,7 @@ impl Node {
     /// Gives a packet to the relays, as `io::relay` does. Without room it is lost.
     pub(super) fn relay(&mut self, peer: usize, packet: &[u8], now: Instant) {
         if !self.link(Which::Other).home.is_up() {
-            self.give(Which::First, peer, packet, now);
+            let _ = self.give(Which::First, peer, packet, now);
             return;
         }
         let standing = |which| Standing {
@@ -165,21 +165,24 @@ impl Node {
             misses_peer: self.link(which).absent.contains(&peer),
         };
         let plan = self.standby.plan(&self.keys[peer], packet, now, standing);
-        let is_up = self.link(plan.by).home.is_up();
-        let given = self.give(plan.by, peer, packet, now);
-        if plan.both || !is_up || (!given && plan.impatient) {
-            self.give(plan.by.other(), peer, packet, now);
-        }
+        let _ = plan.carry_out(|which| self.give(which, peer, packet, now));
     }
 
-    fn give(&mut self, which: Which, peer: usize, packet: &[u8], now: Instant) -> bool {
+    fn give(
+        &mut self,
+        which: Which,
+        peer: usize,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let key = self.keys[peer];
         let link = self.link_mut(which);
         if !link.home.is_up() {
-            return false;
+            return Err(Refusal::Gone);
         }
         link.home.handle_sent(now);
-        link.client.handle_send(&key, packet).is_ok()
+        let given = link.client.handle_send(&key, packet);
+        given.map_err(|_| Refusal::Full)
     }
 
     /// A connection with a relay has come or gone: relays and peers are told, as `io::relay` does.

@@ -11,7 +11,6 @@ use derp::handshake::Introduction;
 use derp::router::{ConnId, Limits, Outcome, Router, Transmit};
 
 use super::node::secret;
-use crate::standby::Which;
 
 /// Bytes on their way on one connection, each way; more wait.
 pub(super) const WINDOW: usize = 256 << 10;
@@ -41,8 +40,6 @@ const FIRST_KEY: usize = 200;
 /// One connection.
 pub(super) struct Conn {
     pub(super) node: usize,
-    /// What this relay is to the node.
-    pub(super) which: Which,
     /// Its ends cannot reach each other any more, and do not know.
     pub(super) cut: bool,
     /// On the relay's side, when it is up.
@@ -82,11 +79,10 @@ impl Relay {
     }
 
     /// A node begins to connect.
-    pub(super) fn open(&mut self, node: usize, which: Which, now: Instant) -> u64 {
+    pub(super) fn open(&mut self, node: usize, now: Instant) -> u64 {
         self.next += 1;
         let conn = Conn {
             node,
-            which,
             cut: false,
             id: None,
             last_to_relay: now,

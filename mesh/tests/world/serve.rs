@@ -35,6 +35,7 @@ impl World {
         for which in [Which::First, Which::Other] {
             if let Some(conn) = self.conn(node, which).filter(|conn| !self.is_cut(*conn)) {
                 self.relays[conn.0].close(conn.1);
+                self.serve_relay(conn.0);
             }
         }
         let lag = self.nodes[node].lag;

@@ -22,7 +22,7 @@ use crate::home::{Action, Home};
 use crate::io::Relay;
 use crate::io::timers::sleep_until;
 use crate::io::udp::Traffic;
-use crate::standby::Connection;
+use crate::standby::{Connection, Refusal};
 
 /// Peers remembered as absent; what is forgotten is said again.
 const MAX_ABSENT: usize = 4096;
@@ -421,15 +421,6 @@ impl End {
             },
         }
     }
-}
-
-/// Why nothing was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The queue is full.
-    Full,
-    /// There is no connection.
-    Gone,
 }
 
 /// A random number; without randomness pauses are merely regular.
