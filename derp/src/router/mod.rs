@@ -257,12 +257,10 @@ impl<H: Clone> Router<H> {
                 self.handle_presence(id, frame);
             }
             Frame::Ping(ping) => {
-                // Whoever asks here is here, wherever else it is.
-                if let Some(peer) = self.peers.get_mut(&conn.client.key) {
-                    self.epoch += u64::from(std::mem::take(&mut peer.moved));
-                }
+                let key = conn.client.key;
                 conn.control(&Pong { data: ping.data }, &mut self.counters);
                 self.wake_idle(id);
+                self.handle_here(&key);
             }
             Frame::NotePreferred(note) => {
                 self.counters.preferred -= u64::from(conn.preferred);
@@ -270,9 +268,7 @@ impl<H: Clone> Router<H> {
                 conn.preferred = note.preferred;
                 if note.preferred && matches!(conn.role, Role::Client) {
                     let (key, tells) = (conn.client.key, conn.may_tell(now));
-                    if let Some(peer) = self.peers.get_mut(&key) {
-                        self.epoch += u64::from(std::mem::take(&mut peer.moved));
-                    }
+                    self.handle_here(&key);
                     if tells {
                         self.tell_watchers(key);
                     }
@@ -287,6 +283,13 @@ impl<H: Clone> Router<H> {
             _ => {}
         }
         Ok(Outcome::Taken)
+    }
+
+    /// Whoever asks here, or says so, is here, wherever else it is.
+    fn handle_here(&mut self, key: &NodeKey) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            self.epoch += u64::from(std::mem::take(&mut peer.moved));
+        }
     }
 
     /// Why a connection is to be closed, if it is. To be asked when woken: a
