@@ -19,8 +19,9 @@ const TOKEN: &str = "bench-token";
 /// Relays, mostly one, and two nodes; ended when dropped.
 pub struct Rig {
     program: PathBuf,
-    dir: tempfile::TempDir,
+    // Dropped in this order: who writes goes before what is written in.
     relays: Vec<Relay>,
+    dir: tempfile::TempDir,
     /// The one that new nodes and whoever keeps the network are told of.
     named: usize,
     direct: bool,
