@@ -16,7 +16,9 @@
 //! processors.
 //!
 //! Beside the idle relay there are echoes without TLS, which are the yardstick, and, when the relay
-//! has TLS, echoes with it, which tell what of the difference is TLS.
+//! has TLS, echoes with it, which tell what of the difference is TLS. Who serves and who measures are
+//! on one core, and then on a core each: where the system happens to put them makes more of a
+//! difference, threefold, than what they do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ use tokio::time::sleep;
 
 use crate::client::{Client, Kind};
 use crate::load::{self, Load};
-use crate::report::{Samples, row};
+use crate::report::{Samples, row, rows};
 use crate::serve::{Served, Tls, stay};
 
 const ROUNDS: usize = 5;
@@ -48,10 +50,13 @@ const RELAY: usize = 0;
 /// Until the load is what it is to be.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// A figure of its own for each place of who serves.
+const PLACES: [(usize, &str); 2] = [(load::CORE, "same core"), (RELAY, "two cores")];
+
 #[derive(Default)]
 struct Figures {
-    idle: Samples,
-    idle_tail: Samples,
+    /// In each of the [`PLACES`].
+    idle: [Trips; PLACES.len()],
     /// Rarely, and so on.
     rare_tail: Samples,
     busy: Samples,
@@ -70,20 +75,21 @@ struct Figures {
     needed: Samples,
 }
 
-/// What the echoes took, there and back twice, as by a relay.
+/// Round trips of the rounds, microseconds.
 #[derive(Default)]
-struct Echoes {
+struct Trips {
     half: Samples,
     tail: Samples,
 }
 
-impl Echoes {
-    /// Measures once more.
-    async fn round(&mut self, tls: Tls) -> Result<()> {
-        let trips = echo(tls, Pace::Often).await?;
-        self.half.number(2.0 * trips.quantile(0.5));
-        self.tail.number(2.0 * trips.quantile(0.99));
-        Ok(())
+/// One of the two.
+type Column = fn(&Trips) -> &Samples;
+
+impl Trips {
+    /// Adds a round, in which each counts so many times.
+    fn round(&mut self, trips: &Samples, times: f64) {
+        self.half.number(times * trips.quantile(0.5));
+        self.tail.number(times * trips.quantile(0.99));
     }
 }
 
@@ -91,27 +97,31 @@ impl Echoes {
 pub async fn run(tls: Tls) -> Result<()> {
     let kinds: Vec<_> = Kind::built().into_iter().take(2).collect();
     let mut figures: Vec<Figures> = kinds.iter().map(|_| Figures::default()).collect();
-    let mut peaks = Vec::new();
-    for kind in &kinds {
-        let relay = Served::relay(*kind, tls)?.on(RELAY)?;
-        peaks.push(Load::start(*kind, &relay)?.peak().await?);
-    }
-    let (mut plain, mut alike) = (Echoes::default(), Echoes::default());
+    let mut peaks = vec![None; kinds.len()];
+    let [mut plain, mut alike] = [(); 2].map(|()| <[Trips; PLACES.len()]>::default());
+    stay(std::process::id(), &[load::CORE])?;
     for _ in 0..ROUNDS {
-        plain.round(Tls::Plain).await?;
-        if tls == Tls::Tls {
-            alike.round(tls).await?;
+        for (place, (core, _)) in PLACES.into_iter().enumerate() {
+            // An echo is there and back once, what goes by a relay is so twice.
+            let trips = echo(Tls::Plain, Pace::Often, core).await?;
+            plain[place].round(&trips, 2.0);
+            if tls == Tls::Tls {
+                let trips = echo(tls, Pace::Often, core).await?;
+                alike[place].round(&trips, 2.0);
+            }
+            for (kind, figures) in kinds.iter().zip(&mut figures) {
+                let relay = Served::relay_on(core, *kind, tls)?;
+                let trips = by_relay(*kind, &relay, Pace::Often).await?;
+                figures.idle[place].round(&trips, 1.0);
+            }
         }
-        for (kind, figures) in kinds.iter().zip(&mut figures) {
-            let idle = trips(*kind, &Served::relay(*kind, tls)?, Pace::Often).await?;
-            figures.idle.number(idle.quantile(0.5));
-            figures.idle_tail.number(idle.quantile(0.99));
-        }
-        stay(std::process::id(), &[load::CORE])?;
-        let echo_tail = echo(Tls::Plain, Pace::Rare).await?.quantile(0.99);
-        for ((kind, figures), peak) in kinds.iter().zip(&mut figures).zip(&peaks) {
-            let relay = Served::relay(*kind, tls)?.on(RELAY)?;
-            let tail = trips(*kind, &relay, Pace::Rare).await?.quantile(0.99);
+        let echo_tail = echo(Tls::Plain, Pace::Rare, RELAY).await?.quantile(0.99);
+        for ((kind, figures), last) in kinds.iter().zip(&mut figures).zip(&mut peaks) {
+            let relay = Served::relay_on(RELAY, *kind, tls)?;
+            let tail = by_relay(*kind, &relay, Pace::Rare).await?.quantile(0.99);
+            // Each time anew, for the machine is not always as fast.
+            let peak = Load::start(*kind, &relay)?.peak(*last).await?;
+            *last = Some(peak);
             let busy = loaded(*kind, tls, peak * SHARE).await?;
             figures.rare_tail.number(tail);
             figures.busy.number(busy.trips.quantile(0.5));
@@ -125,35 +135,38 @@ pub async fn run(tls: Tls) -> Result<()> {
             figures.rest.number(busy.rest);
             figures.needed.number(busy.needed);
         }
-        stay(std::process::id(), &[RELAY, load::CORE])?;
     }
-    print(tls, &figures, &plain, &alike);
+    stay(std::process::id(), &[RELAY, load::CORE])?;
+    for (place, (_, name)) in PLACES.iter().enumerate() {
+        let echoes = [&plain[place], &alike[place]];
+        let iroh = figures.get(1).map(|it| &it.idle[place]);
+        print_idle(tls, name, &figures[0].idle[place], echoes, iroh);
+    }
+    print_busy(tls, &figures);
     Ok(())
 }
 
-fn print(tls: Tls, figures: &[Figures], plain: &Echoes, alike: &Echoes) {
+fn print_idle(tls: Tls, place: &str, ours: &Trips, echoes: [&Trips; 2], iroh: Option<&Trips>) {
+    let [plain, alike] = echoes;
+    let columns: [(_, Column, _); 2] = [
+        ("p50", |it| &it.half, "<= 1.25 x"),
+        ("p99", |it| &it.tail, "reported"),
+    ];
+    for (column, of, goal) in columns {
+        let title = format!("idle, {place}, {column}, {}", tls.name());
+        let mut peers = vec![("2 TCP echoes", of(plain))];
+        if tls == Tls::Tls {
+            peers.push(("2 TLS echoes", of(alike)));
+        }
+        peers.extend(iroh.map(|iroh| ("iroh-relay", of(iroh))));
+        rows(&title, "us", of(ours), &peers, goal);
+    }
+}
+
+fn print_busy(tls: Tls, figures: &[Figures]) {
     let ours = &figures[0];
     let iroh = |of: fn(&Figures) -> &Samples| figures.get(1).map(|it| ("iroh-relay", of(it)));
     let title = |text: &str| format!("{text}, {}", tls.name());
-    let idle = |text, what: &Samples, plain, alike, goal| {
-        row(
-            &title(text),
-            "us",
-            what,
-            Some(("2 TCP echoes", plain)),
-            goal,
-        );
-        if tls == Tls::Tls {
-            row("", "us", what, Some(("2 TLS echoes", alike)), "reported");
-        }
-    };
-    let head = "round trip, idle, p50";
-    idle(head, &ours.idle, &plain.half, &alike.half, "<= 1.25 x");
-    row("", "us", &ours.idle, iroh(|it| &it.idle), "reported");
-    let head = "round trip, idle, p99";
-    idle(head, &ours.idle_tail, &plain.tail, &alike.tail, "reported");
-    let theirs = iroh(|it| &it.idle_tail);
-    row("", "us", &ours.idle_tail, theirs, "reported");
     let head = title("round trip, 75 % load, p50");
     row(&head, "us", &ours.busy, iroh(|it| &it.busy), "reported");
     let head = title("round trip, 75 % load, p99");
@@ -201,9 +214,9 @@ impl Pace {
     }
 }
 
-/// Round trips of an echo, microseconds.
-async fn echo(tls: Tls, pace: Pace) -> Result<Samples> {
-    let echo = Served::echo(tls)?;
+/// Round trips of an echo on a core, microseconds.
+async fn echo(tls: Tls, pace: Pace, core: usize) -> Result<Samples> {
+    let echo = Served::echo_on(core, tls)?;
     let tcp = TcpStream::connect(echo.at.address).await?;
     tcp.set_nodelay(true)?;
     // In a task of its own, as the clients of relays are.
@@ -274,16 +287,16 @@ impl Processors {
 
 /// Round trips by a relay while others send so many datagrams a second through it.
 async fn loaded(kind: Kind, tls: Tls, rate: f64) -> Result<Busy> {
-    let relay = Served::relay(kind, tls)?.on(RELAY)?;
+    let relay = Served::relay_on(RELAY, kind, tls)?;
     let mut load = Load::start(kind, &relay)?;
     load.send(rate)?;
     sleep(WARM_UP).await;
     let (start, before, then) = (Instant::now(), load.send(rate)?, Processors::now()?);
     let cpu = relay.cpu()?;
-    let trips = trips(kind, &relay, Pace::Rare).await?;
+    let trips = by_relay(kind, &relay, Pace::Rare).await?;
     let rest = Processors::now()?.rest_since(&then);
     let needed = 100.0 * (relay.cpu()? - cpu) / start.elapsed().as_secs_f64();
-    let echoes = echo(Tls::Plain, Pace::Rare).await?;
+    let echoes = echo(Tls::Plain, Pace::Rare, RELAY).await?;
     let passed = (load.send(rate)? - before) / start.elapsed().as_secs_f64();
     Ok(Busy {
         trips,
@@ -295,7 +308,7 @@ async fn loaded(kind: Kind, tls: Tls, rate: f64) -> Result<Busy> {
 }
 
 /// Round trips by a relay, microseconds.
-async fn trips(kind: Kind, relay: &Served, pace: Pace) -> Result<Samples> {
+async fn by_relay(kind: Kind, relay: &Served, pace: Pace) -> Result<Samples> {
     let (mut far, mut far_in) = Client::connect(kind, &relay.at, 200).await?.split(201)?;
     let (mut near, mut near_in) = Client::connect(kind, &relay.at, 201).await?.split(200)?;
     let message = Bytes::from(vec![7; SMALL]);

@@ -1,12 +1,13 @@
 //! Pairs of clients that load a relay, in a process of their own and with the lowest priority.
 //!
-//! Each sender gets its turn each [`PERIOD`], one after the other, and sends what is due by then: a
-//! few datagrams, as who paces what it sends does. A turn that comes late is made up for, but no
-//! more than [`LATE`] of it: else a relay that is too slow would get ever larger heaps, which are
-//! cheaper for everybody, and there would be no most that passes.
+//! Each sender sends what is due once each [`PERIOD`], one after the other: a few datagrams, as who
+//! paces what it sends does. What comes late is made up for, but no more than [`LATE`] of it: else a
+//! relay that is too slow would get ever larger heaps, which are cheaper for everybody, and there
+//! would be no most that passes.
 //!
-//! Tokio's timers count in milliseconds, so a thread gives the turns. It alone has the usual
-//! priority, for a turn costs next to nothing and is to come in time; all others have the lowest.
+//! Nobody sleeps until then. Tokio's timers count in milliseconds, and those of the system cost up to
+//! 17 us each on a virtual machine, which was most of a processor; the lowest priority makes looking
+//! at the clock all the time free for everybody else.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::client::{Client, Kind, Sender};
@@ -39,9 +39,13 @@ const PASSES: f64 = 0.99;
 const FIRST: f64 = 20_000.0;
 /// By how much more it is tried, until that does not pass.
 const MORE: f64 = 1.2;
-/// Until the load is what it is to be, and how long it is measured.
+/// How often a rate is tried, and how many that do not pass in a row end the search.
+const TRIES: usize = 6;
+const MISSES: usize = 3;
+/// Until the load is what it is to be, and how long it is measured: short enough for no pause of a
+/// virtual processor to come between, some milliseconds a few times a second.
 const WARM_UP: Duration = Duration::from_millis(100);
-const MEASURE: Duration = Duration::from_millis(300);
+const MEASURE: Duration = Duration::from_millis(100);
 
 /// The process; killed when dropped.
 pub struct Load {
@@ -82,11 +86,13 @@ impl Load {
         Ok(line.trim_end().parse()?)
     }
 
-    /// The most datagrams a second that pass.
-    pub async fn peak(&mut self) -> Result<f64> {
-        let (mut most, mut rate, mut missed) = (FIRST, FIRST, 0);
-        // One miss may be somebody else's fault.
-        while missed < 2 {
+    /// The most datagrams a second that pass. `last` is what it was the last time, if it was
+    /// measured before.
+    pub async fn peak(&mut self, last: Option<f64>) -> Result<f64> {
+        let first = last.map_or(FIRST, |last| last / 2.0);
+        let (mut most, mut rate, mut missed) = (first, first, 0);
+        // A few misses may be somebody else's fault, also at a rate that is far below what passes.
+        while missed < MISSES {
             if self.passes(rate).await? {
                 (most, missed) = (rate, 0);
             } else {
@@ -97,10 +103,10 @@ impl Load {
         Ok(most)
     }
 
-    /// Whether so many datagrams a second pass; once more if they do not, for something else may
-    /// have had the processors.
+    /// Whether so many datagrams a second pass; again if they do not, for something else may have
+    /// had the processors.
     async fn passes(&mut self, rate: f64) -> Result<bool> {
-        for _ in 0..2 {
+        for _ in 0..TRIES {
             self.send(rate)?;
             sleep(WARM_UP).await;
             let (start, before) = (Instant::now(), self.send(rate)?);
@@ -117,26 +123,23 @@ impl Load {
 /// Loads until its standard input ends. Each line of it is the rate from then on, in datagrams a
 /// second, and is answered with how many have arrived.
 pub fn run(kind: &str, address: &str, dir: &str) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
     let kind = Kind::parse(kind)?;
     let relay = At::of(address.parse()?, Path::new(dir))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // Two would take turns of milliseconds on the one processor.
+        .worker_threads(1)
         .on_thread_start(stand_back)
         .enable_all()
         .build()?;
     let arrived = Arc::new(AtomicU64::new(0));
     let rate = Arc::new(AtomicU64::new(0));
-    let mut turns = Vec::new();
+    let start = Instant::now();
     for pair in 0..PAIRS {
-        let turn = Arc::new(Notify::new());
-        turns.push(Arc::clone(&turn));
         let begin = begin(kind, &relay, pair, Arc::clone(&arrived));
         let sender = runtime.block_on(begin)?;
-        runtime.spawn(pace(sender, Arc::clone(&rate), turn));
+        let first = start + PERIOD * pair as u32 / PAIRS as u32;
+        runtime.spawn(pace(sender, Arc::clone(&rate), first));
     }
-    std::thread::spawn(move || give(&turns));
     for line in std::io::stdin().lock().lines() {
         let each = line?.parse::<f64>()? / PAIRS as f64;
         rate.store(each.to_bits(), Relaxed);
@@ -175,33 +178,23 @@ async fn begin(kind: Kind, relay: &At, pair: usize, arrived: Arc<AtomicU64>) -> 
     Ok(sender)
 }
 
-/// Gives each its turn.
-fn give(turns: &[Arc<Notify>]) {
-    let step = PERIOD / PAIRS as u32;
-    let mut due = Instant::now();
-    loop {
-        for turn in turns {
-            due += step;
-            let now = Instant::now();
-            match due.checked_duration_since(now) {
-                Some(wait) => std::thread::sleep(wait),
-                // Turns that were missed are not given all at once.
-                None => due = now,
-            }
-            turn.notify_one();
-        }
-    }
-}
-
-/// Sends so many datagrams a second (the bits of an `f64`), at its turns.
-async fn pace(mut sender: Sender, rate: Arc<AtomicU64>, turn: Arc<Notify>) {
+/// Sends so many datagrams a second (the bits of an `f64`), a period's worth at once. `turn` says
+/// when in the periods.
+async fn pace(mut sender: Sender, rate: Arc<AtomicU64>, mut turn: Instant) {
     let datagram = Bytes::from(vec![7; SIZE]);
     let (mut last, mut due) = (Instant::now(), 0.0);
     loop {
-        turn.notified().await;
+        while Instant::now() < turn {
+            tokio::task::yield_now().await;
+        }
+        let now = Instant::now();
+        // Turns that were missed are not made up for one by one.
+        while turn <= now {
+            turn += PERIOD;
+        }
         let rate = f64::from_bits(rate.load(Relaxed));
-        due += rate * last.elapsed().as_secs_f64();
-        last = Instant::now();
+        due += rate * now.duration_since(last).as_secs_f64();
+        last = now;
         // One at least, however seldom they are to be sent.
         due = f64::min(due, f64::max(rate * LATE.as_secs_f64(), 1.0));
         while due >= 1.0 {

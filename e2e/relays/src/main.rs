@@ -28,8 +28,8 @@ fn main() -> Result<()> {
     raise_limit();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if let ["serve", kind, dir] = words[..] {
-        return serve::run(kind, dir);
+    if let ["serve", what, dir, ref core @ ..] = words[..] {
+        return serve::run(what, dir, core.first().copied());
     }
     if let ["load", kind, address, dir] = words[..] {
         return load::run(kind, address, dir);

@@ -90,21 +90,20 @@ impl Drop for Served {
 impl Served {
     /// Starts a relay, and waits until it says where it listens.
     pub fn relay(kind: Kind, tls: Tls) -> Result<Self> {
-        Self::start(kind.name(), tls)
+        Self::start(kind.name(), tls, None)
     }
 
-    /// Keeps it on a core, as far as there is one.
-    pub fn on(self, core: usize) -> Result<Self> {
-        stay(self.child.id(), &[core])?;
-        Ok(self)
+    /// The same on one core, with as many threads as it has there.
+    pub fn relay_on(core: usize, kind: Kind, tls: Tls) -> Result<Self> {
+        Self::start(kind.name(), tls, Some(core))
     }
 
-    /// Starts an echo.
-    pub fn echo(tls: Tls) -> Result<Self> {
-        Self::start("echo", tls)
+    /// Starts an echo on one core.
+    pub fn echo_on(core: usize, tls: Tls) -> Result<Self> {
+        Self::start("echo", tls, Some(core))
     }
 
-    fn start(what: &str, tls: Tls) -> Result<Self> {
+    fn start(what: &str, tls: Tls, core: Option<usize>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)?;
@@ -115,6 +114,7 @@ impl Served {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", what])
             .arg(dir.path())
+            .args(core.map(|core| core.to_string()))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
@@ -182,12 +182,18 @@ pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Serves until killed.
-pub fn run(what: &str, dir: &str) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+/// Serves until killed, on one core if one is named. A thread for each core, as the relay has: two
+/// threads on one would take turns of milliseconds.
+pub fn run(what: &str, dir: &str, core: Option<&str>) -> Result<()> {
+    if let Some(core) = core {
+        stay(std::process::id(), &[core.parse()?])?;
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if what == "ours" {
+        // As `cw relay` does.
+        runtime.event_interval(derp::io::server::EVENT_INTERVAL);
+    }
+    let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
         match what {
             "echo" => echo(server_tls(dir)?).await,
