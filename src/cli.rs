@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use derp::io::server::EVENT_INTERVAL;
 
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -94,8 +95,10 @@ pub(crate) fn one_thread() -> Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
+/// For a node or a relay, which have to do for many at once.
 pub(crate) fn threads() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
+        .event_interval(EVENT_INTERVAL)
         .enable_all()
         .build()?)
 }

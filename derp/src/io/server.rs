@@ -19,6 +19,12 @@ use crate::pace::{Pace, Rate};
 use crate::router::{ConnId, Counters, Limits, Router};
 use crate::{Error, NodeKey, NodeSecret};
 
+/// How many tasks a thread of the runtime should poll before it looks for what has come in
+/// ([`tokio::runtime::Builder::event_interval`]). Each of ours does some ten microseconds' work when
+/// there is much to do, so that after tokio's 61 a packet may have waited for most of a millisecond;
+/// to look costs less than one.
+pub const EVENT_INTERVAL: u32 = 8;
+
 /// Who may use the relay.
 pub trait Admission: Send + Sync {
     /// Whether the holder of `key` may connect. Asked for each connection,
