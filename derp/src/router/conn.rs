@@ -126,11 +126,12 @@ impl<H> Conn<H> {
         counters: &mut Counters,
     ) {
         let silence = now.saturating_duration_since(self.heard_at);
+        let (keep_alive, most) = self.patience(limits);
         if !self.client.can_ack_pings {
             self.control(&KeepAlive, counters);
-        } else if silence >= limits.silence {
-            self.closing.get_or_insert("the client is silent");
-        } else if silence >= limits.keep_alive / 2 {
+        } else if silence >= most {
+            self.closing.get_or_insert("the other side is silent");
+        } else if silence >= keep_alive / 2 {
             let data = self.jitter.to_be_bytes();
             self.control(&Ping { data }, counters);
         } else {
@@ -156,6 +157,14 @@ impl<H> Conn<H> {
         self.not_here.take(now)
     }
 
+    /// The time between two keep-alives, and how long the other side may be silent.
+    const fn patience(&self, limits: &Limits) -> (Duration, Duration) {
+        match self.role {
+            Role::Link => (limits.link_keep_alive, limits.link_silence),
+            Role::Client | Role::Server(_) => (limits.keep_alive, limits.silence),
+        }
+    }
+
     fn schedule(&mut self, limits: &Limits, now: Instant) {
         // xorshift64*: nothing depends on it being hard to guess.
         let mut x = self.jitter | 1;
@@ -163,9 +172,11 @@ impl<H> Conn<H> {
         x ^= x << 25;
         x ^= x >> 27;
         self.jitter = x.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        let range = u64::try_from(limits.jitter.as_millis()).unwrap_or(u64::MAX);
+        let (keep_alive, _) = self.patience(limits);
+        let jitter = limits.jitter.min(keep_alive / 2);
+        let range = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX);
         let extra = (self.jitter >> 33) % range.max(1);
-        self.due_at = now + limits.keep_alive + Duration::from_millis(extra);
+        self.due_at = now + keep_alive + Duration::from_millis(extra);
     }
 }
 

@@ -24,11 +24,17 @@ pub struct Limits {
     /// Time between two keep-alives. Middle boxes forget connections after
     /// minutes; a client gives up after two of silence.
     pub keep_alive: Duration,
-    /// At most so much is added to `keep_alive`, so that the clients that
-    /// arrived together after a restart do not stay in step.
+    /// At most so much is added to a keep-alive's time, and no more than half of that
+    /// time, so that the clients that arrived together after a restart do not stay in
+    /// step.
     pub jitter: Duration,
     /// A client that answers pings and has said nothing for this long is gone.
     pub silence: Duration,
+    /// As `keep_alive`, for our connection to another server of the region: there are
+    /// few of them, and while one is dead without a word what goes by it is lost.
+    pub link_keep_alive: Duration,
+    /// As `silence`, for the same. Megabytes may be on their way before an answer.
+    pub link_silence: Duration,
 }
 
 impl Default for Limits {
@@ -41,6 +47,8 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(60),
             jitter: Duration::from_secs(5),
             silence: Duration::from_secs(150),
+            link_keep_alive: Duration::from_secs(3),
+            link_silence: Duration::from_secs(12),
         }
     }
 }

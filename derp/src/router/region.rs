@@ -17,6 +17,9 @@
 //! this is its home now (`NotePreferred`), and is told of anew, though not at any
 //! rate.
 //!
+//! A link whose other end does not answer is over after some seconds, and made anew
+//! ([`Limits::link_silence`](super::Limits)): what goes by it meanwhile is lost.
+//!
 //! What is told of presence is not queued but looked up when it is written, so
 //! a server that reads slowly costs no more than one entry a key. Packets wait
 //! for a link like for any client. From a link nobody waits, or one client's
@@ -248,8 +251,6 @@ impl<H: Clone> Router<H> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::limits::{TELL_BURST, TELL_EVERY};
     use super::super::{Limits, Transmit};
     use super::*;
@@ -557,17 +558,25 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_link_is_noticed() {
-        let mut region = Region::new();
+    fn a_dead_link_is_noticed_and_a_quiet_one_kept() {
         let limits = Limits::default();
-        let link = region.links[0];
-        let late = region.now + limits.silence + Duration::from_secs(70);
-        let mut now = region.now;
-        while now < late {
-            now = region.routers[0].poll_timeout(link).unwrap();
-            region.routers[0].handle_timeout(link, now);
+        let most = limits.link_silence + 2 * limits.link_keep_alive;
+        for answers in [true, false] {
+            let mut region = Region::new();
+            let (link, start) = (region.links[0], region.now);
+            while region.now < start + most {
+                region.now = region.routers[0].poll_timeout(link).unwrap();
+                region.routers[0].handle_timeout(link, region.now);
+                if answers {
+                    region.carry();
+                }
+            }
+            let mut last = region.routers[0].poll_transmit(link);
+            while let Transmit::Chunk(_) = last {
+                last = region.routers[0].poll_transmit(link);
+            }
+            let is_closed = matches!(last, Transmit::Close(_));
+            assert_eq!(is_closed, !answers, "{last:?}");
         }
-        let closed = region.routers[0].poll_transmit(link);
-        assert!(matches!(closed, Transmit::Close(_)), "{closed:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Two relays of one region, over loopback TCP.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::common::{Relay, packet, secret, send, until, within};
 use derp::handshake::MeshKey;
@@ -10,6 +11,7 @@ use derp::io::server::{Options, Server};
 use derp::{Error, NodeKey};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 fn options(digit: &str) -> Options {
@@ -128,6 +130,54 @@ async fn a_relay_does_not_link_to_itself() {
         // It ends by itself, which a kept link does not.
         one.server.keep_link(neighbour(one.address, None)).await;
         assert_eq!(one.server.census().links, 0);
+    })
+    .await;
+}
+
+/// An address by which a relay is reached. What is connected there when the channel says so hears
+/// nothing any more, at either end, and stays open.
+async fn cable(relay: SocketAddr, tasks: &mut JoinSet<()>) -> (SocketAddr, broadcast::Sender<()>) {
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cut = broadcast::Sender::new(1);
+    let is_cut = cut.clone();
+    tasks.spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut is_cut = is_cut.subscribe();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(relay).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut near, &mut far) => return,
+                    _ = is_cut.recv() => {}
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test]
+async fn a_link_that_dies_without_a_word_is_made_anew() {
+    within(async {
+        let mut options = options("a");
+        options.limits.link_keep_alive = Duration::from_millis(50);
+        options.limits.link_silence = Duration::from_secs(1);
+        let one = Relay::start_as(0xf1, any(), options.clone()).await;
+        let two = Relay::start_as(0xf2, any(), options).await;
+        let mut tasks = JoinSet::new();
+        let (address, cut) = cable(two.address, &mut tasks).await;
+        link(&mut tasks, &one.server, address);
+        until(|| one.server.census().links == 1).await;
+        let before = two.server.counters().connected;
+        cut.send(()).unwrap();
+        until(|| two.server.counters().connected > before).await;
+        let (a, _a_in) = one.connect(1).await;
+        let (_b, mut b_in) = two.connect(2).await;
+        until(|| one.server.is_away(&secret(2).public())).await;
+        send(&a, 2, b"anew").await;
+        assert_eq!(packet(&mut b_in).await.1, b"anew");
     })
     .await;
 }
