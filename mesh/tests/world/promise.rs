@@ -100,6 +100,17 @@ impl World {
         Ok(())
     }
 
+    /// Something has happened, which may have made a path a good one while nobody sends by it.
+    pub(super) fn look_again(&mut self) {
+        let vain = &self.watched.in_vain;
+        let vain: Vec<_> = vain.iter().map(|(pair, it)| (*pair, it.addr)).collect();
+        for ((node, peer), addr) in vain {
+            if self.arrives(node, peer, addr, FULL_DATAGRAM) {
+                self.watched.in_vain.remove(&(node, peer));
+            }
+        }
+    }
+
     /// The larger size is used alone where it has arrived lately.
     fn check_wide(&self, node: usize, addr: SocketAddr) -> Result<(), String> {
         let arrived = self.watched.wide_arrived.get(&(node, addr));

@@ -182,6 +182,11 @@ impl Relay {
         self.links = Some([ours, theirs]);
     }
 
+    /// Whether it has links with the other relay, or believes so.
+    pub(super) const fn has_links(&self) -> bool {
+        self.links.is_some()
+    }
+
     /// The links with the other relay are over, and this one knows.
     pub(super) fn unlink(&mut self) {
         for link in self.links.take().into_iter().flatten() {
@@ -207,8 +212,9 @@ impl Relay {
         assert!(rest.is_empty(), "a relay has written half a frame");
     }
 
-    /// What to write to the other relay now, and whether by our link to it.
-    pub(super) fn collect_links(&mut self) -> Vec<(bool, Vec<u8>)> {
+    /// What to write to the other relay now, each with whether by our link to it; and whether that
+    /// is given up.
+    pub(super) fn collect_links(&mut self) -> (Vec<(bool, Vec<u8>)>, bool) {
         let mut out = vec![];
         let mut over = false;
         for (link, by_ours) in self.links.into_iter().flatten().zip([true, false]) {
@@ -226,7 +232,7 @@ impl Relay {
         if over {
             self.unlink();
         }
-        out
+        (out, over)
     }
 
     /// Runs what is due.

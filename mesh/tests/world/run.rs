@@ -70,6 +70,10 @@ pub(super) struct World {
     pub(super) linked: bool,
     /// How often something has happened to their links.
     pub(super) links: u64,
+    /// The links that lead nowhere, and neither relay knows.
+    pub(super) cut_links: Option<u64>,
+    /// Since when both relays could have noticed that.
+    pub(super) together: Instant,
     pub(super) nodes: Vec<Node>,
     /// By which relay each node is found.
     pub(super) first: Vec<usize>,
@@ -111,6 +115,8 @@ impl World {
             apart: false,
             linked: false,
             links: 0,
+            cut_links: None,
+            together: start,
             nodes: vec![],
             first: vec![],
             barred: vec![],
@@ -209,6 +215,7 @@ impl World {
             let next = self.queue.first_entry();
             let Some(next) = next.filter(|next| next.key().0 <= until) else {
                 self.now = until;
+                self.check_links()?;
                 return self.check_calls();
             };
             let ((at, _), what) = next.remove_entry();

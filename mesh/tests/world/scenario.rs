@@ -46,11 +46,13 @@ pub(super) fn run(seed: u64, relays: usize) -> Result<(), String> {
         }
         if next == disturbance {
             disturb(&mut world, count, segments)?;
+            world.look_again();
             let pause = if world.rng.permille(200) { 100 } else { 15_000 };
             disturbance = world.now + world.rng.millis(50, 50 + pause);
         }
     }
     calm_down(&mut world, count)?;
+    world.look_again();
     // The last calls are answered, then there is peace.
     let bound = world.bound + RELAY_BACK;
     world.run_for(bound + SECOND)?;
@@ -288,10 +290,11 @@ pub(super) fn wake(world: &mut World, node: usize) -> Result<(), String> {
 fn disturb_relays(world: &mut World, node: usize) {
     let count = world.relays.len();
     let relay = if count > 1 { world.rng.index(count) } else { 0 };
-    let what = if count > 1 { world.rng.below(4) } else { 0 };
+    let what = if count > 1 { world.rng.below(5) } else { 0 };
     match what {
         2 => bar(world, node, relay, !world.barred[node][relay]),
         3 => set_apart(world, !world.apart),
+        4 => part_silently(world, !world.apart),
         _ => {
             let next = match world.relays[relay].state {
                 State::Up if world.rng.permille(500) => State::Ended,
@@ -319,6 +322,18 @@ pub(super) fn set_apart(world: &mut World, apart: bool) {
     world.relay_disturbed = world.relay_disturbed.max(world.now);
     world.apart = apart;
     world.relink();
+}
+
+/// The same, and nobody is told, neither that it is so nor that it is over.
+pub(super) fn part_silently(world: &mut World, apart: bool) {
+    world.note(|| format!("the relays could reach each other: {}", !apart));
+    world.relay_disturbed = world.relay_disturbed.max(world.now);
+    world.apart = apart;
+    if apart {
+        world.cut_links();
+    } else {
+        world.uncut_links();
+    }
 }
 
 pub(super) fn set_relay(world: &mut World, relay: usize, state: State) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::net::{Host, Kind};
 use super::relay::State;
 use super::run::{MS, SECOND, World};
-use super::scenario::{bar, move_node, set_apart, set_relay, wake};
+use super::scenario::{bar, move_node, part_silently, set_apart, set_relay, wake};
 
 /// Runs of each kind.
 const RUNS: u64 = 50;
@@ -250,14 +250,21 @@ fn fall_apart(world: &mut World) -> Result<(), String> {
     lose_each_other(world)
 }
 
+/// The same, and the relays do not know.
+fn fall_apart_silently(world: &mut World) -> Result<(), String> {
+    part_silently(world, true);
+    lose_each_other(world)
+}
+
 #[test]
 fn nobody_waits_for_a_relay_while_another_stands_by() {
-    let kinds: [(&str, Happens, Duration); 5] = [
+    let kinds: [(&str, Happens, Duration); 6] = [
         ("a relay ends", end_relay, 500 * MS),
         ("a relay dies", lose_relay, 500 * MS),
         // The other node sends there until it hears by the relay that is left; then it repeats.
         ("one node loses one", lose_each_other, SECOND),
         ("the relays lose each other", fall_apart, SECOND),
+        ("without a word", fall_apart_silently, SECOND),
         // There is no way until one has missed its own, which is asked every five seconds if it
         // is the one that stands by.
         ("each node loses one", lose_one_each, 8 * SECOND),
