@@ -9,13 +9,15 @@ use super::server::{Kind, Line, Running, Server};
 use super::{cw, nats, redis};
 use crate::report::Samples;
 
+/// Asks so many times, and returns the times.
+type Ask = fn(&Running, usize) -> Result<Samples>;
+/// Answers so many times: by one line it hears, by the other it says.
+type Answer = fn(Line, Line, usize) -> Result<()>;
+
 /// Starts a server, asks so many times, and returns the times; the first tenth warms up.
 pub fn run(server: &Server, times: usize) -> Result<Samples> {
     let running = server.start(1)?;
-    let (ask, answer): (
-        fn(&Running, usize) -> Result<Samples>,
-        fn(Line, Line, usize) -> Result<()>,
-    ) = match running.kind {
+    let (ask, answer): (Ask, Answer) = match running.kind {
         Kind::Cw => (ask_cw, answer_cw),
         Kind::Nats => (ask_nats, answer_nats),
         Kind::Redis => (ask_redis, answer_redis),

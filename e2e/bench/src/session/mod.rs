@@ -24,8 +24,11 @@ use crate::report::{head, load};
 /// Alternating rounds, unless `CW_BENCH_ROUNDS` says otherwise.
 const ROUNDS: usize = 15;
 
+/// A part's name, and what measures it for a program.
+type Part = (&'static str, fn(&Path) -> Result<()>);
+
 /// The parts, in the order in which they are measured.
-const PARTS: [(&str, fn(&Path) -> Result<()>); 5] = [
+const PARTS: [Part; 5] = [
     ("cat", bulk::run),
     ("attach", live::attach),
     ("echo", live::echo),
