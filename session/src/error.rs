@@ -79,6 +79,9 @@ pub enum Error {
     /// The disk takes no more.
     #[error("no space left on the disk")]
     DiskFull,
+    /// A session was ended, but the disk does not take what its program wrote last.
+    #[error("session {0} is ended, but its last output waits for room on the disk")]
+    OutputWaits(SessionId),
     /// The process has as many files open as it may have.
     #[error("too many open files: no more sessions fit below the node's limit")]
     TooManyFiles,
@@ -131,7 +134,7 @@ impl Error {
             Self::NotAddressee { .. } => "not_addressee",
             Self::IdTaken(_) => "id_taken",
             Self::InboxFull(_) => "inbox_full",
-            Self::DiskFull => "disk_full",
+            Self::DiskFull | Self::OutputWaits(_) => "disk_full",
             Self::TooManyFiles => "too_many_files",
             Self::CallerUnknown(_) => "caller_unknown",
             Self::Locked { .. } => "locked",

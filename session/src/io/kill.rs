@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::watch::{self, error::RecvError};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::inner::Inner;
+use super::log::LogState;
 use super::platform;
 use super::proc::{self, Stat};
 use super::terminal::Terminal;
@@ -34,6 +36,9 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 /// kernel cannot be waited for.
 const LAST: Duration = Duration::from_secs(5);
 
+/// How long to wait for room on a full disk, which is asked every second.
+const FULL_DISK: Duration = Duration::from_secs(3);
+
 impl Inner {
     /// Ends a session; see [`Sessions::kill`](super::Sessions::kill).
     pub(super) async fn kill(
@@ -46,19 +51,41 @@ impl Inner {
             engine.resolve(&SessionRef::Id(id))?;
             let event = engine.handle_kill(id, unix_ms_now())?;
             let found = self.terminal(id)?;
-            if let Some(event) = event {
-                self.write(&mut engine, event)?;
+            match event.map(|event| self.write(&mut engine, event)) {
+                // It is what may make room, so it is done all the same; the session is then told
+                // to have ended by a signal.
+                Some(Err(error @ Error::DiskFull)) => {
+                    tracing::warn!(%error, session = %id, "that it is to end is not recorded");
+                }
+                Some(Err(error)) => return Err(error),
+                Some(Ok(_)) | None => {}
             }
             found
         };
         // Goes on when the caller leaves.
         let killing = self.runtime.spawn(kill_tree(terminal, grace));
-        let mut state = desk.log.subscribe();
-        let ended = state.wait_for(|state| state.ended.is_some()).await;
-        ended.map(|_| ()).map_err(|_| Error::ShuttingDown)?;
-        drop(state);
+        let state = desk.log.subscribe();
         killing.await.map_err(|_| Error::ShuttingDown)?;
+        if !is_over(state).await.map_err(|_| Error::ShuttingDown)? {
+            return Err(Error::OutputWaits(id));
+        }
         self.info(id)
+    }
+}
+
+/// Waits until a session whose processes are gone has ended: all that they wrote is in its log. Not
+/// if the disk takes nothing for a while, which may go on for ever; whether it has.
+async fn is_over(mut state: watch::Receiver<LogState>) -> Result<bool, RecvError> {
+    loop {
+        let waits = |state: &LogState| state.disk_full && state.ended.is_none();
+        let heard = state.wait_for(|state| waits(state) || state.ended.is_some());
+        if heard.await?.ended.is_some() {
+            return Ok(true);
+        }
+        match timeout(FULL_DISK, state.wait_for(|state| !waits(state))).await {
+            Ok(heard) => drop(heard?),
+            Err(_) => return Ok(false),
+        }
     }
 }
 

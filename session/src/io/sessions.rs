@@ -122,7 +122,9 @@ impl Sessions {
     /// caller leaves.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`].
+    /// [`Error::SessionNotFound`], [`Error::SessionNotRunning`];
+    /// [`Error::OutputWaits`] when the tree is gone, and the end is recorded as
+    /// soon as there is room for the last output.
     pub async fn kill(&self, id: SessionId, grace: Duration) -> Result<Info, Error> {
         Arc::clone(&self.inner).kill(id, grace).await
     }

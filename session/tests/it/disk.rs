@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use session::io::Sessions;
-use session::{EventType, Outcome, Party, SessionId};
+use session::{EventType, Outcome, Party, SessionId, SessionRef};
 
 use crate::common::{
     Home, named, read_to_end, roughly, shell, timed, wait_for_end, wait_for_output,
@@ -182,6 +182,42 @@ impl Tmpfs {
     }
 }
 
+impl Tmpfs {
+    fn mount_or_skip(home: &Home) -> Option<Self> {
+        use std::io::Write as _;
+        let mounted = Self::mount(home.path(), "2m");
+        if mounted.is_none() {
+            // Not by a macro: what those print of a test that passes is shown to nobody.
+            let _ = writeln!(
+                std::io::stderr(),
+                "\nskipped: a full disk: only root mounts one"
+            );
+        }
+        mounted
+    }
+}
+
+/// Makes room on the disk of a home.
+fn grow(home: &Home, size: &str) {
+    let grown = Command::new("mount")
+        .args(["-o", &format!("remount,size={size}")])
+        .arg(home.path())
+        .status();
+    assert!(grown.unwrap().success());
+}
+
+/// Waits until a program that runs has filled the disk.
+async fn until_full(sessions: &Sessions, of: &SessionRef) {
+    loop {
+        let info = sessions.find(of).unwrap();
+        if info.disk_full {
+            return;
+        }
+        assert!(info.status.is_running());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 impl Drop for Tmpfs {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();
@@ -192,27 +228,14 @@ impl Drop for Tmpfs {
 async fn a_full_disk_stops_the_program_and_loses_nothing() {
     timed(async {
         let home = Home::new();
-        let Some(_mounted) = Tmpfs::mount(home.path(), "2m") else {
-            use std::io::Write as _;
-            // Not by a macro: what those print of a test that passes is shown to nobody.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\nskipped: a full disk: only root mounts one"
-            );
+        let Some(_mounted) = Tmpfs::mount_or_skip(&home) else {
             return;
         };
         let sessions = home.open().await;
         let id = sessions.launch(shell("seq 1 300000")).await.unwrap().id;
         let to = id.into();
         // The disk is full before the program has ended.
-        loop {
-            let info = sessions.find(&to).unwrap();
-            if info.disk_full {
-                break;
-            }
-            assert!(info.status.is_running());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_full(&sessions, &to).await;
         let body = "x".repeat(1000);
         let refused = sessions.deliver(&to, Party::owner(), body.clone()).await;
         let mut error = refused.err();
@@ -228,11 +251,7 @@ async fn a_full_disk_stops_the_program_and_loses_nothing() {
         assert_eq!(launch.code(), "disk_full");
         assert!(sessions.find(&to).unwrap().status.is_running());
 
-        let grown = Command::new("mount")
-            .args(["-o", "remount,size=64m"])
-            .arg(home.path())
-            .status();
-        assert!(grown.unwrap().success());
+        grow(&home, "64m");
         let (output, status) = read_to_end(&sessions, id).await;
         let expected: String = (1..=300_000)
             .map(|number| format!("{number}\r\n"))
@@ -246,6 +265,45 @@ async fn a_full_disk_stops_the_program_and_loses_nothing() {
             .unwrap()
             .id;
         wait_for_output(&sessions, next, "fine").await;
+        close(sessions).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_sessions_can_be_ended_and_the_node_too() {
+    timed(async {
+        let home = Home::new();
+        let Some(_mounted) = Tmpfs::mount_or_skip(&home) else {
+            return;
+        };
+        let sessions = home.open().await;
+        let (one, other) = (shell("seq 1 300000; exec sleep 1000"), shell("exec yes"));
+        let id = sessions.launch(one).await.unwrap().id;
+        let other = sessions.launch(other).await.unwrap().id.into();
+        let to = id.into();
+        until_full(&sessions, &to).await;
+        // Not even that it is to end can be recorded.
+        let mut body = "x".repeat(1000);
+        while !body.is_empty() {
+            let said = sessions.deliver(&to, Party::owner(), body.clone()).await;
+            if said.is_err() {
+                body.truncate(body.len() / 2);
+            }
+        }
+        let refused = sessions.kill(id, Duration::ZERO).await.unwrap_err();
+        assert_eq!(refused.code(), "disk_full");
+        assert!(refused.to_string().contains("is ended"), "{refused}");
+        grow(&home, "64m");
+        assert!(!wait_for_end(&sessions, id).await.status.is_running());
+
+        // The other one's program has more to say, and nowhere to say it.
+        until_full(&sessions, &other).await;
+        close(sessions).await;
+        grow(&home, "128m");
+        let sessions = home.reopen().await;
+        let other = sessions.find(&other).unwrap();
+        assert!(!other.status.is_running(), "{:?}", other.status);
         close(sessions).await;
     })
     .await;
