@@ -1,9 +1,11 @@
 //! The way from a command to its node: the Unix socket, and starting the node when there is none.
 
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::FdFlags;
 use tokio::net::UnixStream;
 
 use crate::error::{Error, Result};
@@ -225,6 +227,27 @@ fn is_absent(error: &Error) -> bool {
     error.code == "node_not_running" || error.code == "connection_lost"
 }
 
+/// What this command was started with, besides its standard streams, is not handed on: a lock or
+/// a pipe that the keeper held would be held for as long as there is a node.
+#[expect(
+    unsafe_code,
+    reason = "the descriptors are not ours, and known by number"
+)]
+fn keep_descriptors() {
+    // Where it cannot be read they are handed on; nothing else depends on it.
+    let Ok(listed) = std::fs::read_dir("/dev/fd") else {
+        return;
+    };
+    let numbers = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    for number in numbers.filter(|number: &RawFd| *number > 2) {
+        // SAFETY: a number that has been closed meanwhile, as that of the list itself, is refused
+        // by the system, and of one that means something else by now only a flag is set that
+        // everything opened here has anyway.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+    }
+}
+
 /// Starts a keeper in a process group and session of its own, and waits until its node answers.
 /// When two commands race, the second keeper finds the directory locked and ends, and both
 /// commands find the first one's node.
@@ -253,6 +276,7 @@ async fn start(home: &Home) -> Result<Channel> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0);
+    keep_descriptors();
     let mut keeper = command
         .spawn()
         .map_err(|error| failed(home, &error.to_string()))?;

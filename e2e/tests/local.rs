@@ -45,6 +45,17 @@ fn a_node_starts_with_the_first_command() {
 }
 
 #[test]
+fn a_node_holds_nothing_that_the_first_command_was_given() {
+    case(&Local::new(CW), |local| {
+        // The pipe of its output has one more number, and ends with the command.
+        let keeps = r#"exec 9>&1 >/dev/null; exec "$@""#;
+        let cw = local.cw().clone().behind(&["sh", "-c", keeps, "sh"]);
+        assert_eq!(cw.ok(&["list"]), "");
+        assert_eq!(local.home().processes().len(), 2, "keeper and node");
+    });
+}
+
+#[test]
 fn sessions_are_launched_listed_typed_into_and_killed() {
     case(&Local::new(CW), |local| {
         let cw = local.cw();
