@@ -60,7 +60,7 @@ pub(super) async fn forward(
     let gone = network.gone(&peer.record.name, &peer.record.key);
     let mut first = tokio::select! {
         first = far.say() => first?,
-        () = gone => return Err(lost(node, "it is down")),
+        () = gone => return Err(lost(network, node, "it is down")),
     };
     let mut far = far.channel;
     let steered = steers(&envelope.call);
@@ -78,14 +78,16 @@ pub(super) async fn forward(
         };
         let frame = tokio::select! {
             frame = next => frame,
-            () = &mut gone => return Err(lost(node, "it is down")),
+            () = &mut gone => return Err(lost(network, node, "it is down")),
             // Dropping the stream is what tells the peer that the caller is gone.
             steered = &mut steering, if steered => return steered,
         };
         let frame = match frame {
             Ok(Some(frame)) => frame,
             Ok(None) if answered => return Ok(()),
-            Ok(None) | Err(_) => return Err(lost(node, "it has ended or cannot be reached")),
+            Ok(None) | Err(_) => {
+                return Err(lost(network, node, "it has ended or cannot be reached"));
+            }
         };
         if frame.kind == Kind::Data {
             near.sender.send_data(&frame.payload).await?;
@@ -125,7 +127,7 @@ pub(super) async fn ask(
     let gone = network.gone(&peer.record.name, &peer.record.key);
     let reply = tokio::select! {
         reply = asked => reply?,
-        () = gone => return Err(lost(node, "it has ended or cannot be reached")),
+        () = gone => return Err(lost(network, node, "it has ended or cannot be reached")),
     };
     match reply {
         Reply::Error(failure) => Err(failure.into()),
@@ -213,17 +215,20 @@ async fn open(
         Err(_) => "does not answer".to_owned(),
     };
     let error = Error::new("node_unreachable", format!("node {node} {why}"));
-    Err(match network.cut_off() {
-        Some(cause) => error.hint(format!("this node has no connection to the relay: {cause}")),
-        None => error,
-    })
+    Err(with_cause(network, error))
 }
 
-fn lost(node: &str, why: &str) -> Error {
-    Error::new(
-        "connection_lost",
-        format!("the connection to {node} was lost: {why}"),
-    )
+/// Adds why this node is cut off from the relay, if it is.
+fn with_cause(network: &Network, error: Error) -> Error {
+    match network.cut_off() {
+        Some(cause) => error.hint(format!("this node has no connection to the relay: {cause}")),
+        None => error,
+    }
+}
+
+fn lost(network: &Network, node: &str, why: &str) -> Error {
+    let message = format!("the connection to {node} was lost: {why}");
+    with_cause(network, Error::new("connection_lost", message))
 }
 
 /// Whether the caller may go on speaking, or its leaving matters, while the call runs.
