@@ -468,6 +468,11 @@ pub(super) async fn old_invites_are_dropped(store: Arc<dyn Store>) {
     let away = network(store, "away").await;
     invite(store, &home, 1, 1).await;
     assert!(!store.delete_invite(away, "inv_1".to_owned()).await.unwrap());
+    assert_eq!(store.invites(home.clone(), NOW).await.unwrap().len(), 1);
+    invite(store, &home, 2, 1).await;
+    added(store, join(2, 20, "dev-2")).await;
+    let left = store.invites(home.clone(), NOW).await.unwrap();
+    assert_eq!(left.len(), 1, "only what can still be used is shown");
     let expired = NOW + 3_600;
     assert!(
         store

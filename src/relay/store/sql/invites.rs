@@ -48,7 +48,7 @@ impl Database {
     ) -> Result<Vec<InviteInfo>, Error> {
         let rows = sqlx::query(
             "SELECT id, created_by, mine, uses_remaining, created, expires, node_name FROM invites
-             WHERE network = $1 AND expires > $2 ORDER BY created DESC, id",
+             WHERE network = $1 AND uses_remaining > 0 AND expires > $2 ORDER BY created DESC, id",
         )
         .bind(network.as_str())
         .bind(signed(now)?)
