@@ -108,7 +108,8 @@ pub(crate) async fn remove(
         Ok(StatusCode::NO_CONTENT)
     } else {
         let status = StatusCode::NOT_FOUND;
-        Err(ApiError::new(status, "not_found", "you have no such key"))
+        let unknown = ApiError::new(status, "not_found", "you have no such key");
+        Err(unknown.hint("'cw ssh-key list' shows them"))
     }
 }
 
