@@ -407,9 +407,15 @@ fn table(home: &Home) -> Result<Table> {
         Ok(text) => text
             .parse()
             .map_err(|error| invalid(format!("{}: {error}", home.config().display()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Table::new()),
+        Err(error) if is_missing(&error) => Ok(Table::new()),
         Err(error) => Err(invalid(format!("{}: {error}", home.config().display()))),
     }
+}
+
+/// In what is no directory there is no file either; who needs the directory says what is wrong.
+fn is_missing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 fn tells(report: Setting) -> Result<Tells> {

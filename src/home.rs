@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// (`sun_path` is 104 on macOS, 108 on Linux, with a terminating zero).
 const SOCKET_PATH_MAX: usize = 103;
 
+/// What to do about a directory that the node cannot use.
+pub(crate) const ANOTHER_HOME: &str = "set CODEWIRE_HOME to a directory that you may write to";
+
 /// The directory of one node.
 #[derive(Clone, Debug)]
 pub struct Home {
@@ -65,13 +68,24 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// What the file system says.
-    pub fn create(&self) -> io::Result<()> {
-        std::fs::DirBuilder::new()
+    /// `config_invalid` when it is no directory for this user to write to, `disk_full`.
+    pub fn create(&self) -> Result<()> {
+        let made = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&self.dir)?;
-        std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700))
+            .create(&self.dir);
+        let private = std::fs::Permissions::from_mode(0o700);
+        made.and_then(|()| std::fs::set_permissions(&self.dir, private))
+            .map_err(|error| self.unusable(error))
+    }
+
+    fn unusable(&self, error: io::Error) -> Error {
+        let is_full = error.kind() == io::ErrorKind::StorageFull;
+        if is_full || crate::error::is_out_of_files(&error) {
+            return error.into();
+        }
+        let what = format!("{} cannot be used: {error}", self.dir.display());
+        Error::new("config_invalid", what).hint(ANOTHER_HOME)
     }
 
     /// SSH: this node's host key.
@@ -254,6 +268,22 @@ mod tests {
     fn a_long_path_is_refused() {
         let error = Home::at(PathBuf::from("/".to_owned() + &"x".repeat(120))).unwrap_err();
         assert_eq!(error.code, "config_invalid");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for dir in [file.clone(), file.join("home")] {
+            let home = Home::at(dir.clone()).unwrap();
+            let unknown = crate::config::unknown(&home).unwrap();
+            assert!(unknown.is_empty(), "the configuration is not at fault");
+            let error = home.create().unwrap_err();
+            assert_eq!(error.code, "config_invalid");
+            assert!(error.message.contains(dir.to_str().unwrap()), "{error}");
+            assert!(error.hint.unwrap().contains("CODEWIRE_HOME"));
+        }
     }
 
     #[test]
