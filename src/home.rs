@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 /// (`sun_path` is 104 on macOS, 108 on Linux, with a terminating zero).
 const SOCKET_PATH_MAX: usize = 103;
 
+/// What to do about a key that was revoked: the relay takes it in no more, under any name.
+pub(crate) const NEW_IDENTITY: &str = "a revoked key stays out, so the node needs a new one: move \
+     the file seed out of its directory ($CODEWIRE_HOME, else ~/.codewire), run 'cw node restart', \
+     and join with a new invite";
+
 /// What to do about a directory that the node cannot use.
 pub(crate) const ANOTHER_HOME: &str = "set CODEWIRE_HOME to a directory that you may write to";
 

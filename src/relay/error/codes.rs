@@ -33,11 +33,7 @@ pub(crate) const CODES: &[(&str, u16, &str)] = &[
     ("invite_invalid", 403, NEW_INVITE),
     ("invite_used_up", 403, NEW_INVITE),
     ("invite_expired", 403, NEW_INVITE),
-    (
-        "revoked",
-        403,
-        "a revoked key stays out; the machine needs a new identity",
-    ),
+    ("revoked", 403, crate::home::NEW_IDENTITY),
     (
         "name_bound",
         403,
