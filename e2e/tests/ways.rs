@@ -165,6 +165,7 @@ fn it_is_said_why_a_way_is_not_direct() {
             let _ = wait_for(&here, "it is seen to be gone", |now| {
                 now["network"]["peers"][0]["online"] == false
             });
+            assert_eq!(standing(&here)["network"]["peers"][0]["path"], "none");
             substrate.stop_relay();
             let now = wait_for(&here, "the relay is seen to be gone", |now| {
                 now["network"]["relay"]["connected"] == false

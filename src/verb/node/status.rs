@@ -252,11 +252,7 @@ async fn look(mesh: Mesh, name: NodeName, peer: PeerView) -> PeerWay {
         }
     }
     let status = mesh.status(&key);
-    let (path, address) = match status.map(|status| status.path) {
-        Some(Path::Direct(address)) => ("direct", Some(address.to_string())),
-        Some(Path::Relayed) => ("relayed", None),
-        Some(Path::None) | None => ("none", None),
-    };
+    let (path, address) = path(status.map(|status| status.path), peer.online);
     let rtt = rtt.or_else(|| status?.rtt);
     PeerWay {
         name: name.to_string(),
@@ -271,6 +267,15 @@ async fn look(mesh: Mesh, name: NodeName, peer: PeerView) -> PeerWay {
             .and_then(|status| status.last_heard)
             .map(|at| at.elapsed().as_secs_f64()),
         why: why(status.as_ref(), peer.online, &mesh.nat()),
+    }
+}
+
+/// The relay is the way to those alone that it sees.
+fn path(path: Option<Path>, online: bool) -> (&'static str, Option<String>) {
+    match path {
+        Some(Path::Direct(address)) => ("direct", Some(address.to_string())),
+        Some(Path::Relayed) if online => ("relayed", None),
+        Some(Path::Relayed | Path::None) | None => ("none", None),
     }
 }
 
@@ -501,6 +506,19 @@ mod tests {
             assert_eq!(code(Some(obstacle), online, nat).as_deref(), Some(expected));
         }
         assert_eq!(code(None, true, &NAT), None);
+    }
+
+    #[test]
+    fn the_relay_is_no_path_to_whom_it_does_not_see() {
+        let direct = Path::Direct("192.0.2.1:1".parse().unwrap());
+        for (seen, online, expected) in [
+            (Some(Path::Relayed), true, "relayed"),
+            (Some(Path::Relayed), false, "none"),
+            (Some(direct), false, "direct"),
+            (None, true, "none"),
+        ] {
+            assert_eq!(path(seen, online).0, expected, "{seen:?} {online}");
+        }
     }
 
     #[test]
