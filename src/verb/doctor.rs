@@ -209,7 +209,8 @@ async fn node(cli: &Cli) -> Vec<Check> {
                 Check::ok("relay", "connected")
             } else {
                 let why = nodes.reason.unwrap_or_else(|| "not connected".to_owned());
-                Check::bad("relay", why, "check the relay's URL and that it is running")
+                let hint = super::node::status::remedy(&why);
+                Check::bad("relay", why, hint)
             });
         }
         Ok(Reply::Error(failure)) if failure.code == "no_network" => {

@@ -148,7 +148,7 @@ pub struct PeerWay {
 /// Why a path is not direct.
 #[derive(Clone, Debug, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
 pub struct Why {
-    /// Stable: `offline`, `udp_off`, `udp_blocked`, `unused`, `no_address`, `searching`,
+    /// Stable: `offline`, `cut_off`, `udp_off`, `udp_blocked`, `unused`, `no_address`, `searching`,
     /// `both_nats_hard`, `no_answer`.
     pub code: String,
     /// In words.
@@ -198,7 +198,7 @@ async fn in_network(network: &Network, only: Option<&str>) -> Result<InNetwork> 
     };
     let mut looking = tokio::task::JoinSet::new();
     for (name, peer) in peers {
-        looking.spawn(look(network.mesh.clone(), name, peer));
+        looking.spawn(look(network.mesh.clone(), name, peer, network.cut_off()));
     }
     let mut peers = looking.join_all().await;
     peers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -236,7 +236,7 @@ async fn in_network(network: &Network, only: Option<&str>) -> Result<InNetwork> 
 }
 
 /// Pings a node, if it is there, and says how that went.
-async fn look(mesh: Mesh, name: NodeName, peer: PeerView) -> PeerWay {
+async fn look(mesh: Mesh, name: NodeName, peer: PeerView, cut_off: Option<String>) -> PeerWay {
     let key = peer.record.key;
     let mut rtt = None;
     if peer.online {
@@ -253,6 +253,8 @@ async fn look(mesh: Mesh, name: NodeName, peer: PeerView) -> PeerWay {
     }
     let status = mesh.status(&key);
     let (path, address) = path(status.map(|status| status.path), peer.online);
+    // Who answers by a relay that forwards still is reached.
+    let cut_off = cut_off.filter(|_| rtt.is_none());
     let rtt = rtt.or_else(|| status?.rtt);
     PeerWay {
         name: name.to_string(),
@@ -266,7 +268,7 @@ async fn look(mesh: Mesh, name: NodeName, peer: PeerView) -> PeerWay {
         heard_s: status
             .and_then(|status| status.last_heard)
             .map(|at| at.elapsed().as_secs_f64()),
-        why: why(status.as_ref(), peer.online, &mesh.nat()),
+        why: why(status.as_ref(), peer.online, cut_off, &mesh.nat()),
     }
 }
 
@@ -279,8 +281,20 @@ fn path(path: Option<Path>, online: bool) -> (&'static str, Option<String>) {
     }
 }
 
-fn why(status: Option<&PeerStatus>, online: bool, nat: &Nat) -> Option<Why> {
+fn why(
+    status: Option<&PeerStatus>,
+    online: bool,
+    cut_off: Option<String>,
+    nat: &Nat,
+) -> Option<Why> {
     let obstacle = status.map_or(Some(Obstacle::Unused), |status| status.obstacle)?;
+    if let (Some(cause), true) = (cut_off, obstacle != Obstacle::Off) {
+        return Some(Why {
+            code: "cut_off".to_owned(),
+            hint: Some(remedy(&cause).to_owned()),
+            text: format!("this node has no connection to the relay: {cause}"),
+        });
+    }
     let (code, text, hint) = match obstacle {
         Obstacle::Off => (
             "udp_off",
@@ -316,6 +330,18 @@ fn why(status: Option<&PeerStatus>, online: bool, nat: &Nat) -> Option<Why> {
         text: text.to_owned(),
         hint: hint.map(str::to_owned),
     })
+}
+
+/// What can be done when the relay is not reached, for this reason.
+pub(crate) fn remedy(reason: &str) -> &'static str {
+    // The relay's own words, as it sends them to whom it puts out.
+    if reason.contains("was revoked") {
+        crate::home::NEW_IDENTITY
+    } else if reason.contains("was deleted") {
+        "join another one with 'cw network join --relay-url <url> <invite>'"
+    } else {
+        "check the relay's URL and that it is running"
+    }
 }
 
 pub(super) fn nat_word(nat: &Nat) -> &'static str {
@@ -487,7 +513,7 @@ mod tests {
     #[test]
     fn each_obstacle_has_its_code() {
         let code = |obstacle, online, nat: &Nat| {
-            why(Some(&status(obstacle)), online, nat).map(|why| why.code)
+            why(Some(&status(obstacle)), online, None, nat).map(|why| why.code)
         };
         let blocked = Nat {
             unanswered: true,
@@ -506,6 +532,30 @@ mod tests {
             assert_eq!(code(Some(obstacle), online, nat).as_deref(), Some(expected));
         }
         assert_eq!(code(None, true, &NAT), None);
+    }
+
+    #[test]
+    fn a_node_that_was_put_out_looks_for_no_path() {
+        let why = |obstacle| {
+            let revoked = Some("this node was revoked".to_owned());
+            why(Some(&status(Some(obstacle))), true, revoked, &NAT).unwrap()
+        };
+        assert_eq!(why(Obstacle::Off).code, "udp_off");
+        let why = why(Obstacle::Searching);
+        assert_eq!(why.code, "cut_off");
+        assert!(why.text.contains("was revoked"), "{}", why.text);
+        assert!(why.hint.unwrap().contains("seed"));
+    }
+
+    #[test]
+    fn what_to_do_follows_the_reason() {
+        for (reason, hint) in [
+            ("this node was revoked", "seed"),
+            ("this network was deleted", "network join"),
+            ("the relay is silent", "URL"),
+        ] {
+            assert!(remedy(reason).contains(hint), "{reason}");
+        }
     }
 
     #[test]
