@@ -62,7 +62,7 @@ impl Error {
             "usage" | "bad_request" | "name_invalid" | "locator_invalid" | "body_empty"
             | "network_invalid" | "invite_malformed" | "config_invalid" | "size_invalid"
             | "tag_invalid" | "command_invalid" | "key_invalid" | "namespace_invalid"
-            | "ttl_invalid" => 2,
+            | "ttl_invalid" | "this_node" => 2,
             "session_not_found" | "node_unknown" | "request_not_found" | "command_not_found"
             | "dir_not_found" | "network_unknown" | "key_not_found" | "not_found"
             | "group_unknown" | "grant_unknown" | "not_in_group" => 3,

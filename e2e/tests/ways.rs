@@ -92,6 +92,11 @@ fn a_direct_way_is_shown_with_all_that_is_known_of_it() {
                 pings.stderr.contains("2 of 2 answered, 0 % lost"),
                 "{pings}"
             );
+            for verb in ["ping", "status"] {
+                here.run(&["node", verb, "dev-1"])
+                    .fails("this_node")
+                    .hints("node list");
+            }
 
             numbers_are_told(&here);
             let doctor = here.run(&["doctor"]).ok();

@@ -103,9 +103,10 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// `node_unknown`, `network_deleted`.
+    /// `node_unknown`, `this_node`, `network_deleted`.
     pub fn peer(&self, name: &str) -> Result<PeerView> {
         self.exists()?;
+        let view = self.view();
         let unknown = || {
             Error::new(
                 "node_unknown",
@@ -114,7 +115,10 @@ impl Network {
             .hint("'cw node list' shows them")
         };
         let name = name.parse::<NodeName>().map_err(|_| unknown())?;
-        self.view().peers.get(&name).cloned().ok_or_else(unknown)
+        if name == view.me.name {
+            return Err(this_node(&name));
+        }
+        view.peers.get(&name).cloned().ok_or_else(unknown)
     }
 
     /// The node that has a key.
@@ -185,6 +189,11 @@ impl Network {
         }
         self.mesh.close().await;
     }
+}
+
+fn this_node(name: &NodeName) -> Error {
+    Error::new("this_node", format!("{name} is this node"))
+        .hint("name another one; 'cw node list' shows them, 'cw node status' says how this one is")
 }
 
 impl Drop for Network {
