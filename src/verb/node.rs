@@ -80,7 +80,7 @@ pub struct NodeInfo {
     pub address: String,
     /// Whether this is the node that was asked.
     pub this: bool,
-    /// Whether the relay sees it.
+    /// Whether the relay sees it, or it is the node that was asked.
     pub online: bool,
     /// `direct <address>`, `relayed`, `this node` or `-`.
     pub path: String,
@@ -178,11 +178,7 @@ impl List {
             "NAME", "STATUS", "PATH", "RTT"
         );
         for node in nodes.nodes {
-            let status = if node.online || node.this {
-                "online"
-            } else {
-                "offline"
-            };
+            let status = if node.online { "online" } else { "offline" };
             let rtt = node
                 .rtt_ms
                 .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
@@ -209,7 +205,8 @@ impl List {
             owner: view.me.owner.clone(),
             address: mesh::address_of(&view.me.key).to_string(),
             this: true,
-            online: view.connected,
+            // It has just answered, whatever the relay sees.
+            online: true,
             path: "this node".to_owned(),
             rtt_ms: None,
         }];
