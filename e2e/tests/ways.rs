@@ -92,6 +92,7 @@ fn a_direct_way_is_shown_with_all_that_is_known_of_it() {
                 pings.stderr.contains("2 of 2 answered, 0 % lost"),
                 "{pings}"
             );
+
             for verb in ["ping", "status"] {
                 here.run(&["node", verb, "dev-1"])
                     .fails("this_node")
@@ -171,6 +172,11 @@ fn it_is_said_why_a_way_is_not_direct() {
                 now["network"]["peers"][0]["online"] == false
             });
             assert_eq!(standing(&here)["network"]["peers"][0]["path"], "none");
+            // As any other call to it.
+            let pings = here.run(&["node", "ping", "dev-2", "-c", "2"]);
+            let pings = pings.fails("node_down").hints("cw start");
+            assert_eq!(pings.status, Some(5), "{pings}");
+            assert!(pings.stderr.contains("0 of 2 answered"), "{pings}");
             substrate.stop_relay();
             let now = wait_for(&here, "the relay is seen to be gone", |now| {
                 now["network"]["relay"]["connected"] == false

@@ -340,28 +340,55 @@ impl Ping {
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let network = context.host.network()?;
-        let key = network.peer(&self.node)?.record.key;
-        let pong = tokio::time::timeout(PING_WAIT, network.mesh.ping(&key))
-            .await
-            .map_err(|_| {
+        let node = &self.node;
+        let peer = network.peer(node)?;
+        // Also where the relay does not see it there may be a direct path, but it is soon known.
+        let wait = match network.is_absent(&peer) {
+            true => LIST_WAIT,
+            false => PING_WAIT,
+        };
+        let failed = match tokio::time::timeout(wait, network.mesh.ping(&peer.record.key)).await {
+            Ok(Ok(pong)) => {
+                return Ok(Reply::NodePong(Pong {
+                    path: path_text(&pong.path),
+                    rtt_ms: milliseconds(pong.rtt),
+                }));
+            }
+            Ok(Err(error)) => Error::from(error),
+            Err(_) => {
+                let seconds = wait.as_secs();
                 Error::new(
                     "timeout",
-                    format!(
-                        "{} did not answer within {} s",
-                        self.node,
-                        PING_WAIT.as_secs()
-                    ),
+                    format!("{node} did not answer within {seconds} s"),
                 )
-            })??;
-        Ok(Reply::NodePong(Pong {
-            path: path_text(&pong.path),
-            rtt_ms: milliseconds(pong.rtt),
-        }))
+            }
+        };
+        // It may have gone meanwhile.
+        let absent = network.is_absent(&network.peer(node)?);
+        Err(verdict(node, failed, absent, network.cut_off()))
+    }
+}
+
+/// What a lost ping means, in the words of every other call to that node.
+fn verdict(node: &str, failed: Error, absent: bool, cut_off: Option<String>) -> Error {
+    match cut_off {
+        _ if !is_loss(&failed.code) => failed,
+        _ if absent => Error::new("node_down", format!("node {node} is down")),
+        Some(cause) => Error::new("node_unreachable", format!("node {node} does not answer"))
+            .hint(format!("this node has no connection to the relay: {cause}")),
+        None => failed,
     }
 }
 
 fn is_loss(code: &str) -> bool {
-    ["timeout", "peer_unreachable", "relay_unreachable"].contains(&code)
+    [
+        "timeout",
+        "peer_unreachable",
+        "relay_unreachable",
+        "node_down",
+        "node_unreachable",
+    ]
+    .contains(&code)
 }
 
 fn path_text(path: &mesh::io::Path) -> String {
@@ -374,4 +401,28 @@ fn path_text(path: &mesh::io::Path) -> String {
 
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_ping_says_why() {
+        let slow = || Error::new("timeout", "dev-2 did not answer within 5 s");
+        let cause = "this node was revoked";
+        for (absent, cut_off, code) in [
+            (false, None, "timeout"),
+            (true, None, "node_down"),
+            (false, Some(cause), "node_unreachable"),
+        ] {
+            let verdict = verdict("dev-2", slow(), absent, cut_off.map(str::to_owned));
+            assert_eq!(verdict.code, code);
+            assert!(is_loss(&verdict.code), "another ping may be answered");
+            let hint = verdict.hint.unwrap_or_default();
+            assert_eq!(hint.contains(cause), cut_off.is_some(), "{hint}");
+        }
+        let other = verdict("dev-2", Error::internal("x"), true, None);
+        assert_eq!(other.code, "internal");
+    }
 }
