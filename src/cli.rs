@@ -53,6 +53,8 @@ pub fn run() -> ExitCode {
     match line.run() {
         Ok(code) => code,
         Err(error) if error.code == "output_closed" => ExitCode::from(141),
+        // As the shell has it of a program that SIGINT ends.
+        Err(error) if error.code == "interrupted" => ExitCode::from(130),
         Err(error) => {
             complain(&error);
             ExitCode::from(error.exit_status())

@@ -3,6 +3,7 @@
 use e2e::cw::Cw;
 use e2e::local::Local;
 use e2e::processes::Processes;
+use e2e::pty::Terminal;
 use e2e::steps;
 use e2e::substrate::{Host, Substrate, Way};
 use e2e::{PATIENCE, case, wait_until};
@@ -93,6 +94,11 @@ fn a_direct_way_is_shown_with_all_that_is_known_of_it() {
                 "{pings}"
             );
 
+            let mut many = Terminal::run(&here, &["node", "ping", "dev-2", "-c", "1000"]);
+            many.shows("pong from dev-2", PATIENCE);
+            many.type_in("\u{3}");
+            many.shows("0 % lost", PATIENCE);
+            assert_eq!(many.ends(PATIENCE), 130);
             for verb in ["ping", "status"] {
                 here.run(&["node", verb, "dev-1"])
                     .fails("this_node")

@@ -300,12 +300,25 @@ impl Ping {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
         let mut channel = cli.open().await?;
         let mut pongs = Vec::new();
-        let mut last = None;
+        let (mut last, mut interrupted) = (None, false);
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         for round in 0..self.count {
-            if round > 0 {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            match channel.call(&Call::PingNode(self.clone())).await? {
+            let ping = async {
+                if round > 0 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                channel.call(&Call::PingNode(self.clone())).await
+            };
+            let answer = tokio::select! {
+                biased;
+                // What was found so far is still told.
+                _ = &mut interrupt => {
+                    interrupted = true;
+                    break;
+                }
+                answer = ping => answer?,
+            };
+            match answer {
                 Reply::NodePong(pong) => {
                     if !self.json {
                         cli.print(&format!(
@@ -331,6 +344,9 @@ impl Ping {
             cli.print_json(&pings)?;
         } else if self.count > 1 {
             cli.note(&pings.text());
+        }
+        if interrupted {
+            return Err(Error::new("interrupted", "a signal ended it"));
         }
         match last.filter(|_| pings.answered == 0) {
             Some(failure) => Err(failure.into()),
