@@ -167,6 +167,11 @@ async fn node(cli: &Cli) -> Vec<Check> {
                 "does not run; a command that needs it starts it",
             )];
         }
+        // Its keeper is there, or something else has taken its process number.
+        Err(error) if error.code == "connection_lost" && cli.server.is_none() => {
+            let hint = "'cw start' starts it, or says why it does not start";
+            return vec![Check::bad("node", error.message, hint)];
+        }
         Err(error) => return vec![Check::of("node", Err(error))],
     };
     let hello = Call::Hello(super::hello::Hello {
