@@ -1,12 +1,14 @@
 //! `cw doctor`: what is set, by what it was set, and what is wrong with it and with the way to the
 //! relay and the other nodes.
 //!
-//! It reads and asks; it changes nothing and starts nothing. The exit status is 1 when something
-//! is wrong.
+//! It reads and asks; it starts nothing, and changes nothing: a file that it writes, to see whether
+//! that can be done, is gone again. The exit status is 1 when something is wrong.
 
 mod network;
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
+use crate::home::{ANOTHER_HOME, Home, write_private};
 use crate::show;
 
 /// Say what is set, by what, and what is wrong with it.
@@ -87,7 +90,11 @@ impl Check {
 
 impl Doctor {
     pub(crate) async fn run(self, cli: &Cli) -> Result<()> {
-        let mut checks = vec![home(cli), Check::of("config", configuration(cli))];
+        let mut checks = vec![
+            home(cli.home.dir()),
+            Check::of("config", configuration(cli)),
+        ];
+        checks.extend(variables(&cli.home));
         checks.extend(node(cli).await);
         checks.push(terminal());
         // What is wrong with them is among the checks.
@@ -121,25 +128,59 @@ pub(crate) fn conclude(
     }
 }
 
-/// Whether others can read what is in the node's directory.
-fn home(cli: &Cli) -> Check {
-    let dir = cli.home.dir();
+/// Whether others can read what is in the node's directory, and the node can write there.
+fn home(dir: &Path) -> Check {
     let shown = dir.display().to_string();
-    match std::fs::metadata(dir) {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => Check::ok("directory", shown),
-        Ok(metadata) => Check::bad(
+    let mode = match std::fs::metadata(dir) {
+        Ok(metadata) => metadata.permissions().mode() & 0o777,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Check::ok("directory", format!("{shown} (not there yet)"));
+        }
+        Err(error) => {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => "make it readable",
+                _ => ANOTHER_HOME,
+            };
+            return Check::bad("directory", format!("{shown}: {error}"), hint);
+        }
+    };
+    let wrong = match try_write(dir).map_err(|error| (error.kind(), error)) {
+        Err((io::ErrorKind::PermissionDenied, _)) if mode & 0o300 != 0o300 => None,
+        Err((io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, error)) => {
+            Some((error, "free some space; nothing can be kept until then"))
+        }
+        Err((_, error)) => Some((error, ANOTHER_HOME)),
+        Ok(()) => None,
+    };
+    match wrong {
+        Some((error, hint)) => Check::bad("directory", format!("{shown}: {error}"), hint),
+        None if mode == 0o700 => Check::ok("directory", shown),
+        None => Check::bad(
             "directory",
-            format!(
-                "{shown} has mode {:o}",
-                metadata.permissions().mode() & 0o777
-            ),
+            format!("{shown} has mode {mode:o}"),
             format!("chmod 700 {shown}"),
         ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Check::ok("directory", format!("{shown} (not there yet)"))
-        }
-        Err(error) => Check::bad("directory", format!("{shown}: {error}"), "make it readable"),
     }
+}
+
+/// Writes a file as large as the small ones that a node keeps, and takes it away again.
+fn try_write(dir: &Path) -> io::Result<()> {
+    let path = dir.join(format!("doctor.tmp{}", std::process::id()));
+    let written = write_private(&path, &[0; 16 * 1024]);
+    match std::fs::remove_file(&path) {
+        Err(error) if written.is_ok() => Err(error),
+        _ => written,
+    }
+}
+
+/// What every session gets, if that is set.
+fn variables(home: &Home) -> Option<Check> {
+    let found = match super::launch::shared_variables(home) {
+        Ok(variables) if variables.is_empty() => return None,
+        Ok(variables) => Ok(format!("{} for every session", variables.len())),
+        Err(error) => Err(error),
+    };
+    Some(Check::of("variables", found))
 }
 
 fn configuration(cli: &Cli) -> Result<String> {
@@ -253,4 +294,55 @@ fn text(report: &Report) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home")).unwrap();
+        home.create().unwrap();
+        (dir, home)
+    }
+
+    #[test]
+    fn a_directory_is_private_and_can_be_written() {
+        let (_dir, home) = directory();
+        assert!(super::home(home.dir()).ok);
+        let left = std::fs::read_dir(home.dir()).unwrap().count();
+        assert_eq!(left, 0, "nothing stays there");
+        for mode in [0o755, 0o500] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(home.dir(), mode).unwrap();
+            let check = super::home(home.dir());
+            assert!(check.hint.unwrap().starts_with("chmod 700"));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_file_needs_no_other_mode() {
+        // As on a file system that is read only, nothing can be made in it, by root either.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let check = home(file.path());
+        assert!(!check.ok);
+        assert_eq!(check.hint.as_deref(), Some(ANOTHER_HOME), "{}", check.found);
+    }
+
+    #[test]
+    fn variables_for_sessions_are_read_as_a_launch_reads_them() {
+        let (_dir, home) = directory();
+        assert!(variables(&home).is_none());
+        for (text, ok) in [
+            ("{\"A\": \"b\"}", true),
+            ("{\"A\": 1}", false),
+            ("{", false),
+        ] {
+            std::fs::write(home.environment(), text).unwrap();
+            let check = variables(&home).unwrap();
+            assert_eq!(check.ok, ok, "{text}");
+            assert_eq!(check.hint.is_none(), ok, "{text}");
+        }
+    }
 }

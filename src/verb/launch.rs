@@ -263,7 +263,7 @@ fn group(text: &str) -> Result<String, crate::coord::Malformed> {
 }
 
 /// What `environment.json` says.
-fn shared_variables(home: &Home) -> Result<std::collections::BTreeMap<String, String>> {
+pub(super) fn shared_variables(home: &Home) -> Result<std::collections::BTreeMap<String, String>> {
     let path = home.environment();
     let invalid = |why: String| {
         Error::new("config_invalid", format!("{}: {why}", path.display()))
