@@ -28,6 +28,8 @@ mod visits;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tracing_subscriber::EnvFilter;
+
 pub use caller::Caller;
 pub use host::Host;
 pub use judge::Judge;
@@ -42,6 +44,9 @@ use crate::rpc::Channel;
 
 /// The status of a node that wants to be started again (`EX_TEMPFAIL`).
 const RESTART: u8 = 75;
+
+/// What is logged unless `CODEWIRE_LOG` says otherwise.
+const LOGGED: &str = "info";
 
 /// What a handler has at hand.
 pub struct Context<'a> {
@@ -152,8 +157,10 @@ async fn terminated() {
 /// Starts the log of a process that serves: on standard error, which the one who started it has
 /// led to a file. `CODEWIRE_LOG` chooses what is in it.
 pub(crate) fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CODEWIRE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let (filter, wrong) = match log_filter(std::env::var("CODEWIRE_LOG").ok().as_deref()) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(LOGGED), Some(error)),
+    };
     // A second call in one process keeps the first log.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -163,6 +170,22 @@ pub(crate) fn start_log() {
         // would end the task that had something to say.
         .log_internal_errors(false)
         .try_init();
+    if let Some(error) = wrong {
+        tracing::warn!("{error}; everything from \"{LOGGED}\" on is logged");
+    }
+}
+
+/// What is logged, by the value of `CODEWIRE_LOG`.
+///
+/// # Errors
+///
+/// `config_invalid`.
+pub(crate) fn log_filter(value: Option<&str>) -> Result<EnvFilter> {
+    EnvFilter::try_new(value.unwrap_or(LOGGED)).map_err(|error| {
+        let value = value.unwrap_or_default();
+        Error::new("config_invalid", format!("CODEWIRE_LOG={value:?}: {error}"))
+            .hint("it is a level such as debug, or one for each part: info,mesh=debug")
+    })
 }
 
 /// An error for what a node without a network cannot do.

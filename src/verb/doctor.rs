@@ -95,6 +95,7 @@ impl Doctor {
             Check::of("config", configuration(cli)),
         ];
         checks.extend(variables(&cli.home));
+        checks.extend(log(std::env::var("CODEWIRE_LOG").ok().as_deref()));
         checks.extend(node(cli).await);
         checks.push(terminal());
         // What is wrong with them is among the checks.
@@ -181,6 +182,13 @@ fn variables(home: &Home) -> Option<Check> {
         Err(error) => Err(error),
     };
     Some(Check::of("variables", found))
+}
+
+/// What is logged, if that is set.
+fn log(value: Option<&str>) -> Option<Check> {
+    let value = value?;
+    let found = crate::node::log_filter(Some(value)).map(|_| value.to_owned());
+    Some(Check::of("log", found))
 }
 
 fn configuration(cli: &Cli) -> Result<String> {
@@ -344,5 +352,14 @@ mod tests {
             assert_eq!(check.ok, ok, "{text}");
             assert_eq!(check.hint.is_none(), ok, "{text}");
         }
+    }
+
+    #[test]
+    fn a_log_that_is_set_wrongly_is_said_so() {
+        assert!(log(None).is_none());
+        assert!(log(Some("info,mesh=debug")).unwrap().ok);
+        let check = log(Some("mesh=loud")).unwrap();
+        assert!(!check.ok);
+        assert!(check.found.contains("mesh=loud") && check.hint.is_some());
     }
 }
