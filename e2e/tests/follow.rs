@@ -378,3 +378,21 @@ fn all_types_of_events_are_told() {
         }
     });
 }
+
+#[test]
+fn nobody_shows_a_session_in_itself() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let script = format!(
+            "for verb in attach watch; do {CW} $verb coder; echo $verb=$?; done; \
+             {CW} attach; echo bare=$?"
+        );
+        steps::launch(cw, "coder", &["sh", "-c", &script]);
+        let shown = steps::wait_for_output(cw, "coder", "bare=");
+        for part in ["attach=2", "watch=2", "bare=3"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        let told = shown.matches("this is the session you are in").count();
+        assert_eq!(told, 2, "{shown}");
+    });
+}

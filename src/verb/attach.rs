@@ -17,6 +17,7 @@ use session::io::{Attachment, Chunk, How, Seat};
 use session::{SessionId, Size};
 
 use super::info::Exited;
+use super::own::shows_itself;
 use super::{Call, Failure, Reply};
 use crate::error::{Error, Result};
 use crate::locator::Locator;
@@ -135,6 +136,9 @@ pub struct Detached {
 impl Attach {
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         let id = super::find(context, &self.target.session)?.id;
+        if matches!(context.caller, Caller::Session(me, _) if me == id) {
+            return Err(shows_itself());
+        }
         if let Some(socket) = &self.ssh_auth_sock
             && context.caller == Caller::Owner
         {

@@ -33,6 +33,7 @@ pub mod msg;
 pub mod network;
 pub mod node;
 pub mod outbox;
+mod own;
 pub mod process;
 pub mod progress;
 pub mod recipient;

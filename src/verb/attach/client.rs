@@ -19,6 +19,7 @@ use crate::term::lend::Loan;
 use crate::term::{Detach, Keyboard, RawMode, Screen, Typed, size};
 use crate::verb::again::{Patience, until_done};
 use crate::verb::list::List;
+use crate::verb::own::own_session;
 use crate::verb::status::Status;
 use crate::verb::{Call, Reply};
 
@@ -89,7 +90,7 @@ impl Attach {
     }
 }
 
-/// The oldest running session that nobody is attached to.
+/// The oldest running session that nobody is attached to, and that this is not typed in.
 async fn free(cli: &Cli, node: Option<String>) -> Result<Locator> {
     let list = List {
         node: node.clone(),
@@ -99,7 +100,9 @@ async fn free(cli: &Cli, node: Option<String>) -> Result<Locator> {
     let Reply::SessionList(list) = cli.ask(Call::ListSessions(list)).await? else {
         return Err(Error::internal("no list"));
     };
-    let found = list.sessions.iter().find(|info| !info.attached);
+    let own = own_session(cli).filter(|_| node.is_none());
+    let mut free = list.sessions.iter().filter(|info| !info.attached);
+    let found = free.find(|info| Some(info.id) != own);
     let info = found.ok_or_else(|| {
         Error::new(
             "session_not_found",

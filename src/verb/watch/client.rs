@@ -15,6 +15,7 @@ use crate::show;
 use crate::term::Strip;
 use crate::verb::again::{Patience, until_done};
 use crate::verb::logs::take_text;
+use crate::verb::own::{own_session, shows_itself};
 use crate::verb::{Call, Reply};
 
 /// A line that is longer than this is shown in parts, in bytes.
@@ -35,6 +36,8 @@ impl Watch {
             json: self.json,
             bare: self.select.tags.is_empty(),
             colour: std::io::stdout().is_terminal(),
+            own: own_session(cli)
+                .filter(|_| self.select.node.is_none() && std::io::stdout().is_terminal()),
             seen: BTreeMap::new(),
         };
         let watched = until_done(cli, async |channel, patience| {
@@ -60,6 +63,8 @@ struct View {
     /// One session, whose output is shown without a label.
     bare: bool,
     colour: bool,
+    /// The session in whose terminal this is shown: what it prints is what is shown.
+    own: Option<u32>,
     seen: BTreeMap<u32, Lines>,
 }
 
@@ -130,6 +135,12 @@ impl View {
         // A word may turn out to be a tag.
         if self.seen.keys().any(|&id| id != update.id) {
             self.bare = false;
+        }
+        if self.own == Some(update.id) {
+            if self.bare {
+                return Err(shows_itself());
+            }
+            return Ok(());
         }
         let first = !self.seen.contains_key(&update.id);
         let lines = self.seen.entry(update.id).or_default();
