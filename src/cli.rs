@@ -90,6 +90,14 @@ fn complain(error: &Error) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Why standard output takes no more: `output_closed` when nobody reads any more.
+pub(crate) fn not_printed(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Error::new("output_closed", "nobody reads the output"),
+        _ => error.into(),
+    }
+}
+
 /// A command is one short conversation: more threads would only make it slower to start.
 pub(crate) fn one_thread() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread()
@@ -181,12 +189,7 @@ impl Cli {
         let mut out = std::io::stdout();
         out.write_all(bytes)
             .and_then(|()| out.flush())
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::BrokenPipe => {
-                    Error::new("output_closed", "nobody reads the output")
-                }
-                _ => error.into(),
-            })
+            .map_err(not_printed)
     }
 
     /// Prints JSON, indented by two.

@@ -396,3 +396,18 @@ fn nobody_shows_a_session_in_itself() {
         assert_eq!(told, 2, "{shown}");
     });
 }
+
+#[test]
+fn who_reads_no_more_of_a_log_is_told_nothing() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(cw, "long", &["sh", "-c", "seq 200000"]);
+        let _ = cw.run(&["wait", "long"]).ok();
+        let script = format!("({CW} logs long; echo status=$? >&2) | head -c 1; echo over");
+        steps::launch(cw, "reader", &["sh", "-c", &script]);
+        let _ = cw.run(&["wait", "reader"]).ok();
+        let shown = cw.ok(&["logs", "reader"]);
+        assert!(shown.contains("status=141"), "{shown}");
+        assert!(!shown.contains("Broken pipe"), "{shown}");
+    });
+}

@@ -8,7 +8,7 @@ use session::Info;
 use session::io::{From, Played, Sessions};
 
 use super::{Call, Reply};
-use crate::cli::Cli;
+use crate::cli::{Cli, not_printed};
 use crate::error::{Error, Result};
 use crate::locator::Locator;
 use crate::node::Context;
@@ -113,7 +113,7 @@ impl Logs {
         loop {
             match channel.receiver.next::<Reply>().await? {
                 Some(Incoming::Data(bytes)) => {
-                    out.show(&bytes).await?;
+                    out.show(&bytes).await.map_err(not_printed)?;
                 }
                 Some(Incoming::Control(Reply::LogData(data))) if data.done => return Ok(()),
                 Some(Incoming::Control(other)) => return Err(other.unexpected()),
