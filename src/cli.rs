@@ -228,7 +228,8 @@ impl Cli {
             return Err(Error::new(
                 "body_too_large",
                 format!("the message is over the limit of {limit} bytes"),
-            ));
+            )
+            .hint("put it in a file and send the path; the limit is 1 MiB"));
         }
         Ok(body)
     }

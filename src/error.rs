@@ -155,7 +155,7 @@ fn usual_hint(code: &str) -> Option<&'static str> {
         "not_typed" => {
             "'cw attach' shows what the program is doing; the inbox is there at any time"
         }
-        "body_too_large" => "put it in a file and send the path; the limit is 1 MiB",
+        "body_too_large" => "put it in a file and send the path",
         "group_forbids" => "'cw group list' shows the groups and their rules",
         "group_unknown" => "'cw group list' shows the groups",
         "request_not_found" => "use 'cw inbox <session>' to see the pending requests",

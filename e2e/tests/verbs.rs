@@ -164,6 +164,11 @@ fn keys_and_pastes_are_sent() {
         steps::wait_for_output(cw, "keys", "03 1b 5b 41 71");
         let _ = cw.run(&["send", "keys", "--paste", "a\nb"]).ok();
         steps::wait_for_output(cw, "keys", "[   2   0   1   ~  \\r");
+        // The limit of a message is another one.
+        let more = vec![b'x'; 8 * 1024 * 1024 + 1];
+        let done = cw.run_with(&["send", "keys", "--stdin"], &more, PATIENCE);
+        let done = done.fails("body_too_large").hints("in parts");
+        assert!(!done.stderr.contains("1 MiB"), "{done}");
     });
 }
 

@@ -117,10 +117,7 @@ impl Send {
 
     pub(crate) async fn handle(self, context: &mut Context<'_>) -> Result<Reply> {
         if self.data.0.len() as u64 > INPUT_MAX + 1 {
-            return Err(Error::new(
-                "body_too_large",
-                format!("at most {INPUT_MAX} bytes can be sent at once"),
-            ));
+            return Err(too_long());
         }
         let info = super::find(context, &self.target.session)?;
         let bytes = context
@@ -132,6 +129,14 @@ impl Send {
             bytes: bytes as u64,
         }))
     }
+}
+
+fn too_long() -> Error {
+    Error::new(
+        "body_too_large",
+        format!("at most {INPUT_MAX} bytes can be sent at once"),
+    )
+    .hint("send it in parts, or put it where the program can read it as a file")
 }
 
 /// All of a file, or of standard input for `-`.
@@ -151,10 +156,7 @@ pub(super) fn read_input(path: &str) -> Result<Vec<u8>> {
         read.map_err(|error| Error::new("not_found", format!("cannot read {path}: {error}")))?;
     }
     if data.len() as u64 > INPUT_MAX {
-        return Err(Error::new(
-            "body_too_large",
-            format!("at most {INPUT_MAX} bytes can be sent at once"),
-        ));
+        return Err(too_long());
     }
     Ok(data)
 }
