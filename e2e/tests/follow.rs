@@ -411,3 +411,17 @@ fn who_reads_no_more_of_a_log_is_told_nothing() {
         assert!(!shown.contains("Broken pipe"), "{shown}");
     });
 }
+
+#[test]
+fn cursors_mean_what_they_say() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        steps::launch(cw, "coder", &SLEEPER);
+        let both = cw.run(&["inbox", "coder", "--since", "0", "--tail", "3"]);
+        assert_eq!(both.status, Some(2), "{both}");
+        for verb in ["listen", "subscribe"] {
+            let ahead = cw.start(&[verb, "--since", "999999"]);
+            let _ = ahead.stderr.line("there is no cursor 999999 yet", PATIENCE);
+        }
+    });
+}

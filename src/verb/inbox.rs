@@ -28,8 +28,9 @@ pub struct Inbox {
     #[arg(short, long, default_value_t = 50)]
     #[serde(default = "fifty")]
     pub tail: u32,
-    /// Only those after this cursor, oldest first; the last line of the JSON has the next one.
-    #[arg(long, value_name = "CURSOR")]
+    /// Only those after this cursor, oldest first; the JSON has a cursor for each message, and
+    /// the last one's is where to go on.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "tail")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
     /// The token of a grant, for a session of somebody else's node.

@@ -165,10 +165,7 @@ async fn follow(
                 if heard.json {
                     cli.print(&format!("{}\n", serde_json::json!({"gap": gap})))?;
                 } else {
-                    cli.note(&format!(
-                        "[cw] messages from cursor {} to {} are no longer kept",
-                        gap.from, gap.to
-                    ));
+                    cli.note(&gap.text("messages"));
                 }
             }
             other => return Err(other.unexpected()),

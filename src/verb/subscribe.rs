@@ -157,6 +157,19 @@ pub struct Gap {
     pub to: u64,
 }
 
+impl Gap {
+    /// For people; `what` it is that is missing.
+    pub(super) fn text(&self, what: &str) -> String {
+        let Self { from, to } = self;
+        if from > to {
+            return format!(
+                "[cw] there is no cursor {from} yet; {what} follow from the newest, {to}"
+            );
+        }
+        format!("[cw] {what} from cursor {from} to {to} are no longer kept")
+    }
+}
+
 async fn follow(
     cli: &Cli,
     call: Subscribe,
@@ -191,10 +204,7 @@ async fn follow(
                     let gap = serde_json::json!({"gap": gap});
                     cli.print(&format!("{gap}\n"))?;
                 } else {
-                    cli.note(&format!(
-                        "[cw] events from cursor {} to {} are no longer kept",
-                        gap.from, gap.to
-                    ));
+                    cli.note(&gap.text("events"));
                 }
             }
             Reply::Unsubscribed => return Ok(()),
@@ -212,4 +222,22 @@ fn line(happened: &Happened, json: bool) -> Result<String> {
         format!("[session {}] {event}", happened.session_id)
     };
     Ok(show::clean(&text) + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_does_not_exist_yet_is_not_called_lost() {
+        let text = |from, to| Gap { from, to }.text("events");
+        assert_eq!(
+            text(3, 70),
+            "[cw] events from cursor 3 to 70 are no longer kept"
+        );
+        assert_eq!(
+            text(999_999, 70),
+            "[cw] there is no cursor 999999 yet; events follow from the newest, 70"
+        );
+    }
 }
