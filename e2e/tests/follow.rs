@@ -1,5 +1,7 @@
 //! Following sessions: watch, wait and subscribe, also over a killed node.
 
+use std::time::{Duration, Instant};
+
 use e2e::home::Part;
 use e2e::pty::Terminal;
 use e2e::steps::{self, ECHO, SLEEPER};
@@ -47,8 +49,10 @@ fn waiting_tells_success_failure_and_time_by_its_status() {
                 .is_some_and(|text| text.contains("fine"))
         );
 
-        let late = cw.run(&["wait", "bad", "--timeout", "1"]);
+        let begun = Instant::now();
+        let late = cw.run(&["wait", "bad", "--timeout", "2"]);
         assert_eq!(late.status, Some(124), "{late}");
+        assert!(begun.elapsed() >= Duration::from_secs(2), "not before");
         late.fails("timeout").hints("run on");
         let _ = cw.run(&["send", "bad", "end"]).ok();
         let failed = cw.run(&["wait", "bad"]);

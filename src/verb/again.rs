@@ -93,16 +93,37 @@ pub(crate) async fn until_done<T>(
 ///
 /// The node's; what was lost when nothing was heard for a minute.
 pub(crate) async fn ask(cli: &Cli, call: Call) -> Result<Reply> {
+    ask_anew(cli, || call.clone()).await
+}
+
+/// As [`ask`], with a call that is made anew each time: what it says of the time that is left is
+/// no longer so the next time.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub(crate) async fn ask_anew(cli: &Cli, call: impl Fn() -> Call) -> Result<Reply> {
     let mut patience = Patience::new(0);
     let mut channel = cli.open().await?;
     loop {
-        match channel.call(&call).await {
+        match channel.call(&call()).await {
             Ok(Reply::Error(failure)) => return Err(failure.into()),
             Ok(reply) => return Ok(reply),
             Err(error) if is_lost(&error) => channel = patience.reopen(cli, error).await?,
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What is left until then in whole seconds, as calls say it: never less than there is, or what
+/// was waited for would be given up too early, and never 0, which means something else.
+pub(crate) fn seconds_until(end: Instant) -> u64 {
+    whole_seconds(end.saturating_duration_since(Instant::now()))
+}
+
+fn whole_seconds(left: Duration) -> u64 {
+    let whole = left.as_millis().div_ceil(1000).max(1);
+    u64::try_from(whole).unwrap_or(u64::MAX)
 }
 
 /// Whether trying again may help.
@@ -115,4 +136,17 @@ pub(crate) fn is_lost(error: &Error) -> bool {
             | "node_unresponsive"
             | "node_restarting"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_that_is_left_is_rounded_up() {
+        for (millis, seconds) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2), (3999, 4)] {
+            let left = whole_seconds(Duration::from_millis(millis));
+            assert_eq!(left, seconds, "{millis}");
+        }
+    }
 }

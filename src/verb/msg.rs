@@ -4,7 +4,7 @@
 //! The command gives the message its id. When the node dies under it, it asks again with the same
 //! one, and the message is there once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,14 @@ impl Msg {
         self.body = cli.body(self.body)?;
         self.message_id = Some(sending::new_id(session::MessageKind::Direct)?.to_string());
         let json = self.json;
-        let sent = match again::ask(cli, Call::MsgSend(self)).await? {
+        let end = Instant::now() + self.patience();
+        let call = || {
+            Call::MsgSend(Self {
+                timeout: again::seconds_until(end),
+                ..self.clone()
+            })
+        };
+        let sent = match again::ask_anew(cli, call).await? {
             Reply::MsgSent(sent) => sent,
             other => return Err(other.unexpected()),
         };

@@ -145,7 +145,9 @@ impl Command {
             }),
             _ => return Err(Error::new("usage", "whom to ask, and what?")),
         };
-        match again::ask(cli, call).await? {
+        let end = Instant::now() + patience;
+        let call = || in_time(call.clone(), end);
+        match again::ask_anew(cli, call).await? {
             Reply::MsgRequestResult(answer) => self.show(cli, &answer),
             Reply::MsgRequested(asked) if self.json => cli.print_json(&asked),
             Reply::MsgRequested(asked) => {
@@ -176,6 +178,20 @@ impl Command {
             show::hang(&answer.reply_body)
         ))
     }
+}
+
+/// The call with what is left of the time for which the reply is waited for.
+fn in_time(mut call: Call, end: Instant) -> Call {
+    match &mut call {
+        Call::MsgRequest(Request {
+            no_wait: false,
+            timeout,
+            ..
+        })
+        | Call::MsgResume(Resume { timeout, .. }) => *timeout = again::seconds_until(end),
+        _ => {}
+    }
+    call
 }
 
 impl Request {
@@ -371,4 +387,42 @@ fn late(id: MessageId, limit: Duration, why: &str) -> Error {
     .hint(format!(
         "a late reply is kept: 'cw request --resume {id}' waits for it"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_repeated_waits_for_what_is_left() {
+        let end = Instant::now();
+        let resume = Call::MsgResume(Resume {
+            request_id: "req_x".to_owned(),
+            timeout: 4,
+        });
+        let Call::MsgResume(again) = in_time(resume, end) else {
+            panic!("another call");
+        };
+        assert_eq!(again.timeout, 1);
+    }
+
+    #[test]
+    fn what_is_not_waited_for_keeps_its_time() {
+        for (no_wait, left) in [(false, 1), (true, 4)] {
+            let call = Call::MsgRequest(Request {
+                to: "coder".parse().unwrap(),
+                body: "ready?".to_owned(),
+                from: None,
+                delivery: Delivery::default(),
+                timeout: 4,
+                deadline: 0,
+                no_wait,
+                request_id: None,
+            });
+            let Call::MsgRequest(again) = in_time(call, Instant::now()) else {
+                panic!("another call");
+            };
+            assert_eq!(again.timeout, left, "{no_wait}");
+        }
+    }
 }

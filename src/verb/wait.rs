@@ -22,7 +22,7 @@ use crate::node::Context;
 use crate::rpc::{Channel, Incoming};
 use crate::show;
 use crate::term::Strip;
-use crate::verb::again::{Patience, until_done};
+use crate::verb::again::{Patience, seconds_until, until_done};
 
 /// The silence that counts as idle unless the caller says otherwise, in seconds.
 const IDLE: u64 = 5;
@@ -114,10 +114,7 @@ impl Wait {
             timeout.map(|seconds| std::time::Instant::now() + Duration::from_secs(seconds));
         let result = until_done(cli, async |channel, patience| {
             let mut call = self.clone();
-            call.timeout = deadline.map(|end| {
-                let left = end.saturating_duration_since(std::time::Instant::now());
-                left.as_secs().max(1)
-            });
+            call.timeout = deadline.map(seconds_until);
             ask(call, channel, patience).await
         })
         .await?;
