@@ -1,12 +1,14 @@
 //! Following sessions: watch, wait and subscribe, also over a killed node.
 
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use e2e::home::Part;
 use e2e::pty::Terminal;
 use e2e::steps::{self, ECHO, SLEEPER};
 use e2e::{Local, PATIENCE, case, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CW: &str = env!("CARGO_BIN_EXE_cw-under-test");
 
@@ -427,5 +429,49 @@ fn cursors_mean_what_they_say() {
             let ahead = cw.start(&[verb, "--since", "999999"]);
             let _ = ahead.stderr.line("there is no cursor 999999 yet", PATIENCE);
         }
+    });
+}
+
+/// A node that is lost as soon as it is listened to, and comes back without a word.
+fn falls_silent(listener: &UnixListener) -> std::io::Result<UnixStream> {
+    let hello = json!({"type": "Hello", "version": 1, "release": "9", "node": "x", "pid": 1});
+    let ack = json!({"type": "MsgListenAck", "cursor": 0});
+    let mut lost = listener.accept()?.0;
+    answer(&mut lost, &hello)?;
+    answer(&mut lost, &ack)?;
+    drop(lost);
+    let mut silent = listener.accept()?.0;
+    answer(&mut silent, &hello)?;
+    Ok(silent)
+}
+
+/// Takes a frame, whatever it says, and answers it.
+fn answer(stream: &mut UnixStream, answer: &Value) -> std::io::Result<()> {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head)?;
+    let [_, length @ ..] = head;
+    let mut body = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body)?;
+    let text = answer.to_string();
+    let length = u32::try_from(text.len()).unwrap_or_default();
+    stream.write_all(&[&[0][..], &length.to_be_bytes(), text.as_bytes()].concat())
+}
+
+#[test]
+fn a_try_that_takes_long_is_told_while_it_lasts() {
+    case(&Local::new(CW), |local| {
+        let cw = local.cw();
+        let _ = cw.run(&["start"]).ok();
+        let _ = cw.run(&["stop"]).ok();
+        let socket = local.home().socket();
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let node = std::thread::spawn(move || falls_silent(&listener));
+        let listen = cw.start(&["listen"]);
+        let _ = listen.stderr.line("trying again", PATIENCE);
+        let silent = node.join().expect("it does not panic");
+        assert!(silent.is_ok(), "it was called again: {silent:?}");
+        drop(listen);
+        let _ = std::fs::remove_file(&socket);
     });
 }

@@ -5,7 +5,11 @@
 //! node may have been lost before it could answer, but a call may also be what it is lost by. A node
 //! that was stopped on purpose is not started again for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
 
 use crate::cli::Cli;
 use crate::error::{Error, Result};
@@ -20,14 +24,20 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// How often a call is made that is never answered.
 const UNANSWERED: u32 = 4;
 
+/// How long to try before that is said.
+const TELL: Duration = Duration::from_secs(2);
+
 /// How long it has been silent.
 pub(crate) struct Patience {
-    /// Since when nothing was heard.
-    heard: Instant,
+    /// Since when it is tried in vain; none while there was an answer and nothing was lost since.
+    since: Option<Instant>,
     /// How often the call was made, while it was never answered.
     unanswered: u32,
     pause: Duration,
-    told: bool,
+    told: Arc<AtomicBool>,
+    /// Says that it is tried again, when it is time and whatever is under way then: one try may
+    /// take half a minute. Ends when this is dropped.
+    teller: JoinSet<()>,
 }
 
 impl Patience {
@@ -38,11 +48,40 @@ impl Patience {
 
     fn new(unanswered: u32) -> Self {
         Self {
-            heard: Instant::now(),
+            since: (unanswered > 0).then(Instant::now),
             unanswered,
             pause: PAUSE.0,
-            told: false,
+            told: Arc::default(),
+            teller: JoinSet::new(),
         }
+    }
+
+    /// A call is lost that was under way for so long. No node that is away takes a minute to be
+    /// found out, so this one was there until now, though some calls are answered only at their end.
+    fn lasted(&mut self, time: Duration) {
+        if time >= GIVE_UP {
+            self.since = None;
+        }
+    }
+
+    /// From now on it may be silent although all is well.
+    pub(crate) fn may_be_silent(&mut self) {
+        self.teller = JoinSet::new();
+    }
+
+    /// Says in a while that it is tried again, unless something is heard until then.
+    fn tell(&mut self, cli: &Cli, since: Instant, lost: &Error) {
+        if !self.teller.is_empty() {
+            return;
+        }
+        let (cli, told) = (cli.clone(), Arc::clone(&self.told));
+        let note = format!("[cw] {lost}; trying again");
+        self.teller.spawn(async move {
+            tokio::time::sleep_until((since + TELL).into()).await;
+            if !told.swap(true, Ordering::Relaxed) {
+                cli.note(&note);
+            }
+        });
     }
 
     /// A new channel after `lost`.
@@ -50,11 +89,9 @@ impl Patience {
         if self.unanswered > 0 {
             self.unanswered += 1;
         }
-        while self.heard.elapsed() < GIVE_UP && self.unanswered <= UNANSWERED {
-            if self.pause > Duration::from_millis(200) && !self.told {
-                self.told = true;
-                cli.note(&format!("[cw] {lost}; trying again"));
-            }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.tell(cli, since, &lost);
+        while since.elapsed() < GIVE_UP && self.unanswered <= UNANSWERED {
             tokio::time::sleep(self.pause).await;
             self.pause = (self.pause * 2).min(PAUSE.1);
             match cli.reopen().await {
@@ -79,8 +116,12 @@ pub(crate) async fn until_done<T>(
     let mut patience = Patience::new(1);
     let mut channel = cli.open().await?;
     loop {
+        let begun = Instant::now();
         match round(channel, &mut patience).await {
-            Err(error) if is_lost(&error) => channel = patience.reopen(cli, error).await?,
+            Err(error) if is_lost(&error) => {
+                patience.lasted(begun.elapsed());
+                channel = patience.reopen(cli, error).await?;
+            }
             ended => return ended,
         }
     }
@@ -106,10 +147,15 @@ pub(crate) async fn ask_anew(cli: &Cli, call: impl Fn() -> Call) -> Result<Reply
     let mut patience = Patience::new(0);
     let mut channel = cli.open().await?;
     loop {
+        patience.may_be_silent();
+        let begun = Instant::now();
         match channel.call(&call()).await {
             Ok(Reply::Error(failure)) => return Err(failure.into()),
             Ok(reply) => return Ok(reply),
-            Err(error) if is_lost(&error) => channel = patience.reopen(cli, error).await?,
+            Err(error) if is_lost(&error) => {
+                patience.lasted(begun.elapsed());
+                channel = patience.reopen(cli, error).await?;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -147,6 +193,19 @@ mod tests {
         for (millis, seconds) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2), (3999, 4)] {
             let left = whole_seconds(Duration::from_millis(millis));
             assert_eq!(left, seconds, "{millis}");
+        }
+    }
+
+    #[test]
+    fn who_was_answered_has_not_waited_in_vain_since() {
+        let mut patience = Patience::new(1);
+        assert!(patience.since.is_some(), "it was never answered");
+        patience.heard();
+        assert_eq!(patience.since, None);
+        for (time, forgotten) in [(GIVE_UP / 2, false), (GIVE_UP, true)] {
+            let mut patience = Patience::new(1);
+            patience.lasted(time);
+            assert_eq!(patience.since.is_none(), forgotten, "{time:?}");
         }
     }
 }

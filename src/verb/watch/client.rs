@@ -112,6 +112,8 @@ impl View {
             })
             .collect();
         channel.sender.send(&Call::WatchSession(call)).await?;
+        // A session that prints nothing is no lost node.
+        patience.may_be_silent();
         loop {
             match channel.receiver.next::<Reply>().await? {
                 Some(Incoming::Control(Reply::WatchUpdate(update))) => {
