@@ -33,7 +33,7 @@ use tracing_subscriber::EnvFilter;
 pub use caller::Caller;
 pub use host::Host;
 pub use judge::Judge;
-pub use network::Network;
+pub use network::{Network, no_relay};
 pub use policy::Action;
 
 use self::host::Ending;

@@ -191,6 +191,12 @@ impl Network {
     }
 }
 
+/// What somebody has to know who cannot reach a node because this one is cut off.
+#[must_use]
+pub fn no_relay(cause: &str) -> String {
+    format!("this node has no connection to the relay: {cause}")
+}
+
 fn this_node(name: &NodeName) -> Error {
     Error::new("this_node", format!("{name} is this node"))
         .hint("name another one; 'cw node list' shows them, 'cw node status' says how this one is")

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::network::Network;
+use super::network::{Network, no_relay};
 use crate::error::{Error, Result};
 use crate::rpc::frame::{Frame, Kind};
 use crate::rpc::{Channel, Coding, Incoming, Receiver, Sender};
@@ -221,7 +221,7 @@ async fn open(
 /// Adds why this node is cut off from the relay, if it is.
 fn with_cause(network: &Network, error: Error) -> Error {
     match network.cut_off() {
-        Some(cause) => error.hint(format!("this node has no connection to the relay: {cause}")),
+        Some(cause) => error.hint(no_relay(&cause)),
         None => error,
     }
 }

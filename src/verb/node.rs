@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Reply};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
-use crate::node::Context;
+use crate::node::{Context, no_relay};
 use crate::show;
 
 /// How long `node list` waits for a node to answer before it is shown without a round trip.
@@ -391,7 +391,7 @@ fn verdict(node: &str, failed: Error, absent: bool, cut_off: Option<String>) -> 
         _ if !is_loss(&failed.code) => failed,
         _ if absent => Error::new("node_down", format!("node {node} is down")),
         Some(cause) => Error::new("node_unreachable", format!("node {node} does not answer"))
-            .hint(format!("this node has no connection to the relay: {cause}")),
+            .hint(no_relay(&cause)),
         None => failed,
     }
 }

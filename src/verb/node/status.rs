@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::{LIST_WAIT, milliseconds};
 use crate::cli::Cli;
 use crate::error::Result;
-use crate::node::{Context, Network};
+use crate::node::{Context, Network, no_relay};
 use crate::show;
 use crate::uplink::PeerView;
 use crate::verb::{Call, Reply};
@@ -292,7 +292,7 @@ fn why(
         return Some(Why {
             code: "cut_off".to_owned(),
             hint: Some(remedy(&cause).to_owned()),
-            text: format!("this node has no connection to the relay: {cause}"),
+            text: no_relay(&cause),
         });
     }
     let (code, text, hint) = match obstacle {
